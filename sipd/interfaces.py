@@ -1,0 +1,92 @@
+"""The seams of sipd: zope interfaces, each with a real provider and a fake one in `tests/support`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
+
+from zope.interface import Attribute, Interface
+
+from sipd.binding import Binding
+from sipd.message.hop import Hop
+from sipd.message.uri import Uri
+
+
+class IListener(Interface):
+    """One concrete local address this server listens on; never a wildcard."""
+
+    transport = Attribute('str: "udp", "tcp" or "tls"')
+    address = Attribute("str: numeric local address, IPv6 without brackets")
+    port = Attribute("int: local port")
+    host = Attribute("str: the host peers are told, advertised or numeric, IPv6 in brackets")
+    sent_by = Attribute("str: host[:port] for Via and Record-Route (RFC 3261 s18.1.1)")
+    via_prefix = Attribute("str: 'Via: SIP/2.0/UDP sent-by;branch=', the constant part of our Via header")
+    route_suffix = Attribute("str: 'host:port[;transport=tcp];lr>', what follows the user part of our Record-Route URI")
+
+
+class IFlow(Interface):
+    """A way to one peer: a connection, or a UDP socket with a remote address (RFC 5626 s1)."""
+
+    id = Attribute("str: names this flow; never used again for another connection, not by a later process either")
+    listener = Attribute("IListener: the local side")
+    transport = Attribute('str: "udp", "tcp" or "tls"')
+    reliable = Attribute("bool: no timer need repeat what is sent here (RFC 3261 s17)")
+    address = Attribute("str: numeric remote address, IPv6 without brackets")
+    port = Attribute("int: remote port")
+    users = Attribute("set of IFlowUser: told once, then forgotten, when the flow fails; they enter and leave by themselves")
+    alive = Attribute("bool: False once the connection is gone; a UDP flow is always alive")
+
+    def send(data: bytes) -> None:
+        """Sends one message. Never raises: a failure reaches `users` later, from a fresh call stack."""
+
+
+class IFlowUser(Interface):
+    """Who waits for an answer on a flow (RFC 3261 s18.4)."""
+
+    def flow_failed(reason: str) -> None:
+        """The flow broke or an ICMP error came back; `reason` is for people, such as "connection refused"."""
+
+
+class ITransports(Interface):
+    """All listeners and flows of the server (RFC 3261 s18)."""
+
+    listeners = Attribute("list of IListener, concrete addresses only")
+
+    def flow_to(hop: Hop, listener: str = "") -> IFlow | None:
+        """The flow to `hop` when it exists already: always for UDP with a listener of that family, for a stream only
+        over a connection this server opened. `listener` (its `address:port`) is preferred when it can be used."""
+
+    def flow_by_id(flow_id: str) -> IFlow | None:
+        """The live flow of that `id`; a UDP flow's id always finds it again while its listener stands."""
+
+    def connect(hop: Hop, done: Callable[[IFlow | None, str], None]) -> None:
+        """Opens a connection to a stream hop; `done(flow, "")` or `done(None, reason)` is called once, within the
+        connect deadline. Simultaneous calls for one hop share the attempt."""
+
+
+class IResolver(Interface):
+    """From a URI to hops (RFC 3263 s4)."""
+
+    def lookup(uri: Uri) -> list[Hop] | None:
+        """The hops when they are known without asking the network (numeric host, or cached), best first; empty when
+        it is known that there are none; None when only `resolve` can tell."""
+
+    def resolve(uri: Uri) -> Coroutine[Any, Any, list[Hop]]:
+        """The hops, best first, empty when there are none. Never raises; ends within `dns_timeout` per question."""
+
+    def quarantine(hop: Hop) -> None:
+        """Sorts this hop last for a while: it just failed (RFC 3263 s4.3)."""
+
+
+class ILocationStore(Interface):
+    """Durable storage behind the location service's table."""
+
+    def load() -> Iterable[Binding]:
+        """Every stored binding that has not expired; called once, at start."""
+
+    def commit(changes: list[tuple[str, Binding]], done: Callable[[str], None]) -> None:
+        """Makes changes durable, all or none: ("put", binding) or ("delete", binding). `done("")` after the commit returned,
+        `done(reason)` when it failed. Commits happen in the order asked."""
+
+    def close() -> None:
+        """Writes what is queued and closes; blocks for the last commit."""

@@ -1,0 +1,49 @@
+"""The journal: operational records of what the server did and why, and their fan-out to sinks.
+
+A record is a kind from CATALOGUE and its fields. It costs one attribute test where nobody listens:
+
+    if journal.sinks:
+        journal.write("call-start", caller=..., callee=...)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+#: Every kind of record, with the sentence a person reads in the log. A test holds that each kind written in the
+#: code stands here and that each kind here is written somewhere.
+CATALOGUE: dict[str, str] = {
+    "registration-new": "{aor} registered {contact} from {source}, expires in {expires} s",
+    "registration-moved": "{aor} moved from {old} to {contact}, seen at {source}, expires in {expires} s",
+    "registration-lost": "{aor} lost {contact}: {reason}",
+    "call-start": "call {call_id}: {caller} calls {callee} from {source}",
+    "call-answered": "call {call_id}: answered by {answered_by}",
+    "call-failed": "call {call_id}: ended {status}: {reason}",
+    "call-end": "call {call_id}: hung up by {who}",
+    "refused": "{method} from {source} refused {status}: {reason} ({who})",
+    "malformed": "{transport} message from {source} is malformed: {reason}",
+    "hop-failed": "{hop} failed: {reason}",
+    "store-failed": "the location store failed: {reason}",
+    "limit-reached": "{table} is full at {limit}: {reason}",
+    "listener-up": "listening on {listener}",
+    "listener-lost": "no longer listening on {listener}: {reason}",
+    "connection-refused": "connection from {source} refused: {reason}",
+    "bug": "a bug: {reason}",
+}
+
+Sink = Callable[[str, dict[str, Any]], None]
+
+
+class Journal:
+    """Hands each record to the sinks, in the order in which they were added."""
+
+    __slots__ = ("sinks",)
+
+    def __init__(self) -> None:
+        self.sinks: list[Sink] = []
+
+    def write(self, kind: str, **fields: Any) -> None:
+        """One record; `kind` is a key of CATALOGUE and `fields` fill its sentence."""
+        for sink in self.sinks:
+            sink(kind, fields)

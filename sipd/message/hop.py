@@ -1,0 +1,35 @@
+"""A hop: where a message goes to or came from."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+#: Transports that deliver in order and without loss, so that no timer repeats a message (RFC 3261 s17).
+RELIABLE = frozenset({"tcp", "tls"})
+
+#: The port of a transport when none is written (RFC 3261 s19.1.2).
+DEFAULT_PORT = {"udp": 5060, "tcp": 5060, "tls": 5061}
+
+
+class Hop(NamedTuple):
+    """One numeric next hop, the unit the resolver returns and fail-over walks (RFC 3263 s4).
+
+    `transport` is "udp", "tcp" or "tls"; `address` a numeric address, IPv6 without brackets; `port` the real port;
+    `server_name` the host name a TLS certificate must carry, empty where the target was numeric.
+    """
+
+    transport: str
+    address: str
+    port: int
+    server_name: str = ""
+
+    def __str__(self) -> str:
+        """The hop as people read it: `udp:192.0.2.1:5060`, `tls:[2001:db8::1]:5061`."""
+        return f"{self.transport}:{join_host_port(self.address, self.port)}"
+
+
+def join_host_port(host: str, port: int | None) -> str:
+    """`host:port` with brackets around an IPv6 address; the port is left out when None."""
+    if ":" in host and not host.startswith("["):
+        host = f"[{host}]"
+    return host if port is None else f"{host}:{port}"
