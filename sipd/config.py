@@ -1,0 +1,467 @@
+"""The configuration: a TOML file and the options over it, read into frozen values, one class per section.
+
+`load` gives a `Config` or raises one `ConfigError` that lists every mistake at once. Durations are seconds, sizes
+bytes, unless a docstring says otherwise. Unknown keys are mistakes: a misspelt option must not be silently ignored.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from sipd.config_text import describe, wanted_listener
+from sipd.message.hop import DEFAULT_PORT, join_host_port
+
+#: Digest algorithms and the length of their HA1 in hexadecimal digits (RFC 7616 s3.2, RFC 8760 s2.3).
+HA1_DIGITS = {"MD5": 32, "SHA-256": 64, "SHA-512-256": 64}
+
+Algorithm = Literal["MD5", "SHA-256", "SHA-512-256"]
+Algorithms = Annotated[tuple[Algorithm, ...], Field(strict=False)]
+Names = Annotated[tuple[str, ...], Field(strict=False)]
+
+_HOST_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?)*\Z")
+#: What RFC 3261 s25.1 allows in a user part unescaped, less what would make the name ambiguous here.
+_USER_NAME = re.compile(r"[A-Za-z0-9_.!~*'()&=+$,;?/-]{1,128}\Z")
+
+
+class ConfigError(Exception):
+    """The configuration is wrong; the text lists every mistake, one a line, and `errors` holds those lines."""
+
+    def __init__(self, errors: list[str]) -> None:
+        super().__init__("\n".join(errors))
+        self.errors = errors
+
+
+class Section(BaseModel):
+    """What all sections share: frozen, no unknown keys, no guessing of types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
+
+
+def is_host(text: str) -> bool:
+    """True for a lower-case host name, an IPv4 address or an IPv6 address in brackets (RFC 3261 s25.1 host)."""
+    if text.startswith("[") and text.endswith("]"):
+        return _address_version(text[1:-1]) == 6
+    if text[-1:].isdigit() and re.fullmatch(r"[0-9.]+", text):
+        return _address_version(text) == 4
+    return _HOST_NAME.match(text) is not None
+
+
+def _address_version(text: str) -> int:
+    """4 or 6 for a numeric address without a zone, else 0."""
+    try:
+        return 0 if "%" in text else ipaddress.ip_address(text).version
+    except ValueError:
+        return 0
+
+
+def _hosts(names: tuple[str, ...]) -> tuple[str, ...]:
+    lowered = tuple(name.lower() for name in names)
+    for name in lowered:
+        if not is_host(name):
+            raise ValueError(f'{name!r} is not a domain; one is written like "example.com"')
+    if len(set(lowered)) != len(lowered):
+        raise ValueError("each domain once")
+    return lowered
+
+
+class Server(Section):
+    """[server]: the names this server answers for, and where it keeps its state."""
+
+    #: Names of one place; an address-of-record is `user@first-domain`. Empty: a name is made at the first start.
+    domains: Names = ()
+    #: Further places with users of their own.
+    tenants: Names = ()
+    #: Directory of the user store, the bindings, keys and the control socket; absolute once loaded.
+    state_dir: str = Field(default="/var/lib/sipd", min_length=1)
+
+    @field_validator("domains", "tenants")
+    @classmethod
+    def _valid(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return _hosts(value)
+
+    @model_validator(mode="after")
+    def _apart(self) -> Server:
+        shared = sorted(set(self.domains) & set(self.tenants))
+        if shared:
+            raise ValueError(f"tenants: {shared[0]!r} stands under domains too; a name belongs to one place")
+        return self
+
+
+class Listen(Section):
+    """[[listen]]: one address to listen on; a wildcard stands for the host's concrete addresses."""
+
+    transport: Literal["udp", "tcp", "tls"]
+    #: Numeric, IPv6 without brackets once loaded.
+    address: str
+    #: 5060, or 5061 for tls, when left out.
+    port: int = Field(default=0, ge=1, le=65535)
+    #: `host[:port]` that peers are told in Via and Record-Route, where it differs from the address; "" for none.
+    advertise: str = ""
+    #: PEM files for tls; both empty: a self-signed certificate made in the state directory.
+    certificate: str = ""
+    private_key: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_port(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "port" not in value and value.get("transport") in DEFAULT_PORT:
+            return {**value, "port": DEFAULT_PORT[value["transport"]]}
+        return value
+
+    @field_validator("address")
+    @classmethod
+    def _numeric(cls, value: str) -> str:
+        bare = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+        if not _address_version(bare):
+            raise ValueError('a numeric address such as "192.0.2.5" or "2001:db8::5"; "0.0.0.0" or "::" for all')
+        return str(ipaddress.ip_address(bare))
+
+    @field_validator("advertise")
+    @classmethod
+    def _advertised(cls, value: str) -> str:
+        host, port = value.lower(), ""
+        if not host.endswith("]") and ":" in host:
+            host, _, port = host.rpartition(":")
+            if not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
+                host = ""
+        if value and not is_host(host):
+            raise ValueError('"host" or "host:port" such as "sip.example.com:5060"')
+        return value.lower()
+
+    @model_validator(mode="after")
+    def _certificate(self) -> Listen:
+        if bool(self.certificate) != bool(self.private_key):
+            raise ValueError("certificate and private_key: both or none")
+        if self.certificate and self.transport != "tls":
+            raise ValueError('certificate: only for transport = "tls"')
+        return self
+
+    @property
+    def wildcard(self) -> bool:
+        """True when the address stands for all addresses of its family."""
+        return self.address in ("0.0.0.0", "::")
+
+    def __str__(self) -> str:
+        """The listener as `--listen` takes it: `udp:[::1]:5060`."""
+        return f"{self.transport}:{join_host_port(self.address, self.port)}"
+
+
+class Auth(Section):
+    """[auth]: who must show a password (RFC 3261 s22, RFC 7616, RFC 8760)."""
+
+    #: False: every source counts as authenticated; for closed networks.
+    required: bool = True
+    #: Empty: the first domain, else a name made at the first start.
+    realm: str = Field(default="", max_length=128)
+    #: One challenge each, in this order.
+    algorithms: Algorithms = ("MD5", "SHA-256")
+
+    @field_validator("realm")
+    @classmethod
+    def _quotable(cls, value: str) -> str:
+        if not value.isprintable() or '"' in value or "\\" in value:
+            raise ValueError("printable text without quotation marks and backslashes")
+        return value
+
+    @field_validator("algorithms")
+    @classmethod
+    def _once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or len(set(value)) != len(value):
+            raise ValueError("one algorithm at least, and each once")
+        return value
+
+
+def _user_name(name: str) -> str:
+    if not _USER_NAME.match(name.rpartition("@")[0] if "@" in name else name):
+        raise ValueError("a name is 1 to 128 letters, digits and -_.!~*'()&=+$,;?/ (and @domain for a tenant's user)")
+    return name
+
+
+class UserEntry(Section):
+    """One entry of [users]: a password, or HA1s, and what belongs to them. A plain string is a password."""
+
+    password: SecretStr = Field(default=SecretStr(""), max_length=256)
+    display_name: str = Field(default="", max_length=128)
+    #: Empty: those of [auth].
+    algorithms: Algorithms = ()
+    #: Algorithm to H(user:realm:password) in hexadecimal, instead of a password.
+    ha1: dict[Algorithm, SecretStr] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain(cls, value: Any) -> Any:
+        if isinstance(value, (str, SecretStr)):
+            return {"password": value}
+        if not isinstance(value, dict):
+            raise ValueError("a password in quotation marks, or a table with password or ha1")
+        return value
+
+    @field_validator("display_name")
+    @classmethod
+    def _printable(cls, value: str) -> str:
+        if not value.isprintable():
+            raise ValueError("printable text")
+        return value
+
+    @field_validator("ha1")
+    @classmethod
+    def _digits(cls, value: dict[Algorithm, SecretStr]) -> dict[Algorithm, SecretStr]:
+        for algorithm, secret in value.items():
+            if not re.fullmatch(rf"[0-9a-fA-F]{{{HA1_DIGITS[algorithm]}}}", secret.get_secret_value()):
+                raise ValueError(f"{algorithm} needs {HA1_DIGITS[algorithm]} hexadecimal digits")
+        return {algorithm: SecretStr(secret.get_secret_value().lower()) for algorithm, secret in value.items()}
+
+    @model_validator(mode="after")
+    def _one_secret(self) -> UserEntry:
+        if bool(self.password.get_secret_value()) == bool(self.ha1):
+            raise ValueError("a password that is not empty, or ha1, one of the two")
+        return self
+
+
+class Registrar(Section):
+    """[registrar]: RFC 3261 s10.3."""
+
+    #: s10.3 step 7 forbids to refuse an hour or more as too brief.
+    min_expires: int = Field(default=60, ge=1, le=3600)
+    default_expires: int = Field(default=3600, ge=1, le=604800)
+    max_expires: int = Field(default=7200, ge=1, le=604800)
+    #: Contacts of one address-of-record.
+    max_contacts: int = Field(default=10, ge=1, le=1000)
+    #: True: anyone may register any name; for closed test networks.
+    open: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Registrar:
+        if not self.min_expires <= self.default_expires <= self.max_expires:
+            raise ValueError("default_expires: between min_expires and max_expires")
+        return self
+
+
+class Location(Section):
+    """[location]: where bindings are kept."""
+
+    store: Literal["sqlite", "memory"] = "sqlite"
+    #: "full" survives a power cut too, "normal" the death of the process.
+    sync: Literal["normal", "full"] = "normal"
+
+
+class Proxy(Section):
+    """[proxy]: RFC 3261 s16."""
+
+    record_route: bool = True
+    #: Seconds per step of serial forking.
+    ring_timeout: float = Field(default=20.0, ge=1, le=600)
+    #: Seconds without any answer from a hop that has alternatives.
+    hop_timeout: float = Field(default=4.0, ge=0.1, le=60)
+    #: Seconds per DNS question.
+    dns_timeout: float = Field(default=3.0, ge=0.1, le=60)
+    #: True: follow a 3xx ourselves instead of passing it on.
+    recurse: bool = False
+    #: True: strangers may call our users without credentials.
+    guests: bool = False
+
+
+class Timers(Section):
+    """[timers]: seconds; RFC 3261 table 4 and s16.6 step 11."""
+
+    t1: float = Field(default=0.5, ge=0.01, le=10)
+    t2: float = Field(default=4.0, ge=0.01, le=60)
+    t4: float = Field(default=5.0, ge=0.01, le=60)
+    c: float = Field(default=180.0, ge=1, le=3600)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Timers:
+        if self.t2 < self.t1:
+            raise ValueError("t2: not less than t1")
+        return self
+
+
+class Limits(Section):
+    """[limits]: how much of anything there may be. Sizes in bytes, times in seconds, the rest counts."""
+
+    #: A whole message on a stream, and its start line and header section alone.
+    message_size: int = Field(default=65535, ge=1500, le=16777216)
+    header_size: int = Field(default=32768, ge=1000, le=1048576)
+    #: What may wait for a connection that does not read, before the connection is closed.
+    send_queue: int = Field(default=1048576, ge=65535, le=268435456)
+    connections: int = Field(default=20000, ge=1, le=1000000)
+    connections_per_source: int = Field(default=2000, ge=1, le=1000000)
+    transactions: int = Field(default=200000, ge=100, le=10000000)
+    bindings: int = Field(default=1000000, ge=1, le=100000000)
+    #: Nonces in use, each with its window of counts.
+    nonces: int = Field(default=200000, ge=100, le=10000000)
+    #: Names whose addresses are remembered.
+    dns_cache: int = Field(default=10000, ge=10, le=10000000)
+    #: A connection over which nothing came. Longer than max_expires: a phone may be silent until it registers again.
+    idle_timeout: float = Field(default=7500.0, ge=1, le=604800)
+    #: Until a TLS handshake is done.
+    handshake_timeout: float = Field(default=10.0, ge=0.1, le=600)
+    #: Until a new connection has sent a whole message, and until a message that has begun is whole.
+    message_timeout: float = Field(default=30.0, ge=0.1, le=600)
+    #: Until a connection of ours is open.
+    connect_timeout: float = Field(default=4.0, ge=0.1, le=60)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Limits:
+        if self.header_size > self.message_size:
+            raise ValueError("header_size: not more than message_size")
+        return self
+
+
+#: Without any listener in the file or the options: UDP and TCP 5060 on every address.
+DEFAULT_LISTEN = tuple(
+    Listen(transport=transport, address=address, port=5060)
+    for transport in ("udp", "tcp") for address in ("0.0.0.0", "::")
+)
+
+
+class Config(Section):
+    """All of it."""
+
+    server: Server = Server()
+    listen: Annotated[tuple[Listen, ...], Field(strict=False)] = DEFAULT_LISTEN
+    auth: Auth = Auth()
+    #: `name`, or `name@tenant`, to its entry.
+    users: dict[Annotated[str, AfterValidator(_user_name)], UserEntry] = Field(default_factory=dict)
+    registrar: Registrar = Registrar()
+    location: Location = Location()
+    proxy: Proxy = Proxy()
+    timers: Timers = Timers()
+    limits: Limits = Limits()
+
+    @field_validator("listen")
+    @classmethod
+    def _distinct(cls, value: tuple[Listen, ...]) -> tuple[Listen, ...]:
+        seen: set[tuple[str, str, int]] = set()
+        for listen in value:
+            # TLS runs over TCP: both cannot have one port.
+            key = ("udp" if listen.transport == "udp" else "tcp", listen.address, listen.port)
+            if key in seen:
+                raise ValueError(f"{listen} is taken by an earlier listener")
+            seen.add(key)
+        return value or DEFAULT_LISTEN
+
+    @field_validator("users")
+    @classmethod
+    def _at_home(cls, value: dict[str, UserEntry], info: ValidationInfo) -> dict[str, UserEntry]:
+        server: Server | None = info.data.get("server")
+        for name in value:
+            domain = name.rpartition("@")[2].lower()
+            # A wrong [server] is told once; what it lists cannot be judged then.
+            if "@" in name and server is not None and domain not in server.domains + server.tenants:
+                raise ValueError(f"{name}: {domain!r} is neither under domains nor under tenants of [server]")
+        return value
+
+    def path(self, name: str) -> str:
+        """The file called `name` in the state directory."""
+        return os.path.join(self.server.state_dir, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """The command line's options over the file, as typed."""
+
+    listen: tuple[str, ...] = ()
+    domains: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
+    state_dir: str = ""
+
+
+def load(path: str | None = None, overrides: Overrides = Overrides()) -> Config:
+    """The configuration from the file at `path` (None: defaults only) with the options over it.
+
+    Relative paths in the file are relative to the file, those in options to the current directory.
+    Raises ConfigError with every mistake found.
+    """
+    text, data, errors = "", {}, []
+    if path is not None:
+        try:
+            with open(path, "rb") as file:
+                text = file.read().decode("utf-8")
+            data = tomllib.loads(text)
+        except OSError as error:
+            errors.append(f"--config {path}: {error.strerror}; a readable TOML file is wanted")
+        except UnicodeDecodeError as error:
+            errors.append(f"{path}: byte {error.start} is not UTF-8; a TOML file in UTF-8 is wanted")
+        except tomllib.TOMLDecodeError as error:
+            errors.append(f"{path}: not TOML: {error}")
+    base = os.path.dirname(os.path.abspath(path)) if path is not None else os.getcwd()
+    _absolute(data, base)
+    origins = _override(data, overrides, errors)
+    try:
+        config = Config.model_validate(data)
+    except ValidationError as failure:
+        errors.extend(describe(Config, failure, path or "", text, origins))
+    if errors:
+        raise ConfigError(errors)
+    return config
+
+
+def _absolute(data: dict[str, Any], base: str) -> None:
+    """Makes the paths in the file absolute: the daemon changes its directory."""
+    listeners = data.get("listen")
+    tables = [data.get("server"), *(listeners if isinstance(listeners, list) else ())]
+    for table in tables:
+        for key in ("state_dir", "certificate", "private_key"):
+            if isinstance(table, dict) and isinstance(table.get(key), str) and table[key]:
+                table[key] = os.path.join(base, os.path.expanduser(table[key]))
+
+
+def _override(data: dict[str, Any], overrides: Overrides, errors: list[str]) -> Mapping[tuple[str | int, ...], str]:
+    """Lays the options over `data`; returns which place came from which option, for the messages."""
+    origins: dict[tuple[str | int, ...], str] = {}
+    if overrides.listen:
+        data["listen"] = []
+        for option in overrides.listen:
+            parsed = parse_listen(option)
+            if parsed is None:
+                errors.append(f"--listen {option}: {wanted_listener}")
+                continue
+            origins["listen", len(data["listen"])] = f"--listen {option}"
+            data["listen"].append(parsed)
+    if overrides.domains:
+        _table(data, "server")["domains"] = list(overrides.domains)
+        origins["server", "domains"] = "--domain " + " --domain ".join(overrides.domains)
+    if overrides.state_dir:
+        _table(data, "server")["state_dir"] = os.path.abspath(os.path.expanduser(overrides.state_dir))
+        origins["server", "state_dir"] = f"--state-dir {overrides.state_dir}"
+    for option in overrides.users:
+        name, colon, password = option.partition(":")
+        if not colon or not password:
+            errors.append(f"--user {name}:...: NAME:PASSWORD is wanted")
+            continue
+        _table(data, "users")[name] = {"password": password}
+        origins["users", name] = f"--user {name}:..."
+    return origins
+
+
+def _table(data: dict[str, Any], name: str) -> dict[str, Any]:
+    """The section `name`, made when missing. One that is no table is left for the validation to refuse."""
+    table = data.setdefault(name, {})
+    return table if isinstance(table, dict) else {}
+
+
+def parse_listen(option: str) -> dict[str, Any] | None:
+    """`TRANSPORT:ADDRESS:PORT` as a [[listen]] table, None when it is not of that form."""
+    match = re.fullmatch(r"([A-Za-z]+):(\[[^\]]*\]|[^:\[\]]+):([0-9]{1,5})", option)
+    if match is None:
+        return None
+    return {"transport": match[1].lower(), "address": match[2], "port": int(match[3])}
