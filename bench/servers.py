@@ -1,0 +1,193 @@
+"""The servers under load: sipd and Kamailio as child processes, started alike, their CPU time read from /proc."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+DOMAIN = "load.example.com"
+_TICK = os.sysconf("SC_CLK_TCK")
+
+
+def free_port(address: str = "127.0.0.1") -> int:
+    """A port that is free for UDP and TCP on a local address at this moment."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    for _ in range(50):
+        with socket.socket(family, socket.SOCK_STREAM) as stream, socket.socket(family, socket.SOCK_DGRAM) as datagram:
+            stream.bind((address, 0))
+            port: int = stream.getsockname()[1]
+            try:
+                datagram.bind((address, port))
+            except OSError:
+                continue
+            # SIPp adds to its port for media, and the range ends at 65535.
+            if port < 65000:
+                return port
+    raise OSError("no free port")
+
+
+def family_of(pid: int) -> Iterator[int]:
+    """A process and everything below it."""
+    yield pid
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")
+        for task in tasks:
+            for child in Path(f"/proc/{pid}/task/{task}/children").read_text().split():
+                yield from family_of(int(child))
+    except (FileNotFoundError, ProcessLookupError):
+        return
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system CPU time of a process and all below it, in seconds."""
+    total = 0
+    for member in family_of(pid):
+        try:
+            fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        total += int(fields[11]) + int(fields[12])
+    return total / _TICK
+
+
+def memory_kib(pid: int) -> int:
+    """Memory of a process and all below it in kibibytes, shared pages counted once."""
+    total = 0
+    for member in family_of(pid):
+        try:
+            found = re.search(r"^Pss:\s+(\d+)", Path(f"/proc/{member}/smaps_rollup").read_text(), re.MULTILINE)
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+        total += int(found.group(1)) if found else 0
+    return total
+
+
+def answers_options(address: str, port: int) -> bool:
+    """True when an OPTIONS over UDP brings any response within half a second (RFC 3261 s11)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.settimeout(0.5)
+        probe.connect((address, port))
+        here = probe.getsockname()
+        unique = time.time_ns()
+        try:
+            probe.send(
+                f"OPTIONS sip:{address}:{port} SIP/2.0\r\nVia: SIP/2.0/UDP {here[0]}:{here[1]};branch=z9hG4bK{unique};rport"
+                f"\r\nMax-Forwards: 70\r\nFrom: <sip:probe@{DOMAIN}>;tag=1\r\nTo: <sip:{address}:{port}>\r\n"
+                f"Call-ID: probe{unique}\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n".encode()
+            )
+            return probe.recv(65535).startswith(b"SIP/2.0 ")
+        except OSError:
+            return False
+
+
+class Server:
+    """One server process, listening on 127.0.0.1 over UDP and TCP on one port."""
+
+    name = ""
+
+    def __init__(self, directory: Path, port: int, command: Sequence[str], environment: dict[str, str]) -> None:
+        self.port = port
+        self.log = directory / "server.log"
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(
+                command, cwd=directory, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
+            )
+        deadline = time.monotonic() + 30
+        while not answers_options("127.0.0.1", port):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                raise RuntimeError(f"{self.name} did not start:\n{self.log.read_text(errors='replace')[-3000:]}")
+            time.sleep(0.1)
+
+    def cpu(self) -> float:
+        """CPU seconds used until now by all its processes."""
+        return cpu_seconds(self.process.pid)
+
+    def memory(self) -> int:
+        """Memory held now by all its processes, in kibibytes."""
+        return memory_kib(self.process.pid)
+
+    def stop(self) -> None:
+        """Ends the server: SIGTERM, and SIGKILL after ten seconds."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+
+class Sipd(Server):
+    """`twistd sipd` of this tree, run by the Python that runs the benchmark."""
+
+    name = "sipd"
+
+    def __init__(self, directory: Path, users: dict[str, str] | None = None, durable: bool = False) -> None:
+        """`users` (name to password) switch digest on; `durable` puts SQLite behind the location service."""
+        directory.mkdir(parents=True, exist_ok=True)
+        port = free_port()
+        listen = "".join(
+            f'[[listen]]\ntransport = "{transport}"\naddress = "127.0.0.1"\nport = {port}\n'
+            for transport in ("udp", "tcp")
+        )
+        config = directory / "sipd.toml"
+        config.write_text(
+            f'[server]\ndomains = ["{DOMAIN}"]\nstate_dir = "{directory / "state"}"\n{listen}'
+            f'[auth]\nrequired = {"true" if users else "false"}\nrealm = "{DOMAIN}"\nalgorithms = ["MD5"]\n'
+            f'[location]\nstore = "{"sqlite" if durable else "memory"}"\n'
+            f"[registrar]\nopen = {'false' if users else 'true'}\n"
+            "[users]\n" + "".join(f'{name} = "{password}"\n' for name, password in (users or {}).items())
+        )
+        twistd = Path(sys.executable).parent / "twistd"
+        super().__init__(
+            directory, port, [str(twistd), "-n", "--pidfile=", "sipd", "--config", str(config)],
+            {**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+
+
+class Kamailio(Server):
+    """Debian's Kamailio with one worker and the tlsf allocator, in its own directory."""
+
+    name = "kamailio"
+
+    def __init__(self, directory: Path, users: dict[str, str] | None = None) -> None:
+        """`users` switch digest on (one password for all, which spares it a database)."""
+        directory.mkdir(parents=True, exist_ok=True)
+        program = shutil.which("kamailio") or "/usr/sbin/kamailio"
+        if not os.path.exists(program):
+            raise FileNotFoundError("kamailio is not installed (Debian: apt-get install kamailio)")
+        modules = next(Path("/usr/lib").glob("*/kamailio/modules"))
+        port = free_port()
+        load, check, check_call = "", "", ""
+        if users:
+            password = next(iter(users.values()))
+            load = 'loadmodule "auth.so"'
+            challenge = (
+                f'if (!pv_%s_authenticate("{DOMAIN}", "{password}", "0")) {{ auth_challenge("{DOMAIN}", "1"); exit; }}'
+            )
+            check, check_call = challenge % "www", challenge % "proxy"
+        text = (ROOT / "bench" / "kamailio.cfg").read_text()
+        for name, value in {
+            "DOMAIN": DOMAIN, "LISTEN": f"listen=udp:127.0.0.1:{port}\nlisten=tcp:127.0.0.1:{port}",
+            "TCP": "tcp_children=1\ntcp_connection_lifetime=3605\ntcp_max_connections=20000",
+            "MODULES": str(modules), "LOAD": load,
+            "AUTHENTICATE": check, "AUTHENTICATE_CALL": check_call,
+        }.items():
+            text = text.replace(f"@{name}@", value)
+        config = directory / "kamailio.cfg"
+        config.write_text(text)
+        super().__init__(
+            directory, port,
+            [program, "-DD", "-E", "-f", str(config), "-x", "tlsf", "-X", "tlsf", "-m", "256", "-M", "16",
+             "-Y", str(directory), "-w", str(directory)],
+            dict(os.environ),
+        )
