@@ -1,0 +1,44 @@
+"""Hops that failed lately: they are tried last for a while (RFC 3263 s4.3)."""
+
+from __future__ import annotations
+
+from twisted.internet.interfaces import IReactorTime
+
+from sipd.inventory import Inventory, Table
+from sipd.message.hop import Hop
+
+
+class Quarantine:
+    """Remembers each failed hop for `period` seconds. Entries leave when they are met after that, or at the bound."""
+
+    __slots__ = ("_clock", "_period", "_until")
+
+    def __init__(self, clock: IReactorTime, inventory: Inventory, period: float = 30.0, limit: int = 10_000) -> None:
+        self._clock = clock
+        self._period = period
+        self._until: Table[tuple[str, str, int], float] = inventory.table("quarantined hops", limit, cache=True)
+
+    def add(self, hop: Hop) -> None:
+        """The hop failed just now; a hop that failed before stays for a whole period more."""
+        key = hop[:3]
+        self._until.pop(key, None)
+        self._until.remember(key, self._clock.seconds() + self._period)
+
+    def last(self, hops: list[Hop]) -> list[Hop]:
+        """The same hops, those that failed lately at the end; each part keeps its order."""
+        until = self._until
+        if not until or len(hops) < 2:
+            return hops
+        now = self._clock.seconds()
+        good: list[Hop] = []
+        bad: list[Hop] = []
+        for hop in hops:
+            end = until.get(hop[:3])
+            if end is None:
+                good.append(hop)
+            elif end <= now:
+                del until[hop[:3]]
+                good.append(hop)
+            else:
+                bad.append(hop)
+        return good + bad
