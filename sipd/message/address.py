@@ -1,0 +1,70 @@
+"""name-addr and addr-spec with header parameters: From, To, Contact, Route and their kin (RFC 3261 s20.10, s25.1)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from sipd.message import grammar
+from sipd.message.errors import MalformedMessage
+from sipd.message.params import parse_params, unquote
+from sipd.message.uri import Uri
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A display name, a URI and header parameters, each as written."""
+
+    #: With its quotes, when it has them; "" when there is none.
+    display: str
+    uri_text: str
+    #: Raw text from the first ";", "" when there is none.
+    param_text: str = ""
+
+    @staticmethod
+    def parse(value: str) -> Address:
+        """Reads one value. The URI is looked at only when `uri` is asked. Raises MalformedMessage."""
+        if "<" in value:
+            found = grammar.name_addr.fullmatch(value)
+            if found is None:
+                raise MalformedMessage(f"not an address: {value[:80]!r}")
+            quoted, bare, uri_text, params = found.groups()
+            return Address(quoted or bare.strip(), uri_text, params or "")
+        # s20.10: without brackets a "?" or "," may not stand in the URI, and ";" begins header parameters
+        found = grammar.addr_spec.fullmatch(value)
+        if found is None:
+            raise MalformedMessage(f"not an address: {value[:80]!r}")
+        return Address("", found.group(1), found.group(2) or "")
+
+    def __str__(self) -> str:
+        return f"{self.display} <{self.uri_text}>{self.param_text}" if self.display else f"<{self.uri_text}>{self.param_text}"
+
+    @property
+    def uri(self) -> Uri:
+        """The URI, read now. Raises MalformedMessage."""
+        return Uri.parse(self.uri_text)
+
+    @property
+    def params(self) -> dict[str, str | None]:
+        """Header parameters as by `parse_params`. Raises MalformedMessage."""
+        return parse_params(self.param_text)
+
+    @property
+    def name(self) -> str:
+        """The display name as people read it."""
+        return unquote(self.display)
+
+
+_TAG = re.compile(rf";[ \t\r\n]*tag[ \t\r\n]*=[ \t\r\n]*({grammar.TOKEN})", re.IGNORECASE)
+
+
+def tag_of(value: str) -> str:
+    """The tag of a From or To value, "" when there is none (s19.3)."""
+    start = value.rfind(">")
+    if start < 0:
+        start = 0
+    elif '"' in value[start:]:
+        # a ">" inside a quoted parameter: read it the careful way
+        return Address.parse(value).params.get("tag") or ""
+    found = _TAG.search(value, start)
+    return found.group(1) if found else ""

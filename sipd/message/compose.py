@@ -1,0 +1,77 @@
+"""Messages of our own: responses (RFC 3261 s8.2.6) and requests (s8.1.1)."""
+
+from __future__ import annotations
+
+from sipd.message.headers import SPELLING
+from sipd.message.message import Header, Message, Request, Response
+from sipd.message.status import REASONS
+
+_COPIED = frozenset({"via", "from", "to", "call-id", "cseq"})
+_NO_BODY: Header = ("content-length", "0", "Content-Length: 0")
+
+
+def response(request: Message, status: int, reason: str = "", to_tag: str = "",
+             headers: tuple[tuple[str, str], ...] = ()) -> Response:
+    """A response to a request: Via, From, To, Call-ID and CSeq as they came, in their order (s8.2.6.2).
+
+    `to_tag` is added to To when it has none; a 100 takes none. `headers` are (name, value) pairs to add.
+    """
+    lines: list[Header] = [header for header in request.headers if header[0] in _COPIED]
+    if to_tag and status > 100 and not request.to_tag:
+        for i, (key, value, line) in enumerate(lines):
+            if key == "to":
+                lines[i] = ("to", f"{value};tag={to_tag}", f"{line};tag={to_tag}")
+    elif status == 100 and "timestamp" in request.first:
+        # s8.2.6.1: the Timestamp of the request goes into the 100
+        lines += [header for header in request.headers if header[0] == "timestamp"]
+    for name, value in headers:
+        lines.append((name.lower(), value, f"{name}: {value}"))
+    lines.append(_NO_BODY)
+    first: dict[str, str] = {}
+    for key, value, _ in lines:
+        first.setdefault(key, value)
+    answer = Response(status, reason or REASONS.get(status, "Unknown"), lines, first, b"")
+    answer.via = request.via
+    answer.cseq_number = request.cseq_number
+    answer.cseq_method = request.cseq_method
+    return answer
+
+
+def request(method: str, uri_text: str, headers: list[tuple[str, str]], body: bytes = b"") -> Request:
+    """A request of our own; `headers` are (name, value) pairs in order, Content-Length is added."""
+    lines: list[Header] = [(name.lower(), value, f"{name}: {value}") for name, value in headers]
+    lines.append(("content-length", str(len(body)), f"Content-Length: {len(body)}"))
+    first: dict[str, str] = {}
+    for key, value, _ in lines:
+        first.setdefault(key, value)
+    made = Request(method, uri_text, lines, first, body)
+    number, _, cseq_method = first.get("cseq", "0 ").partition(" ")
+    made.cseq_number, made.cseq_method = int(number), cseq_method
+    return made
+
+
+def hop_by_hop(invite: Request, method: str, to: str) -> Request:
+    """The ACK for a non-2xx final (s17.1.1.3) or the CANCEL (s9.1) of an INVITE as it was sent.
+
+    It has the INVITE's Request-URI, topmost Via alone, From, Call-ID, CSeq number and Route, and `to` as its To value.
+    """
+    via = next(header for header in invite.headers if header[0] == "via")
+    from_ = next(header for header in invite.headers if header[0] == "from")
+    call_id = next(header for header in invite.headers if header[0] == "call-id")
+    lines: list[Header] = [via, *(header for header in invite.headers if header[0] == "route"), from_,
+                           ("to", to, f"To: {to}"), call_id,
+                           ("cseq", f"{invite.cseq_number} {method}", f"CSeq: {invite.cseq_number} {method}"),
+                           ("max-forwards", "70", "Max-Forwards: 70"), _NO_BODY]
+    first: dict[str, str] = {}
+    for key, value, _ in lines:
+        first.setdefault(key, value)
+    made = Request(method, invite.uri_text, lines, first, b"")
+    made.via = invite.via
+    made.cseq_number = invite.cseq_number
+    made.cseq_method = method
+    return made
+
+
+def spelling(name: str) -> str:
+    """The usual spelling of a canonical name."""
+    return SPELLING.get(name, name)

@@ -1,0 +1,44 @@
+"""Fragments of RFC 3261 s25.1 under the RFC's names, as regular expressions over str.
+
+Deviations, all on the side of what phones send: a host may hold `_`; a user part may hold any character that cannot
+end it (the RFC wants others than its `user-unreserved` escaped); a display name without quotes may hold any character
+that cannot start a quoted string, a list or a URI. Values are matched stripped. No fragment can match one text in two
+ways, so that reading stays linear whatever is sent.
+"""
+
+from __future__ import annotations
+
+import re
+
+TOKEN = r"[A-Za-z0-9\-.!%*_+`'~]+"
+QUOTED_STRING = r'"(?:[^"\\]|\\[\x00-\x7f])*"'
+IPV6_REFERENCE = r"\[[0-9A-Fa-f:.]+\]"
+HOST = rf"(?:[A-Za-z0-9._\-]+|{IPV6_REFERENCE})"
+SWS = r"[ \t\r\n]*"
+
+token = re.compile(TOKEN)
+host = re.compile(HOST)
+
+#: user [":" password] "@": no white space, brackets, quotes or controls; "@" ends it.
+user = re.compile(r"[^\x00-\x20<>\"@:\x7f]+")
+password = re.compile(r"[^\x00-\x20<>\"@\x7f]*")
+port = re.compile(r"[0-9]{1,5}")
+#: One uri-parameter: pname ["=" pvalue] (s25.1 paramchar, "[", "]", "/", ":", "&", "+" and "$" included).
+uri_parameter = re.compile(r"([^\x00-\x20<>\";?@=,\x7f]+)(?:=([^\x00-\x20<>\";?@=\x7f]+))?")
+uri_headers = re.compile(r"[^\x00-\x20<>\"@\x7f]*")
+scheme = re.compile(r"[A-Za-z][A-Za-z0-9+\-.]*")
+
+#: name-addr with its header parameters: display name in quotes or not, URI, parameters.
+name_addr = re.compile(
+    rf'(?:({QUOTED_STRING}){SWS}|([^"<>,;:@]*))<([^<>" \t\r\n]+)>{SWS}(;.*)?', re.DOTALL)
+#: addr-spec outside brackets: "," "?" and ";" end the URI, ";" begins header parameters (s20.10).
+addr_spec = re.compile(rf'{SWS}([^<>"?,; \t\r\n]+){SWS}(;.*)?', re.DOTALL)
+
+#: sent-protocol LWS sent-by with its parameters (s20.42).
+via = re.compile(
+    rf"SIP{SWS}/{SWS}([0-9]+\.[0-9]+){SWS}/{SWS}({TOKEN})[ \t\r\n]+({HOST}){SWS}(?::{SWS}([0-9]{{1,5}}){SWS})?(;.*)?",
+    re.DOTALL | re.IGNORECASE)
+
+#: generic-param: ";" name [ "=" token / host / quoted-string ].
+generic_param = re.compile(
+    rf'{SWS};{SWS}({TOKEN}){SWS}(?:={SWS}({QUOTED_STRING}|[^;,"<>= \t\r\n][^;,"<> \t\r\n]*)?{SWS})?', re.DOTALL)

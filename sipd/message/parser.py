@@ -1,0 +1,213 @@
+"""One whole message from octets (RFC 3261 s7, s18.3, s25).
+
+Only what everybody needs is typed here: the start line, the topmost Via, Call-ID and CSeq. A broken header that a proxy
+does not need does not stop a message; From and To are looked at because transactions and dialogs are named by them.
+"""
+
+from __future__ import annotations
+
+import re
+
+from sipd.message import grammar
+from sipd.message.address import Address
+from sipd.message.errors import MalformedMessage
+from sipd.message.headers import CANONICAL, SINGLE, canonical
+from sipd.message.message import Header, Message, Request, Response
+from sipd.message.params import split_list
+from sipd.message.via import Via
+
+_FOLD = re.compile(r"[ \t]*\r\n[ \t]+")
+_METHOD = re.compile(grammar.TOKEN).fullmatch
+_STATUS_LINE = re.compile(r"SIP/2\.0 ([1-6][0-9][0-9])(?: (.*))?", re.IGNORECASE | re.DOTALL).fullmatch
+_VERSION = re.compile(r"SIP/([0-9]+\.[0-9]+)", re.IGNORECASE).fullmatch
+_CSEQ = re.compile(rf"([0-9]+)[ \t\r\n]+({grammar.TOKEN})").fullmatch
+#: From and To as nearly every phone writes them; anything else is read by Address.
+_USUAL_ADDRESS = re.compile(r'(?:"[^"\\]*" ?|[A-Za-z0-9 ._\-]*)<[^<>" \t\r\n]+>(?:;[^<>",; \t\r\n]+)*').fullmatch
+
+_REQUIRED = ("from", "to", "call-id", "cseq")
+
+
+def parse(data: bytes, stream: bool = False) -> Request | Response:
+    """Reads one datagram, or with `stream` one message cut from a connection, which must state its length (s18.3).
+
+    Raises MalformedMessage, whose `message` holds what could be read. Octets after Content-Length are dropped (s18.3).
+    """
+    if data[:1] in (b"\r", b"\n"):
+        data = data.lstrip(b"\r\n")  # s7.5: CRLFs before the start line are ignored
+    end = data.find(b"\r\n\r\n")
+    if end < 0:
+        raise MalformedMessage("no empty line ends the header fields", message=_what_can_be_read(data))
+    text = data[:end].decode("utf-8", "surrogateescape")
+    message = _parse_head(text)
+    body = data[end + 4:]
+    length = message.first.get("content-length")
+    if length is None:
+        if stream:
+            raise MalformedMessage("no Content-Length on a stream", message=message)
+        message.body = body
+        return message
+    # str.isdigit takes other scripts' digits too
+    if not (length.isascii() and length.isdigit()):
+        raise MalformedMessage("Content-Length is not a number", message=message)
+    wanted = int(length) if len(length) < 10 else 10**9
+    if wanted > len(body):
+        raise MalformedMessage("the body is shorter than Content-Length", message=message)
+    message.body = body[:wanted] if wanted < len(body) else body
+    return message
+
+
+def _parse_head(text: str) -> Request | Response:
+    """Start line and headers. Raises MalformedMessage."""
+    lines = text.split("\r\n")
+    if text.count("\n") >= len(lines) or text.count("\r") >= len(lines):
+        raise MalformedMessage("a bare CR or LF stands in the header fields", message=_partial(lines))
+    if "\r\n " in text or "\r\n\t" in text:
+        lines = _unfold(lines)
+    headers: list[Header] = []
+    first: dict[str, str] = {}
+    problem = ""
+    for line in lines[1:]:
+        name, colon, value = line.partition(":")
+        key = CANONICAL.get(name)
+        if key is None:
+            try:
+                key = canonical(name)
+            except MalformedMessage as error:
+                problem = problem or error.reason
+                continue
+        if not colon:
+            problem = problem or f"a header line without a colon: {line[:40]!r}"
+            continue
+        value = value.strip(" \t\r\n")
+        if "\r" in value:
+            value = _FOLD.sub(" ", value)
+        headers.append((key, value, line))
+        if key not in first:
+            first[key] = value
+        elif key in SINGLE:
+            problem = problem or f"more than one {key} header field"
+    start = lines[0]
+    message: Request | Response
+    if start[:8].upper() == "SIP/2.0 ":
+        status = _STATUS_LINE(start)
+        if status is None:
+            raise MalformedMessage(f"not a status line: {start[:60]!r}", message=None)
+        message = Response(int(status.group(1)), status.group(2) or "", headers, first, b"")
+        message.start = start
+    else:
+        message, problem = _request(start, headers, first, problem)
+    _type_core(message, problem)
+    return message
+
+
+def _request(start: str, headers: list[Header], first: dict[str, str], problem: str) -> tuple[Request, str]:
+    parts = start.split(" ")
+    if len(parts) != 3:
+        # enough of it is kept to answer: the response needs no start line of ours (s8.2.6)
+        message = Request(parts[0], "", headers, first, b"")
+        return message, f"not a request line: {start[:60]!r}"
+    method, uri_text, version = parts
+    message = Request(method, uri_text, headers, first, b"")
+    if version != "SIP/2.0" and version.upper() != "SIP/2.0":
+        if _VERSION(version) is None:
+            return message, f"not a request line: {start[:60]!r}"
+        _type_via(message)
+        raise MalformedMessage("the SIP version is not 2.0", 505, message)
+    if _METHOD(method) is None:
+        problem = f"not a method: {method[:40]!r}"
+    elif not uri_text:
+        problem = "no Request-URI"
+    return message, problem
+
+
+def _type_core(message: Request | Response, problem: str) -> None:
+    """Types Via and CSeq and sees that the mandatory fields are there (s8.1.1). Raises MalformedMessage."""
+    first = message.first
+    _type_via(message)
+    if problem:
+        raise MalformedMessage(problem, message=message)
+    for name in _REQUIRED:
+        if not first.get(name):
+            raise MalformedMessage(f"no {name} header field", message=message)
+    cseq = _CSEQ(first["cseq"])
+    if cseq is None or len(cseq.group(1)) > 10 or int(cseq.group(1)) >= 2**32:  # s8.1.1.5
+        raise MalformedMessage("CSeq is not a number below 2**32 and a method", message=message)
+    message.cseq_number = int(cseq.group(1))
+    message.cseq_method = cseq.group(2)
+    if isinstance(message, Request) and message.cseq_method != message.method:
+        raise MalformedMessage("CSeq names another method than the request line", message=message)
+    for name in ("from", "to"):
+        value = first[name]
+        if _USUAL_ADDRESS(value) is None:
+            try:
+                address = Address.parse(value)
+                address.params  # noqa: B018  read for its errors
+                if address.uri_text[:3].lower() == "sip":
+                    address.uri  # noqa: B018
+            except MalformedMessage as error:
+                raise MalformedMessage(f"{name}: {error.reason}", message=message) from None
+
+
+def _type_via(message: Message) -> None:
+    """Types the topmost Via. Raises MalformedMessage without a message: nobody could be answered."""
+    value = message.first.get("via")
+    if value is None:
+        raise MalformedMessage("no Via header field", message=None)
+    try:
+        message.via = Via.parse(split_list(value)[0] if "," in value else value)
+    except MalformedMessage as error:
+        # s18.2.2 needs sent-by only; where that much can be read, the sender is answered
+        via = _sent_by_only(value)
+        if via is None:
+            raise MalformedMessage(error.reason, message=None) from None
+        message.via = via
+        raise MalformedMessage(error.reason, message=message) from None
+
+
+def _sent_by_only(value: str) -> Via | None:
+    try:
+        return Via.parse(value.partition(";")[0].rstrip(" \t\r\n"))
+    except MalformedMessage:
+        return None
+
+
+def _unfold(lines: list[str]) -> list[str]:
+    """Joins continuation lines to the line they continue, CRLF and all (s7.3.1)."""
+    whole: list[str] = []
+    pieces: list[str] = [lines[0]]
+    for line in lines[1:]:
+        if line[:1] in (" ", "\t"):
+            pieces.append(line)
+        else:
+            whole.append("\r\n".join(pieces))
+            pieces = [line]
+    whole.append("\r\n".join(pieces))
+    return whole
+
+
+def _partial(lines: list[str]) -> Message | None:
+    """The message as far as its lines can be read, for answering it; None for a response or when there is no Via."""
+    start = lines[0].split(" ")
+    if start[0][:4].upper() == "SIP/":
+        return None
+    headers: list[Header] = []
+    first: dict[str, str] = {}
+    for line in lines[1:]:
+        if "\n" in line or "\r" in line:
+            continue
+        name, _, value = line.partition(":")
+        key = CANONICAL.get(name)
+        if key is not None:
+            headers.append((key, value.strip(" \t\r\n"), line))
+            first.setdefault(key, value.strip(" \t\r\n"))
+    message = Request(start[0], "", headers, first, b"")
+    try:
+        _type_via(message)
+    except MalformedMessage:
+        return None
+    return message
+
+
+def _what_can_be_read(data: bytes) -> Message | None:
+    """As `_partial`, from octets in which no empty line ends the header fields."""
+    return _partial(data[:65536].decode("utf-8", "surrogateescape").split("\r\n"))

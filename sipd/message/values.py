@@ -1,0 +1,28 @@
+"""Small typed values of header fields: delta-seconds and qvalue (RFC 3261 s25.1)."""
+
+from __future__ import annotations
+
+import re
+
+#: delta-seconds above this count as this (2**31 - 1, s20.19).
+MAX_DELTA_SECONDS = 2**31 - 1
+
+_QVALUE = re.compile(r"0(?:\.([0-9]{0,3}))?|1(?:\.0{0,3})?")
+
+
+def delta_seconds(text: str) -> int | None:
+    """Seconds, or None when the text is not a number; an overlong number counts as the greatest one."""
+    text = text.strip(" \t\r\n")
+    if not text.isascii() or not text.isdigit():
+        return None
+    return int(text) if len(text) <= 10 and int(text) <= MAX_DELTA_SECONDS else MAX_DELTA_SECONDS
+
+
+def qvalue(text: str) -> int | None:
+    """A q value in thousandths, 0 to 1000, or None when the text is not one."""
+    found = _QVALUE.fullmatch(text.strip(" \t\r\n"))
+    if found is None:
+        return None
+    if text.strip(" \t\r\n")[0] == "1":
+        return 1000
+    return int((found.group(1) or "").ljust(3, "0"))
