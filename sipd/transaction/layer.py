@@ -1,0 +1,347 @@
+"""The transaction layer: takes messages from the transports, finds or makes their transaction, drives the machines.
+
+A new request, an ACK that belongs to no transaction, and a CANCEL go to `core`. Everything a machine puts out is
+performed here after the machine has settled; nobody calls back into a machine in the middle of a step.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from zope.interface import implementer
+
+from sipd.interfaces import IFlow, IFlowUser, ITransports
+from sipd.inventory import Inventory, Table
+from sipd.journal import Journal
+from sipd.message.errors import MalformedMessage
+from sipd.message.message import Request, Response
+from sipd.message.parser import parse
+from sipd.transaction.invite_client import InviteClient
+from sipd.transaction.invite_server import InviteServer
+from sipd.transaction.key import Key, server_key
+from sipd.transaction.machine import END, FAIL, SEND, START, STOP_DEADLINE, STOP_REPEAT, UP, Outputs
+from sipd.transaction.non_invite_client import NonInviteClient
+from sipd.transaction.non_invite_server import NonInviteServer
+from sipd.transaction.timers import REPEATS, TimerValues
+from sipd.transport.via_rules import mark, response_hop
+from sipd.wheel import Timer, TimerWheel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class ClientUser(Protocol):
+    """Who sent a request through a client transaction."""
+
+    def response(self, transaction: ClientTransaction, response: Response) -> None:
+        """A response came: each provisional one, each 2xx to an INVITE, otherwise one final."""
+
+    def failed(self, transaction: ClientTransaction, reason: str) -> None:
+        """No final response will come: `reason` "" is the timeout, else why the transport failed."""
+
+
+class ServerUser(Protocol):
+    """Who answers the request of a server transaction."""
+
+    def cancelled(self, request: Request) -> None:
+        """A CANCEL for it came and was answered (RFC 3261 s9.2)."""
+
+
+class Core(Protocol):
+    """Where requests go that no transaction knows."""
+
+    def request(self, request: Request, key: Key) -> None:
+        """A new request other than ACK and CANCEL; `key` names the server transaction it may have."""
+
+    def ack(self, request: Request) -> None:
+        """An ACK that ends no transaction's wait: for a 2xx, for a stateless refusal, or a stray."""
+
+    def cancel(self, request: Request, key: Key, transaction: ServerTransaction | None) -> None:
+        """A CANCEL and the transaction it names (RFC 3261 s9.2)."""
+
+    def malformed(self, error: MalformedMessage, flow: IFlow) -> None:
+        """A message that cannot be read."""
+
+
+class _Transaction:
+    """A machine with its flow and its two timers."""
+
+    __slots__ = ("_layer", "machine", "flow", "key", "_repeat", "_deadline", "__weakref__")
+
+    _layer: TransactionLayer
+    flow: IFlow
+    key: Key
+    _repeat: Timer | None
+    _deadline: Timer | None
+
+    def _start_timer(self, timer: int, seconds: float) -> None:
+        wheel = self._layer.wheel
+        if timer in REPEATS:
+            self._repeat = wheel.start(seconds, self._repeat_fired, timer)
+        else:
+            self._deadline = wheel.start(seconds, self._deadline_fired, timer)
+
+    def _repeat_fired(self, timer: int) -> None:
+        self._repeat = None
+        self._perform(self.machine.timer(timer))  # type: ignore[attr-defined]
+
+    def _deadline_fired(self, timer: int) -> None:
+        self._deadline = None
+        self._perform(self.machine.timer(timer))  # type: ignore[attr-defined]
+
+    def _stop_repeat(self) -> None:
+        if self._repeat is not None:
+            self._repeat.cancel()
+            self._repeat = None
+
+    def _stop_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _perform(self, outputs: Outputs) -> None:
+        raise AssertionError("each kind of transaction performs its own outputs")
+
+
+@implementer(IFlowUser)
+class ClientTransaction(_Transaction):
+    """A request sent to one hop; `user` hears of its responses. Made by `TransactionLayer.send_request`."""
+
+    __slots__ = ("user",)
+
+    machine: InviteClient | NonInviteClient
+    user: ClientUser | None
+
+    def receive(self, response: Response) -> None:
+        """A response that matched."""
+        self._perform(self.machine.response(response))
+
+    def flow_failed(self, reason: str) -> None:
+        """See IFlowUser."""
+        self._perform(self.machine.transport_error(reason))
+
+    def _perform(self, outputs: Outputs) -> None:
+        for kind, payload in outputs:
+            if kind == UP:
+                if payload.status >= 200 or self.key[1] == "INVITE":
+                    self.flow.users.discard(self)  # an ICMP error can no longer matter (s17.1.1.2)
+                if self.user is not None:
+                    self.user.response(self, payload)
+            elif kind == SEND:
+                self.flow.send(payload)
+            elif kind == START:
+                self._start_timer(*payload)
+            elif kind == STOP_REPEAT:
+                self._stop_repeat()
+            elif kind == STOP_DEADLINE:
+                self._stop_deadline()
+            elif kind == FAIL:
+                if self.user is not None:
+                    self.user.failed(self, payload)
+            elif kind == END:
+                self.end()
+
+    def end(self) -> None:
+        """Forgets the transaction, whatever its state."""
+        self._stop_repeat()
+        self._stop_deadline()
+        self.flow.users.discard(self)
+        self._layer.clients.pop(self.key, None)
+        self.user = None
+
+
+class ServerTransaction(_Transaction):
+    """A request received. `user` hears when it is cancelled; `respond` answers it."""
+
+    __slots__ = ("request", "user", "_trying")
+
+    machine: InviteServer | NonInviteServer
+    #: None once a final response went out.
+    request: Request | None
+    user: ServerUser | None
+    _trying: Timer | None
+
+    def receive(self, request: Request) -> None:
+        """The request again, or an ACK for it."""
+        machine = self.machine
+        if request.method == "ACK":
+            if isinstance(machine, InviteServer):
+                self._perform(machine.ack(request))
+        else:
+            self._perform(machine.request(request))
+
+    def respond(self, response: Response) -> None:
+        """Sends a response that has the request's Vias; after a final one only more 2xx to an INVITE have effect."""
+        status = response.status
+        if self._trying is not None:
+            self._trying.cancel()
+            self._trying = None
+        if status >= 200:
+            self.request = None
+            if status >= 300 or self.key[-1] != "INVITE":
+                self.user = None
+        self._perform(self.machine.respond(status, response.encode()))
+
+    def abandon(self) -> None:
+        """Ends without a final response (RFC 4320 s4.2)."""
+        self._perform(self.machine.abandon())
+
+    def _perform(self, outputs: Outputs) -> None:
+        for kind, payload in outputs:
+            if kind == SEND:
+                self.flow.send(payload)
+            elif kind == START:
+                self._start_timer(*payload)
+            elif kind == UP:
+                self._layer.core.ack(payload)
+            elif kind == STOP_REPEAT:
+                self._stop_repeat()
+            elif kind == STOP_DEADLINE:
+                self._stop_deadline()
+            elif kind == END:
+                self.end()
+
+    def end(self) -> None:
+        """Forgets the transaction, whatever its state."""
+        self._stop_repeat()
+        self._stop_deadline()
+        if self._trying is not None:
+            self._trying.cancel()
+            self._trying = None
+        self._layer.servers.pop(self.key, None)
+        self.request = self.user = None
+
+
+class TransactionLayer:
+    """All transactions of the server. `core` is set by whoever builds the server, before the first message."""
+
+    core: Core
+
+    def __init__(self, transports: ITransports, wheel: TimerWheel, values: TimerValues, inventory: Inventory,
+                 journal: Journal, limit: int = 200_000) -> None:
+        self.transports = transports
+        self.wheel = wheel
+        self.values = values
+        self.journal = journal
+        self.clients: Table[Key, ClientTransaction] = inventory.table("client transactions", limit)
+        self.servers: Table[Key, ServerTransaction] = inventory.table("server transactions", limit)
+        #: Responses that no transaction waits for (s18.1.2, RFC 6026 s7.3): counted and dropped.
+        self.strays = 0
+
+    def receive(self, data: bytes, flow: IFlow) -> None:
+        """One message from a flow; never raises."""
+        try:
+            try:
+                message = parse(data, flow.reliable)
+            except MalformedMessage as error:
+                if error.message is not None:
+                    error.message.flow = flow
+                self.core.malformed(error, flow)
+                return
+            message.flow = flow
+            if type(message) is Response:
+                self._response(message)
+            else:
+                self._request(message, flow)  # type: ignore[arg-type]
+        except Exception as error:
+            # the border: a bug of ours costs this message and is recorded, and the next message is served
+            self._bug(error)
+
+    def _bug(self, error: Exception) -> None:
+        import traceback
+
+        self.journal.write("bug", reason="".join(traceback.format_exception(error)))
+
+    def _response(self, response: Response) -> None:
+        via = response.via
+        assert via is not None
+        # s17.1.3: the branch we put, and the method of CSeq
+        transaction = self.clients.get((via.branch.lower(), response.cseq_method))
+        if transaction is None:
+            self.strays += 1
+        else:
+            transaction.receive(response)
+
+    def _request(self, request: Request, flow: IFlow) -> None:
+        method = request.method
+        key = server_key(request, "INVITE" if method == "ACK" else method)
+        mark(request, flow)
+        transaction = self.servers.get(key)
+        if transaction is not None:
+            transaction.receive(request)
+        elif method == "ACK":
+            self.core.ack(request)
+        elif method == "CANCEL":
+            self.core.cancel(request, key, self._cancelled_by(key))
+        else:
+            self.core.request(request, key)
+
+    def _cancelled_by(self, key: Key) -> ServerTransaction | None:
+        """The transaction a CANCEL names: any method but CANCEL and ACK (s9.2), nearly always INVITE."""
+        prefix = key[:-1]
+        for method in ("INVITE", "MESSAGE", "OPTIONS", "REGISTER", "BYE", "SUBSCRIBE", "NOTIFY", "PUBLISH", "INFO",
+                       "UPDATE", "PRACK", "REFER"):
+            found = self.servers.get((*prefix, method))
+            if found is not None:
+                return found
+        return None
+
+    def serve(self, request: Request, key: Key) -> ServerTransaction | None:
+        """A server transaction for a request that came; None when the table is full."""
+        servers = self.servers
+        if len(servers) >= servers.limit:
+            servers.refused += 1
+            return None
+        flow = self.reply_flow(request)
+        if flow is None:
+            return None
+        transaction = ServerTransaction()
+        machine = InviteServer if request.method == "INVITE" else NonInviteServer
+        transaction.machine = machine(self.values, flow.reliable)
+        transaction._layer = self
+        transaction.flow = flow
+        transaction.key = key
+        transaction.request = request
+        transaction.user = None
+        transaction._repeat = transaction._deadline = transaction._trying = None
+        servers[key] = transaction
+        return transaction
+
+    def promise_trying(self, transaction: ServerTransaction, send: Callable[[ServerTransaction], None]) -> None:
+        """Calls `send` when a non-INVITE is still unanswered as a client's timer E reaches T2 (RFC 4320 s4.1)."""
+        transaction._trying = self.wheel.start(self.values.trying, send, transaction)
+
+    def reply_flow(self, request: Request) -> IFlow | None:
+        """The flow a response goes over (s18.2.2), None when there is none and one has to be opened."""
+        flow, via = request.flow, request.via
+        assert flow is not None and via is not None
+        hop = response_hop(via, flow)
+        if hop is None:
+            return flow
+        # a stream that is gone: no connection is opened for a new request's answer, only for one that took its time
+        return self.transports.flow_to(hop, flow.listener.name)
+
+    def send_response(self, request: Request, response: Response) -> None:
+        """Sends a response outside any transaction (s8.2.7)."""
+        flow = self.reply_flow(request)
+        if flow is not None:
+            flow.send(response.encode())
+
+    def send_request(self, request: Request, branch: str, flow: IFlow, user: ClientUser) -> ClientTransaction | None:
+        """Sends a request whose topmost Via has `branch` in a client transaction; None when the table is full."""
+        clients = self.clients
+        if len(clients) >= clients.limit:
+            clients.refused += 1
+            return None
+        transaction = ClientTransaction()
+        machine = InviteClient if request.method == "INVITE" else NonInviteClient
+        transaction.machine = machine(self.values, flow.reliable, request, request.encode())
+        transaction._layer = self
+        transaction.flow = flow
+        transaction.key = (branch.lower(), request.method)
+        transaction.user = user
+        transaction._repeat = transaction._deadline = None
+        clients[transaction.key] = transaction
+        flow.users.add(transaction)
+        transaction._perform(transaction.machine.start())
+        return transaction
