@@ -144,7 +144,7 @@ class Resolver:
         else:
             transport = services[0][0]
         asking += [self._begin(self._names.ask(SRV, name)) for _, name in services]
-        answers = await gatherResults(asking)
+        answers = await self._all(asking)
         found = answers[-len(services):]
         if not any(answer.records for answer in found):
             # RFC 3263 s4.2: no SRV records, so the name's own addresses at the default port.
@@ -172,7 +172,7 @@ class Resolver:
             ]
             wanted += [(transport, record) for record in by_priority(records, self._entropy)]
         del wanted[MAX_HOPS:]
-        addresses = await gatherResults([self._begin(self._addresses(record.target)) for _, record in wanted])
+        addresses = await self._all([self._begin(self._addresses(record.target)) for _, record in wanted])
         choices = [
             Choice(record.priority, record.weight, self._hops(target, transport, answer.records, record.port))
             for (transport, record), answer in zip(wanted, addresses, strict=True)
@@ -200,11 +200,16 @@ class Resolver:
         if known:
             return Answer(self._clock.seconds() + 30.0, known)
         kinds: list[Kind[str]] = [kind for kind, number in ((ADDRESS_4, 4), (ADDRESS_6, 6)) if number in self._families]
-        answers = await gatherResults([self._begin(self._names.ask(kind, name)) for kind in kinds])
+        answers = await self._all([self._begin(self._names.ask(kind, name)) for kind in kinds])
         records = tuple(address for answer in answers for address in answer.records)
         # One family's silence must not shorten the life of the other's answer, or every few seconds a call would wait.
         counted = [answer for answer in answers if not (records and answer.failed)] or answers
         return Answer(min((answer.expires for answer in counted), default=self._clock.seconds() + 30.0), records)
+
+    @staticmethod
+    def _all(asking: list[Deferred[Answer[Any]]]) -> Deferred[list[Answer[Any]]]:
+        # What fails is only a caller who no longer waits: then all are given up, and each says so.
+        return gatherResults(asking, consumeErrors=True)
 
     @staticmethod
     def _begin(work: Coroutine[Any, Any, Any]) -> Deferred[Any]:
