@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sipd.message.hop import Hop
@@ -37,3 +38,26 @@ class Binding:
     listener: str = ""
     user_agent: str = ""
     registered_at: float = 0.0
+
+
+#: One step of a change to an address-of-record: ("put", binding) or ("delete", binding). The contact's text says which
+#: binding is meant; a put replaces it or adds it.
+Change = tuple[str, Binding]
+
+
+def changed(bindings: tuple[Binding, ...], changes: Iterable[Change]) -> tuple[Binding, ...]:
+    """The bindings of one address-of-record after `changes`; what stays keeps its place, what is new comes last."""
+    result = list(bindings)
+    for kind, binding in changes:
+        contact = binding.contact
+        for index, present in enumerate(result):
+            if present.contact == contact:
+                if kind == "put":
+                    result[index] = binding
+                else:
+                    del result[index]
+                break
+        else:
+            if kind == "put":
+                result.append(binding)
+    return tuple(result)

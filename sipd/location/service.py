@@ -1,0 +1,165 @@
+"""The location service (RFC 3261 s10): the table in memory, a durable store behind it, expiry.
+
+What `bindings` tells is what the store has acknowledged, never more: a change enters memory when its commit returned,
+so a failed commit leaves nothing to undo (s10.3 step 7). Changes in flight are visible to `latest` only, which the
+registrar decides from, so that two REGISTERs of one address-of-record close together keep their order. When the first of
+two fails and the second does not, the second stands by itself, in memory as on disk ("each REGISTER message MUST be
+processed independently"): both always hold exactly the changes that were acknowledged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from math import inf
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from sipd.binding import Binding, Change, changed
+from sipd.interfaces import ILocationStore
+from sipd.inventory import Inventory, Table
+from sipd.journal import Journal
+from sipd.location.table import BindingTable
+
+#: The clock on the wall is looked at again after this long (seconds), so that a step forward is noticed.
+_LONGEST_SLEEP = 60.0
+#: Addresses-of-record visited in one turn of the reactor when many expire at once, and the pause before the next turn.
+_SWEPT_PER_TURN = 500
+_PAUSE = 0.02
+
+
+class Location:
+    """All bindings of this server, at most `limit` of them.
+
+    `wall` tells seconds since the epoch and decides what has expired; `clock` only wakes the sweep that drops it.
+    """
+
+    def __init__(self, store: ILocationStore, clock: IReactorTime, wall: Callable[[], float], journal: Journal,
+                 inventory: Inventory, limit: int = 1_000_000) -> None:
+        self.limit = limit
+        self._store = store
+        self._clock = clock
+        self._wall = wall
+        self._journal = journal
+        self._table = BindingTable(inventory, limit)
+        #: aor -> changes asked of the store and not yet answered, oldest first
+        self._in_flight: Table[str, list[list[Change]]] = inventory.table("registrations being stored", limit)
+        self._timer: IDelayedCall | None = None
+        #: wall-clock second the timer stands for
+        self._awake_at = inf
+        self._store_failing = False
+        self._told_full = False
+
+    def start(self) -> None:
+        """Reads the store. Raises what its `load` raises."""
+        for binding in self._store.load():
+            self._table.change(binding.aor, (("put", binding),))
+        self._arm()
+
+    def stop(self) -> None:
+        """Ends the timer and closes the store, waiting for its last commit."""
+        self._sleep()
+        self._store.close()
+
+    def bindings(self, aor: str) -> list[Binding]:
+        """The bindings of `aor` that are stored and have not expired, first registered first."""
+        return self._table.live(aor, self._wall())
+
+    def latest(self, aor: str) -> list[Binding]:
+        """As `bindings`, with the changes still on their way to the store."""
+        bindings = self._table.live(aor, self._wall())
+        if aor in self._in_flight:
+            for changes in self._in_flight[aor]:
+                bindings = list(changed(tuple(bindings), changes))
+        return bindings
+
+    def everything(self) -> Iterator[Binding]:
+        """Every binding that has not expired, for people. Nothing may change while it is walked."""
+        now = self._wall()
+        return (binding for binding in self._table if binding.expires_at > now)
+
+    def __len__(self) -> int:
+        """How many bindings there are."""
+        return self._table.size
+
+    def admits(self, aor: str, changes: list[Change]) -> bool:
+        """False when these changes would pass the bound on all bindings; the journal has it once."""
+        if self._table.size + len(changes) <= self.limit:
+            self._told_full = False
+            return True
+        latest = tuple(self.latest(aor))
+        if len(changed(latest, changes)) <= len(latest):
+            return True
+        if not self._told_full and self._journal.sinks:
+            self._journal.write("limit-reached", table="bindings", limit=self.limit, reason="new registrations get 503")
+        self._told_full = True
+        return False
+
+    def change(self, aor: str, changes: list[Change], done: Callable[[str], None]) -> None:
+        """Stores changes to `aor`, all or none. `done("")` is called after the commit, when `bindings` shows them; or
+        `done(reason)`, and nothing has changed."""
+        in_flight = self._in_flight.get(aor)
+        if in_flight is None:
+            in_flight = self._in_flight[aor] = []
+        in_flight.append(changes)
+        self._store.commit(changes, partial(self._settle, aor, changes, done))
+
+    def _settle(self, aor: str, changes: list[Change], done: Callable[[str], None], reason: str) -> None:
+        in_flight = self._in_flight[aor]
+        # the first, except where a full queue refused a later one at once
+        for index, candidate in enumerate(in_flight):
+            if candidate is changes:
+                del in_flight[index]
+                break
+        if not in_flight:
+            del self._in_flight[aor]
+        if not reason:
+            self._table.change(aor, changes)
+            due = self._table.next_due()
+            if due is None:
+                self._sleep()
+            elif due < self._awake_at:
+                self._arm()
+        if bool(reason) != self._store_failing:
+            self._note_store(reason)
+        done(reason)
+
+    def _note_store(self, reason: str) -> None:
+        """Says once that the store began to fail."""
+        self._store_failing = bool(reason)
+        if reason and self._journal.sinks:
+            self._journal.write("store-failed", reason=reason)
+
+    def _sleep(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._awake_at = inf
+
+    def _arm(self) -> None:
+        self._sleep()
+        due = self._table.next_due()
+        if due is None:
+            return
+        now = self._wall()
+        delay = min(max(due - now, _PAUSE), _LONGEST_SLEEP)
+        self._awake_at = now + delay
+        self._timer = self._clock.callLater(delay, self._sweep)
+
+    def _sweep(self) -> None:
+        self._timer = None
+        lost = self._table.expire(self._wall(), _SWEPT_PER_TURN)
+        if lost:
+            # A change in flight may be the refresh of what has just expired, and reach the disk before this removal
+            # would: such a row stays, put again by the refresh or dropped at the next start.
+            removals: list[Change] = [("delete", binding) for binding in lost if binding.aor not in self._in_flight]
+            if removals:
+                self._store.commit(removals, self._note_removal)
+            if self._journal.sinks:
+                for binding in lost:
+                    self._journal.write("registration-lost", aor=binding.aor, contact=binding.contact, reason="expired")
+        self._arm()
+
+    def _note_removal(self, reason: str) -> None:
+        if bool(reason) != self._store_failing:
+            self._note_store(reason)

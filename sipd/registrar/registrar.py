@@ -1,0 +1,183 @@
+"""The registrar: from a REGISTER whose sender has been checked to its answer (RFC 3261 s10.3 steps 6 to 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from email.utils import formatdate
+from functools import partial
+from typing import Protocol
+
+from sipd.binding import Binding, Change
+from sipd.inventory import Inventory, Table
+from sipd.journal import Journal
+from sipd.message.address import Address
+from sipd.message.errors import MalformedMessage, Reject
+from sipd.message.hop import Hop, join_host_port
+from sipd.message.message import Request
+from sipd.message.values import delta_seconds
+from sipd.registrar.contact import Contact, parse_contacts
+from sipd.registrar.rules import Limits, Registration, decide, news
+
+#: Called once with status, reason ("" for the usual phrase) and headers.
+Answer = Callable[[int, str, tuple[tuple[str, str], ...]], None]
+
+#: What a binding keeps at most: characters of Call-ID, of all Path values, their number, characters of User-Agent.
+_MOST_CALL_ID = 512
+_MOST_PATH = 2048
+_MOST_PATH_VALUES = 8
+_MOST_USER_AGENT = 128
+#: Contact lines longer than this (characters) are read each time: hostile ones must not fill the cache.
+_CACHED_LINE = 512
+_NOTHING: tuple[Contact, ...] = ()
+
+
+class Locations(Protocol):
+    """What the registrar needs of the location service."""
+
+    def bindings(self, aor: str) -> list[Binding]:
+        """The stored, live bindings."""
+
+    def latest(self, aor: str) -> list[Binding]:
+        """These with the changes on their way to the store."""
+
+    def admits(self, aor: str, changes: list[Change]) -> bool:
+        """False when there is no room for the changes."""
+
+    def change(self, aor: str, changes: list[Change], done: Callable[[str], None]) -> None:
+        """Stores the changes, then calls `done` with "" or the reason why not."""
+
+
+class Registrar:
+    """Answers REGISTER requests from the location service. `wall` tells seconds since the epoch."""
+
+    def __init__(self, location: Locations, limits: Limits, wall: Callable[[], float], journal: Journal,
+                 inventory: Inventory) -> None:
+        self._location = location
+        self._limits = limits
+        self._wall = wall
+        self._journal = journal
+        self._read: Table[str, tuple[Contact, ...]] = inventory.table("contacts read", 4096, cache=True)
+        #: texts that many bindings have in common, kept once
+        self._shared: Table[str, str] = inventory.table("shared texts", 1024, cache=True)
+        self._date = ""
+        self._date_of = 0
+
+    def register(self, request: Request, aor: str, answer: Answer) -> None:
+        """Serves a REGISTER for `aor`, the canonical `user@first-domain`, which the sender may change.
+
+        `answer` is called once: at once when nothing changes, else after the commit. Raises Reject (400, 403, 420, 423,
+        503) or MalformedMessage, and then never answers.
+        """
+        now = self._wall()
+        path = self._path(request) if "path" in request.first else ()
+        contacts = self._contacts(request)
+        changes: list[Change] = []
+        if contacts != _NOTHING:
+            current = self._location.latest(aor)
+            changes = decide(self._registration(request, aor, contacts, path), current, now, self._limits)
+        if not changes:
+            self._list(aor, path, answer)
+            return
+        if not self._location.admits(aor, changes):
+            raise Reject(503, headers=(("Retry-After", "60"),))
+        self._location.change(aor, changes, partial(self._committed, aor, current, changes, path, answer))
+
+    def _registration(self, request: Request, aor: str, contacts: tuple[Contact, ...] | None,
+                      path: tuple[str, ...]) -> Registration:
+        flow = request.flow
+        if flow is None:
+            raise Reject(500, "Registration Without a Flow")
+        if len(request.call_id) > _MOST_CALL_ID:
+            raise MalformedMessage("Call-ID is too long")
+        header = request.first.get("expires")
+        expires = None
+        if header is not None:
+            expires = delta_seconds(header)
+            if expires is None:
+                expires = -1
+        listener = flow.listener
+        return Registration(
+            aor, request.call_id, request.cseq_number, contacts, expires, path,
+            Hop(flow.transport, flow.address, flow.port), request.via, flow.id,
+            self._share(join_host_port(listener.address, listener.port)),
+            self._share(request.first.get("user-agent", "")[:_MOST_USER_AGENT]))
+
+    def _contacts(self, request: Request) -> tuple[Contact, ...] | None:
+        """The contacts, empty for a query, None for "*" (s10.3 step 6)."""
+        first = request.first.get("contact")
+        if first is None:
+            return _NOTHING
+        lines = request.all("contact")
+        if "*" in lines:
+            if len(lines) > 1:
+                raise Reject(400, "Contact * Stands Alone")
+            return None
+        contacts = _NOTHING
+        for line in lines:
+            read = self._read.get(line)
+            if read is None:
+                read = parse_contacts(line)
+                if not read:
+                    raise MalformedMessage("Contact is empty")
+                if len(line) <= _CACHED_LINE:
+                    self._read.remember(line, read)
+            contacts = contacts + read if contacts else read
+        return contacts
+
+    def _path(self, request: Request) -> tuple[str, ...]:
+        """The Path, top first (RFC 3327 s5.3); a phone that does not know of Path gets the 420 recommended there."""
+        if "path" not in (tag.lower() for tag in request.values("supported")):
+            raise Reject(420, headers=(("Unsupported", "path"),))
+        path = tuple(request.values("path"))
+        if len(path) > _MOST_PATH_VALUES or sum(map(len, path)) > _MOST_PATH:
+            raise MalformedMessage("Path is too long")
+        for value in path:
+            if not Address.parse(value).uri.is_sip:
+                raise MalformedMessage("Path holds a URI that is not SIP")
+        return path
+
+    def _share(self, text: str) -> str:
+        known = self._shared.get(text)
+        if known is None:
+            self._shared.remember(text, text)
+            return text
+        return known
+
+    def _committed(self, aor: str, current: list[Binding], changes: list[Change], path: tuple[str, ...], answer: Answer,
+                   reason: str) -> None:
+        if reason:
+            # s10.3 step 7
+            answer(500, "Registration Not Stored", ())
+            return
+        if self._journal.sinks:
+            self._report(current, changes)
+        self._list(aor, path, answer)
+
+    def _report(self, current: list[Binding], changes: list[Change]) -> None:
+        for kind, binding, old in news(current, changes):
+            if kind == "registration-lost":
+                self._journal.write(kind, aor=binding.aor, contact=binding.contact, reason="removed by the phone")
+                continue
+            fields = {"aor": binding.aor, "contact": binding.contact, "source": str(binding.source),
+                      "expires": round(binding.expires_at - binding.registered_at)}
+            if old is not None:
+                fields["old"] = old.contact if old.contact != binding.contact else str(old.source)
+            self._journal.write(kind, **fields)
+
+    def _list(self, aor: str, path: tuple[str, ...], answer: Answer) -> None:
+        """s10.3 step 8: a 200 with every binding, and the Path it came with (RFC 3327 s5.3)."""
+        now = self._wall()
+        second = int(now)
+        if second != self._date_of:
+            self._date = formatdate(second, usegmt=True)
+            self._date_of = second
+        headers = []
+        for binding in self._location.bindings(aor):
+            # never 0, which would tell the phone that it is gone
+            left = int(binding.expires_at - now + 0.5) or 1
+            q = "" if binding.q == 1000 else f";q={binding.q / 1000:g}"
+            headers.append(("Contact", f"<{binding.contact}>;expires={left}{q}{binding.params}"))
+        for value in path:
+            headers.append(("Path", value))
+        headers.append(("Date", self._date))
+        answer(200, "", tuple(headers))
