@@ -109,6 +109,8 @@ class Registrant:
                 else:
                     self._send(registration, "")
             self._wait()
+        # Answers that reached this host before a server died count: it gave its word.
+        self._take()
         self._waiting.clear()
 
     def bindings(self, user: str, password: str = "") -> list[str]:
@@ -146,14 +148,7 @@ class Registrant:
 
     def _wait(self) -> None:
         select.select([self._socket], [], [], 0.05)
-        while True:
-            try:
-                data = self._socket.recv(65535)
-            except BlockingIOError:
-                break
-            except OSError:
-                continue
-            self._answered(data.decode(errors="replace"))
+        self._take()
         now = time.monotonic()
         for branch, sent in list(self._waiting.items()):
             if now >= sent.give_up_at:
@@ -162,6 +157,16 @@ class Registrant:
                 sent.interval = min(2 * sent.interval, 4.0)
                 sent.resend_at = now + sent.interval
                 self._put(sent.data)
+
+    def _take(self) -> None:
+        while True:
+            try:
+                data = self._socket.recv(65535)
+            except BlockingIOError:
+                break
+            except OSError:
+                continue
+            self._answered(data.decode(errors="replace"))
 
     def _answered(self, text: str) -> None:
         via = header_values(text, "Via")

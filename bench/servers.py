@@ -28,9 +28,7 @@ def free_port(address: str = "127.0.0.1") -> int:
                 datagram.bind((address, port))
             except OSError:
                 continue
-            # SIPp adds to its port for media, and the range ends at 65535.
-            if port < 65000:
-                return port
+            return port
     raise OSError("no free port")
 
 
@@ -79,8 +77,9 @@ def answers_options(address: str, port: int) -> bool:
         unique = time.time_ns()
         try:
             probe.send(
-                f"OPTIONS sip:{address}:{port} SIP/2.0\r\nVia: SIP/2.0/UDP {here[0]}:{here[1]};branch=z9hG4bK{unique};rport"
-                f"\r\nMax-Forwards: 70\r\nFrom: <sip:probe@{DOMAIN}>;tag=1\r\nTo: <sip:{address}:{port}>\r\n"
+                f"OPTIONS sip:{address}:{port} SIP/2.0\r\n"
+                f"Via: SIP/2.0/UDP {here[0]}:{here[1]};branch=z9hG4bK{unique};rport\r\n"
+                f"Max-Forwards: 70\r\nFrom: <sip:probe@{DOMAIN}>;tag=1\r\nTo: <sip:{address}:{port}>\r\n"
                 f"Call-ID: probe{unique}\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n".encode()
             )
             return probe.recv(65535).startswith(b"SIP/2.0 ")

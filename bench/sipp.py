@@ -58,8 +58,7 @@ class Sipp:
         address, port = local
         command = [
             program, "-sf", str(SCENARIOS / f"{scenario}.xml"), "-i", address, "-p", str(port), "-t", transport,
-            "-mi", "127.0.0.1", "-mp", str(port + 2 if port < 60000 else port - 2), "-nostdin",
-            "-trace_stat", "-stf", "stat.csv", "-fd", "1", "-trace_err", "-error_file", "errors.log",
+            "-nostdin", "-trace_stat", "-stf", "stat.csv", "-fd", "1", "-trace_err", "-error_file", "errors.log",
             "-trace_rtt", "-rtt_freq", "1000", "-timeout", str(int(timeout)), "-buff_size", str(4 << 20),
             "-max_socket", "20000", "-l", "10000", "-watchdog_minor_threshold", "100000",
             "-watchdog_major_threshold", "100000",

@@ -62,8 +62,8 @@ class Phone:
         # The account comes in through the control port, not from a file, so that its REGISTER_OK is not missed.
         self.command(
             "uanew",
-            f'"Phone {user}" <sip:{user}@{server};transport={transport}>;auth_user={user};auth_pass={password};regint=600'
-            f';outbound="sip:{server};transport={transport}";audio_codecs=PCMU/8000/1;answermode=manual',
+            f'"Phone {user}" <sip:{user}@{server};transport={transport}>;auth_user={user};auth_pass={password}'
+            f';regint=600;outbound="sip:{server};transport={transport}";audio_codecs=PCMU/8000/1;answermode=manual',
         )
 
     def _connect(self, port: int) -> socket.socket:
@@ -142,9 +142,8 @@ class Phone:
                 return value
             if time.monotonic() > deadline:
                 seen = [event.get("type") for event in self.events]
-                raise AssertionError(
-                    f"{self.user} ({self.transport}): no {what} within {seconds:.0f} s; events {seen}\n{self.log()[-3000:]}"
-                )
+                who = f"{self.user} ({self.transport})"
+                raise AssertionError(f"{who}: no {what} in {seconds:.0f} s; events {seen}\n{self.log()[-3000:]}")
             self._read()
 
     def _read(self) -> None:
