@@ -302,7 +302,7 @@ class Limits(Section):
     header_size: int = Field(default=32768, ge=1000, le=1048576)
     #: What may wait for a connection that does not read, before the connection is closed.
     send_queue: int = Field(default=1048576, ge=65535, le=268435456)
-    connections: int = Field(default=20000, ge=1, le=1000000)
+    connections: int = Field(default=10000, ge=1, le=1000000)
     connections_per_source: int = Field(default=2000, ge=1, le=1000000)
     transactions: int = Field(default=200000, ge=100, le=10000000)
     bindings: int = Field(default=1000000, ge=1, le=100000000)

@@ -1,0 +1,115 @@
+"""Everything that would stop the start, found before the process goes into the background.
+
+What is opened here is closed here: twistd forks afterwards.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import ssl
+
+import psutil
+
+from sipd import state
+from sipd.config import Config, Listen
+
+
+def check(config: Config, uid: int | None = None, gid: int | None = None) -> list[str]:
+    """One line for each thing that would stop a start with `config`: what, and what would be right. Empty when fit.
+
+    Makes the state directory when it is missing, for `uid` and `gid` when the process will change to them.
+    """
+    errors = []
+    try:
+        state.ensure(config.server.state_dir, uid, gid)
+        lock = state.StateLock(config.server.state_dir)
+        if not lock.acquire():
+            return [
+                f"[server] state_dir = {config.server.state_dir}: in use by a running sipd, process {lock.holder()}; "
+                "stop that one or give another --state-dir"
+            ]
+        lock.release()
+    except state.StateError as error:
+        errors.append(str(error))
+    for listen in config.listen:
+        errors.extend(certificate_problems(listen))
+        problem = port_problem(listen)
+        if problem:
+            errors.append(problem)
+    return errors
+
+
+def certificate_problems(listen: Listen) -> list[str]:
+    """What is wrong with a listener's certificate and private key."""
+    if not listen.certificate:
+        return []
+    problems = []
+    for key, path in (("certificate", listen.certificate), ("private_key", listen.private_key)):
+        try:
+            with open(path, "rb") as file:
+                if b"-----BEGIN" not in file.read(1048576):
+                    problems.append(f"[[listen]] {listen} {key} = {path}: not PEM; a file with -----BEGIN is wanted")
+        except OSError as error:
+            problems.append(f"[[listen]] {listen} {key} = {path}: {error.strerror}; a readable PEM file is wanted")
+    if problems:
+        return problems
+    try:
+        # The password keeps OpenSSL from asking on the terminal for that of an encrypted key.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(listen.certificate, listen.private_key, lambda: "-")
+    except (ssl.SSLError, ValueError) as error:
+        reason = getattr(error, "reason", None) or str(error)
+        if reason == "KEY_VALUES_MISMATCH":
+            return [f"[[listen]] {listen} private_key = {listen.private_key}: not the key of {listen.certificate}"]
+        return [
+            f"[[listen]] {listen} certificate = {listen.certificate}, private_key = {listen.private_key}: "
+            f"cannot be used: {reason}; a certificate chain and its key without a password, both PEM, are wanted"
+        ]
+    return []
+
+
+def port_problem(listen: Listen) -> str:
+    """Why this listener could not be opened, "" when it could."""
+    kind = socket.SOCK_DGRAM if listen.transport == "udp" else socket.SOCK_STREAM
+    for address in concrete(listen.address):
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        try:
+            with socket.socket(family, kind) as probe:
+                if family == socket.AF_INET6:
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                if kind == socket.SOCK_STREAM:
+                    # As the listener will: connections of an earlier run still close down.
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((address, listen.port))
+                if kind == socket.SOCK_STREAM:
+                    probe.listen(1)
+        except OSError as error:
+            where = f" (on {address})" if address != listen.address else ""
+            return f"[[listen]] {listen}{where}: {os.strerror(error.errno or 0)}; {_remedy(error.errno, listen)}"
+    return ""
+
+
+def _remedy(number: int | None, listen: Listen) -> str:
+    if number == errno.EADDRINUSE:
+        return f"another program has it (ss -lnp 'sport = :{listen.port}' shows which); stop it or choose another port"
+    if number == errno.EACCES:
+        return "ports below 1024 need root or CAP_NET_BIND_SERVICE; choose a higher port or start as root"
+    if number in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+        return "an address of this host is wanted (ip address shows them), or 0.0.0.0 or :: for all"
+    return "an address and a port this host can listen on are wanted"
+
+
+def concrete(address: str) -> list[str]:
+    """The numeric addresses of this host that `address` stands for: itself, or all of its family for a wildcard,
+    without IPv6 link-local ones, which mean nothing without their interface."""
+    if address not in ("0.0.0.0", "::"):
+        return [address]
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    found = {
+        entry.address
+        for entries in psutil.net_if_addrs().values()
+        for entry in entries
+        if entry.family == family and "%" not in entry.address and not entry.address.lower().startswith("fe80:")
+    }
+    return sorted(found)
