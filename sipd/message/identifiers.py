@@ -1,4 +1,4 @@
-"""Branches, tags and Call-IDs of our own (RFC 3261 s8.1.1.7, s19.3)."""
+"""Branches and tags of our own (RFC 3261 s8.1.1.7, s19.3)."""
 
 from __future__ import annotations
 
@@ -7,27 +7,34 @@ from collections.abc import Callable
 #: Every branch of RFC 3261 begins with this (s8.1.1.7).
 MAGIC_COOKIE = "z9hG4bK"
 
+#: Gives so many random octets.
 Entropy = Callable[[int], bytes]
+
+_POOL = 4096
 
 
 class Identifiers:
-    """Makes identifiers that nobody else makes: a random start per process and a counter, cheaper than dice each time.
+    """Makes identifiers that nobody can guess, 64 bits each; chance is drawn in bulk, since each draw is a system call.
 
-    Branches are compared without regard to case, so they are written in lower case after the cookie.
+    Branches are compared without regard to case, so they are in lower case after the cookie.
     """
 
-    __slots__ = ("_entropy", "_prefix", "_count")
+    __slots__ = ("_entropy", "_pool", "_position")
 
     def __init__(self, entropy: Entropy) -> None:
         self._entropy = entropy
-        self._prefix = f"{MAGIC_COOKIE}{entropy(6).hex()}."
-        self._count = int.from_bytes(entropy(3), "big")
+        self._pool = ""
+        self._position = 0
+
+    def tag(self) -> str:
+        """A tag (s19.3)."""
+        position = self._position
+        if position >= len(self._pool):
+            self._pool = self._entropy(_POOL).hex()
+            position = 0
+        self._position = position + 16
+        return self._pool[position:position + 16]
 
     def branch(self) -> str:
         """A branch for one request sent (s8.1.1.7)."""
-        self._count += 1
-        return f"{self._prefix}{self._count:x}"
-
-    def tag(self) -> str:
-        """A tag with 64 bits of chance (s19.3 asks for 32)."""
-        return self._entropy(8).hex()
+        return MAGIC_COOKIE + self.tag()

@@ -1,0 +1,92 @@
+"""The copy of a request that leaves, and the copy of a response that goes back (RFC 3261 s16.6, s16.7). Pure."""
+
+from __future__ import annotations
+
+from zlib import crc32
+
+from sipd.message.message import Request, Response
+from sipd.message.params import split_list
+
+#: Requests that may start a dialog: the only ones for which Record-Route matters (s16.6 step 4).
+DIALOG_METHODS = frozenset({"INVITE", "SUBSCRIBE", "REFER", "NOTIFY"})
+
+#: What a request without Max-Forwards gets (s16.6 step 3).
+_MAX_FORWARDS = 70
+
+
+def prepare(request: Request) -> Request:
+    """What all branches of a request share: a copy with Max-Forwards counted down (s16.6 step 3)."""
+    copy = request.copy()
+    text = copy.first.get("max-forwards")
+    if text is None:
+        header = ("max-forwards", str(_MAX_FORWARDS), f"Max-Forwards: {_MAX_FORWARDS}")
+        copy.headers.append(header)
+        copy.first["max-forwards"] = header[1]
+        return copy
+    left = max_forwards(text) - 1
+    header = ("max-forwards", str(left), f"Max-Forwards: {left}")
+    headers = copy.headers
+    for i, other in enumerate(headers):
+        if other[0] == "max-forwards":
+            headers[i] = header
+            break
+    copy.first["max-forwards"] = header[1]
+    return copy
+
+
+def max_forwards(text: str) -> int:
+    """The value of Max-Forwards; what is not a number from 0 to 255 counts as absent, so as 71 (s20.22)."""
+    if text.isascii() and text.isdigit() and len(text) <= 3 and int(text) <= 255:
+        return int(text)
+    return _MAX_FORWARDS + 1
+
+
+def add_via(request: Request, via_prefix: str, branch: str, record_routes: list[str], stream: bool) -> None:
+    """s16.6 steps 4, 8 and 9: our Record-Route values, our Via above all, and Content-Length on a stream."""
+    headers = request.headers
+    line = via_prefix + branch
+    value = line[5:]
+    top: list[tuple[str, str, str]] = [("via", value, line)]
+    for route in record_routes:
+        top.append(("record-route", route, f"Record-Route: {route}"))
+    headers[0:0] = top
+    request.first["via"] = value
+    if stream and "content-length" not in request.first:
+        request.headers.append(("content-length", str(len(request.body)), f"Content-Length: {len(request.body)}"))
+        request.first["content-length"] = str(len(request.body))
+
+
+def loop_mark(request: Request) -> str:
+    """The second part of our branch: all that decides where the location service sends a request (RFC 5393 s4.2.1)."""
+    text = f"{request.uri_text}\0{request.first.get('route', '')}"
+    return f"{crc32(text.encode('utf-8', 'surrogateescape')):08x}"
+
+
+def has_looped(request: Request, mark: str, own: frozenset[str] | set[str]) -> bool:
+    """RFC 5393 s4.2.2: one of our own Vias (sent-by in `own`) has the mark this request would get again."""
+    for line in request.all("via"):
+        if mark in line:
+            for value in split_list(line):
+                if f".{mark}" in value and any(sent_by in value for sent_by in own):
+                    return True
+    return False
+
+
+def strip_via(response: Response) -> bool:
+    """s16.7 step 3: takes our Via off a response; False when nothing is left and so it is meant for us."""
+    headers = response.headers
+    for i, (name, value, _) in enumerate(headers):
+        if name != "via":
+            continue
+        if "," in value and len(values := split_list(value)) > 1:
+            rest = ", ".join(values[1:])
+            headers[i] = ("via", rest, f"Via: {rest}")
+            response.first["via"] = rest
+            return True
+        del headers[i]
+        for name, value, _ in headers[i:]:
+            if name == "via":
+                response.first["via"] = value
+                return True
+        return False
+    return False

@@ -1,0 +1,136 @@
+"""Route preprocessing, and what we write into Record-Route (RFC 3261 s16.4, s16.6 step 4 and 6; RFC 5658). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sipd.interfaces import IListener
+from sipd.message.address import Address
+from sipd.message.errors import MalformedMessage
+from sipd.message.hop import DEFAULT_PORT
+from sipd.message.message import Request
+from sipd.message.uri import Uri
+from sipd.proxy.token import Direction, RouteToken
+
+
+class Routing:
+    """What Route preprocessing found: whether a Route of ours was taken off, what its token proves, what is left."""
+
+    __slots__ = ("popped", "direction", "routes")
+
+    def __init__(self, popped: bool, direction: Direction | None, routes: list[str]) -> None:
+        self.popped = popped
+        #: Not None when the request belongs to a dialog that we let through.
+        self.direction = direction
+        #: The Route values left, ours taken off.
+        self.routes = routes
+
+
+_NO_ROUTE = Routing(False, None, [])
+
+
+class RouteHeaders:
+    """Knows our own Route URIs. `is_ours(host, port)` says whether a host (brackets around IPv6) and port are this server."""
+
+    __slots__ = ("_token", "_is_ours", "_suffixes")
+
+    def __init__(self, token: RouteToken, is_ours: Callable[[str, int | None], bool]) -> None:
+        self._token = token
+        self._is_ours = is_ours
+        #: Endings of the Route values we write, filled as listeners come: a Route that comes back is known by its text.
+        self._suffixes: set[str] = set()
+
+    def know(self, listener: IListener) -> None:
+        """Enters a listener whose Record-Route values may come back."""
+        self._suffixes.add(listener.route_suffix)
+
+    def preprocess(self, request: Request) -> Routing:
+        """s16.4: undoes strict routing and our maddr, takes our own values off the Route. Changes the request."""
+        self._undo_strict_routing(request)
+        if "maddr" in request.uri_text:
+            self._strip_maddr(request)
+        if "route" not in request.first:
+            return _NO_ROUTE
+        routes = request.values("route")
+        direction: Direction | None = None
+        taken = 0
+        # RFC 5658: where we wrote two values, one for either side, both are ours
+        while taken < len(routes) and taken < 2:
+            user = self._user_of_ours(routes[taken])
+            if user is None:
+                break
+            if taken == 0 and user:
+                direction = self._token.check(user, request.call_id, request.from_tag, request.to_tag)
+            taken += 1
+        if taken:
+            routes = routes[taken:]
+            request.set_values("route", routes)
+        return Routing(taken > 0, direction, routes)
+
+    def _user_of_ours(self, value: str) -> str | None:
+        """The user part of a Route value that names this server, None when it names another."""
+        if value[:5] == "<sip:" or value[:6] == "<sips:":
+            user, at, rest = value.partition(":")[2].partition("@")
+            if at and rest in self._suffixes:
+                return user
+        uri = Address.parse(value).uri
+        return uri.user or "" if uri.is_sip and self._is_ours(uri.host, uri.port) else None
+
+    def _undo_strict_routing(self, request: Request) -> None:
+        """s16.4: a strict router before us put our Record-Route URI into the Request-URI; the real one is last in Route."""
+        if ";lr" not in request.uri_text or "route" not in request.first:
+            return
+        uri = request.uri
+        if uri.is_sip and uri.param("lr") is not None and self._is_ours(uri.host, uri.port):
+            routes = request.values("route")
+            own = f"<{request.uri_text}>"
+            request.retarget(Address.parse(routes.pop()).uri_text)
+            # kept on top of the Route, where a loose router would have left it, so that its token is read below
+            request.set_values("route", [own, *routes])
+
+    def _strip_maddr(self, request: Request) -> None:
+        """s16.4: a maddr that is us is taken off, and port and transport that only served to reach us with it."""
+        uri = request.uri
+        maddr = uri.param("maddr")
+        if not maddr or not self._is_ours(maddr.lower(), uri.port):
+            return
+        params = tuple(item for item in uri.params if item[0] not in ("maddr", "transport"))
+        request.retarget(str(Uri(uri.scheme, uri.user, uri.password, uri.host, None, params, uri.headers)))
+
+    def record_route(self, token: str, secure: bool, incoming: IListener, outgoing: IListener) -> list[str]:
+        """The Record-Route values for a request that came to one listener and leaves by another, topmost first.
+
+        One where they are the same; two where sides differ, so that each side finds its own (RFC 5658 s5).
+        """
+        scheme = "sips" if secure else "sip"
+        first = f"<{scheme}:{token}@{outgoing.route_suffix}"
+        if incoming is outgoing:
+            return [first]
+        return [first, f"<{scheme}:{token}@{incoming.route_suffix}"]
+
+
+def next_hop(request: Request) -> Uri:
+    """s16.6 steps 6 and 7: the URI the request goes to, a strict router's put into the Request-URI first.
+
+    Raises MalformedMessage when it is no SIP URI.
+    """
+    if "route" not in request.first:
+        return request.uri
+    routes = request.values("route")
+    if not routes:
+        return request.uri
+    uri = Address.parse(routes[0]).uri
+    if uri.is_sip and uri.param("lr") is None:
+        # s16.6 step 6: a strict router finds itself in the Request-URI and the rest, the real target last, in Route
+        request.set_values("route", [*routes[1:], f"<{request.uri_text}>"])
+        request.retarget(str(uri))
+    if not uri.is_sip:
+        raise MalformedMessage("Route is not a SIP URI")
+    return uri
+
+
+def default_port(uri: Uri) -> int:
+    """The port of a SIP URI, its transport's own when none is written."""
+    if uri.port is not None:
+        return uri.port
+    return DEFAULT_PORT["tls" if uri.scheme == "sips" else uri.param("transport") or "udp"]
