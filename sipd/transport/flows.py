@@ -13,6 +13,10 @@ from sipd.message.hop import join_host_port
 Receive = Callable[[bytes, IFlow], None]
 
 
+def nobody(data: bytes, flow: IFlow) -> None:
+    """Takes messages until somebody else does."""
+
+
 def udp_flow_id(listener: str, address: str, port: int) -> str:
     """The id of the UDP flow between a listener (its name) and a peer; the same in every process."""
     return f"udp/{listener}/{join_host_port(address, port)}"

@@ -2,43 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from zope.interface import implementer
 
 from sipd.interfaces import IListener
 from sipd.message.hop import join_host_port
 
-#: What stands for "every address of this host" in the configuration.
-WILDCARDS = frozenset({"0.0.0.0", "::", "*"})
-
-
-class Listen(Protocol):
-    """What the configuration says about one `[[listen]]`; empty texts where nothing is said."""
-
-    @property
-    def transport(self) -> str:
-        """udp, tcp or tls."""
-
-    @property
-    def address(self) -> str:
-        """Numeric local address or a wildcard, IPv6 without brackets."""
-
-    @property
-    def port(self) -> int:
-        """Local port."""
-
-    @property
-    def advertise(self) -> str | None:
-        """`host[:port]` told to peers instead of the address."""
-
-    @property
-    def certificate(self) -> str | None:
-        """PEM file with the certificate chain, for tls."""
-
-    @property
-    def private_key(self) -> str | None:
-        """PEM file with the private key, for tls."""
+#: What stands for "every address of this host, of this family" in the configuration.
+WILDCARDS = frozenset({"0.0.0.0", "::"})
 
 
 @implementer(IListener)
@@ -50,7 +20,7 @@ class Listener:
 
     __slots__ = ("transport", "address", "port", "name", "host", "sent_by", "via_prefix", "route_suffix")
 
-    def __init__(self, transport: str, address: str, port: int, advertise: str | None = None) -> None:
+    def __init__(self, transport: str, address: str, port: int, advertise: str = "") -> None:
         self.transport = transport
         self.address = address
         self.port = port

@@ -1,0 +1,314 @@
+"""The transport layer: every listener and every flow of the server (RFC 3261 s18)."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.error import CannotListenError
+from zope.interface import implementer
+
+from sipd.config import Limits, Listen
+from sipd.interfaces import IFlow, IListener, ITransports
+from sipd.inventory import Inventory, Table
+from sipd.journal import Journal
+from sipd.message.hop import Hop, join_host_port
+from sipd.transport import addresses
+from sipd.transport.connections import Connections, Done
+from sipd.transport.flows import Receive, nobody, udp_flow_parts
+from sipd.transport.listener import WILDCARDS, Listener
+from sipd.transport.tls import CertificateError, ClientContexts, InnerFactory, ServerContext, TlsFactory
+from sipd.transport.udp import FLOWS, UdpFlow, UdpPort
+
+#: Seconds between two looks at the host's addresses, where a wildcard listens.
+REFRESH = 30.0
+#: Seconds for which the kernel's choice of a local address is believed, and for how many peers.
+ROUTE_LIFE = 60.0
+ROUTES = 4096
+#: Connections that the kernel keeps for us until they are accepted.
+BACKLOG = 1024
+#: Seconds until connections that do not close by themselves are cut when the server stops.
+STOP_PATIENCE = 2.0
+
+
+class ListenError(Exception):
+    """Listeners could not be opened: one line each in the text."""
+
+
+class _StreamPort:
+    """A listening TCP socket."""
+
+    __slots__ = ("listener", "port")
+
+    def __init__(self, listener: Listener, port: Any) -> None:
+        self.listener = listener
+        self.port = port
+
+
+@implementer(ITransports)
+class Transports:
+    """Opens the listeners of the configuration and hands each message to `receive(data, flow)`, set before `start`.
+
+    `reactor` does the input and output, `clock` (IReactorTime) the deadlines, `entropy(n)` gives random octets.
+    `certificate` is the (certificate, key) pair of files for TLS listeners that name none. With `verify_servers` a TLS
+    peer reached by name must prove it, to `trust_root` (None: what the system trusts).
+    """
+
+    def __init__(
+        self, listen: Sequence[Listen], limits: Limits, *, reactor: Any, clock: Any, entropy: Callable[[int], bytes],
+        journal: Journal, inventory: Inventory, certificate: tuple[str, str] | None = None,
+        verify_servers: bool = True, trust_root: Any = None,
+        local_addresses: Callable[[], list[str]] = addresses.local_addresses,
+    ) -> None:
+        self.listeners: list[IListener] = []
+        self.receive: Receive = nobody
+        self._listen = listen
+        self._certificate = certificate
+        self._reactor = reactor
+        self._clock = clock
+        self._journal = journal
+        self._inventory = inventory
+        self._local_addresses = local_addresses
+        self._connections = Connections(
+            reactor, clock, entropy, journal, inventory, limits,
+            ClientContexts(verify_servers, trust_root))
+        #: By listener name; a name that listens no more leaves its (empty) table behind for when it comes back.
+        self._flow_tables: dict[str, Table[Any, UdpFlow]] = {}
+        self._udp: dict[str, UdpPort] = {}
+        self._streams: dict[str, _StreamPort] = {}
+        #: For each peer the UDP port to send from, and until when that is believed.
+        self._routes: Table[str, tuple[UdpPort, float]] = inventory.table("udp routes", ROUTES, cache=True)
+        #: The only UDP port of IPv4 and IPv6, where there is exactly one.
+        self._only: list[UdpPort | None] = [None, None]
+        self._contexts: dict[tuple[str, str], ServerContext] = {}
+        #: What could not be opened at the last look, so that it is said once.
+        self._failing: dict[str, str] = {}
+        self._timer: Any = None
+
+    # -- ITransports
+
+    def flow_to(self, hop: Hop, listener: str = "") -> IFlow | None:
+        """See ITransports."""
+        transport, address, number, _ = hop
+        if transport != "udp":
+            return self._connections.flow_to(hop)
+        v6 = ":" in address
+        port = self._udp.get(listener)
+        if port is None or port.v6 is not v6 or (port.loopback and not addresses.is_loopback(address)):
+            port = self._only[v6] or self._routed(address, v6)
+            if port is None:
+                return None
+        flow = port.flows.get((address, number, 0, 0) if v6 else (address, number))
+        if flow is not None:
+            return flow
+        canonical = addresses.canonical_address(address)
+        return port.flow(canonical, number) if canonical and 0 < number < 65536 else None
+
+    def flow_by_id(self, flow_id: str) -> IFlow | None:
+        """See ITransports."""
+        parts = udp_flow_parts(flow_id)
+        if parts is None:
+            return self._connections.flow_by_id(flow_id)
+        name, address, number = parts
+        port = self._udp.get(name)
+        address = addresses.canonical_address(address)
+        if port is None or not address or port.v6 != (":" in address):
+            return None
+        return port.flow(address, number)
+
+    def connect(self, hop: Hop, done: Done) -> None:
+        """See ITransports."""
+        if not addresses.canonical_address(hop.address) or not 0 < hop.port < 65536:
+            self._clock.callLater(0, done, None, "not an address to connect to")
+            return
+        v6 = ":" in hop.address
+        listeners = [port.listener for port in self._streams.values()
+                     if port.listener.transport == hop.transport and (":" in port.listener.address) == v6]
+        self._connections.connect(hop, listeners, done)
+
+    # -- life
+
+    def start(self) -> None:
+        """Opens everything. Raises ListenError, which names each listener that cannot be opened; none is open then."""
+        self._connections.settings.receive = self.receive
+        failures: list[str] = []
+        for listen in self._listen:
+            for address in self._concrete(listen):
+                why = self._open(listen, address)
+                if listen.address in WILDCARDS and why == os.strerror(errno.EADDRNOTAVAIL).lower():
+                    # an address that is coming up or going away: the next look at the addresses will tell
+                    self._failing[_name(listen, address)] = why
+                elif why:
+                    failures.append(f"{_name(listen, address)}: {why}")
+        if not self.listeners and not failures:
+            failures.append("this host has no address of the families to listen on")
+        if failures:
+            for port in list(self._udp.values()):
+                self._drop_udp(port)
+            for stream in list(self._streams.values()):
+                self._drop_stream(stream)
+            raise ListenError("\n".join(failures))
+        if any(listen.address in WILDCARDS for listen in self._listen):
+            self._timer = self._clock.callLater(REFRESH, self._refresh)
+
+    def stop(self) -> Deferred[None]:
+        """Closes everything; fires when all connections are gone."""
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        for port in list(self._udp.values()):
+            self._drop_udp(port)
+        closing = [maybeDeferred(self._drop_stream, stream) for stream in list(self._streams.values())]
+        self._connections.close()
+        done: Deferred[None] = Deferred()
+        give_up_at = self._clock.seconds() + STOP_PATIENCE
+        DeferredList(closing, consumeErrors=True).addCallback(lambda _: self._await_connections(done, give_up_at))
+        return done
+
+    # -- listeners
+
+    def _open(self, listen: Listen, address: str) -> str:
+        """Opens one concrete listener; why it failed, "" when it did not."""
+        try:
+            if listen.transport == "udp":
+                udp = UdpPort(address, listen.port, listen.advertise, self._reactor, self.receive, self._journal,
+                              self._flow_table)
+                self._udp[udp.listener.name] = udp
+                listener = udp.listener
+            else:
+                stream = self._open_stream(listen, address)
+                self._streams[str(stream.listener)] = stream
+                listener = stream.listener
+        except CannotListenError as error:
+            return _os_reason(error.socketError)
+        except (OSError, OverflowError) as error:
+            return _os_reason(error)
+        except CertificateError as error:
+            return str(error)
+        self.listeners.append(listener)
+        self._listeners_changed()
+        if self._journal.sinks:
+            self._journal.write("listener-up", listener=str(listener))
+        return ""
+
+    def _open_stream(self, listen: Listen, address: str) -> _StreamPort:
+        """Listens for TCP or TLS. Raises CannotListenError, CertificateError."""
+        inner = InnerFactory(lambda peer: self._connections.accept(stream.listener, peer))
+        factory: Any = inner
+        if listen.transport == "tls":
+            files = (listen.certificate, listen.private_key) if listen.certificate else self._certificate
+            if files is None:
+                raise CertificateError("no certificate for TLS")
+            if files not in self._contexts:
+                self._contexts[files] = ServerContext(*files)
+            factory = TlsFactory(self._contexts[files], False, inner, self._clock)
+        port = self._reactor.listenTCP(listen.port, factory, backlog=BACKLOG, interface=address)
+        # with port 0 the kernel has chosen one
+        listener = Listener(listen.transport, address, port.getHost().port, listen.advertise)
+        stream: _StreamPort = _StreamPort(listener, port)
+        return stream
+
+    def _drop_udp(self, port: UdpPort) -> None:
+        port.close()
+        del self._udp[port.listener.name]
+        self.listeners.remove(port.listener)
+        self._listeners_changed()
+
+    def _drop_stream(self, stream: _StreamPort) -> Any:
+        """Stops accepting; connections live on."""
+        del self._streams[str(stream.listener)]
+        self.listeners.remove(stream.listener)
+        return stream.port.stopListening()
+
+    def _listeners_changed(self) -> None:
+        """What follows from the set of UDP ports is worked out once."""
+        self._routes.clear()
+        for v6 in (False, True):
+            ports = [port for port in self._udp.values() if port.v6 is v6]
+            self._only[v6] = ports[0] if len(ports) == 1 else None
+
+    def _refresh(self) -> None:
+        """Looks for addresses that came or went (TRN-19)."""
+        self._timer = self._clock.callLater(REFRESH, self._refresh)
+        self._routes.clear()
+        present = set(self._local_addresses())
+        wild = [listen for listen in self._listen if listen.address in WILDCARDS]
+        for listen in wild:
+            for address in self._concrete(listen):
+                name = _name(listen, address)
+                if name not in {str(listener) for listener in self.listeners}:
+                    why = self._open(listen, address)
+                    if why and self._failing.get(name) != why and self._journal.sinks:
+                        self._journal.write("listener-lost", listener=name, reason=why)
+                    if why:
+                        self._failing[name] = why
+                    else:
+                        self._failing.pop(name, None)
+        fixed = {(listen.transport, listen.address, listen.port) for listen in self._listen}
+        for listener in list(self.listeners):
+            if listener.address in present or (listener.transport, listener.address, listener.port) in fixed:
+                continue
+            if listener.transport == "udp":
+                self._drop_udp(self._udp[join_host_port(listener.address, listener.port)])
+            else:
+                self._drop_stream(self._streams[str(listener)])
+            if self._journal.sinks:
+                self._journal.write("listener-lost", listener=str(listener), reason="the address is gone")
+        self._failing = {name: why for name, why in self._failing.items()
+                         if name in {_name(listen, address) for listen in wild for address in present}}
+
+    def _concrete(self, listen: Listen) -> list[str]:
+        """The addresses a listener stands for; none that another `[[listen]]` names is meant by a wildcard."""
+        if listen.address not in WILDCARDS:
+            return [listen.address]
+        v6 = ":" in listen.address
+        named = {other.address for other in self._listen
+                 if other.port == listen.port and (other.transport == "udp") == (listen.transport == "udp")}
+        return [address for address in self._local_addresses() if (":" in address) == v6 and address not in named]
+
+    def _flow_table(self, listener: Listener) -> Table[Any, UdpFlow]:
+        table = self._flow_tables.get(listener.name)
+        if table is None:
+            table = self._inventory.table(f"udp flows of {listener.name}", FLOWS, cache=True)
+            self._flow_tables[listener.name] = table
+        return table
+
+    def _routed(self, address: str, v6: bool) -> UdpPort | None:
+        """The UDP port from which the kernel would send to that address; None when no port is of that family."""
+        known = self._routes.get(address)
+        now = self._clock.seconds()
+        if known is not None and known[1] > now:
+            return known[0]
+        ports = [port for port in self._udp.values() if port.v6 is v6]
+        if not ports:
+            return None
+        canonical = addresses.canonical_address(address)
+        source = addresses.source_address(canonical) if canonical else ""
+        loopback = addresses.is_loopback(address)
+        # without a route, or where nobody listens on its source: one that could at least send there
+        ports.sort(key=lambda port: (port.listener.address != source, port.loopback is not loopback))
+        self._routes.remember(address, (ports[0], now + ROUTE_LIFE))
+        return ports[0]
+
+    def _await_connections(self, done: Deferred[None], give_up_at: float) -> None:
+        """Looks a few times whether all connections are gone, and cuts those that are not in the end."""
+        left = list(self._connections.live.values())
+        if not left:
+            done.callback(None)
+            return
+        if self._clock.seconds() >= give_up_at:
+            for connection in left:
+                connection.abort("the server stops")
+        self._clock.callLater(0.05, self._await_connections, done, give_up_at)
+
+
+def _name(listen: Listen, address: str) -> str:
+    return f"{listen.transport}:{join_host_port(address, listen.port)}"
+
+
+def _os_reason(error: Exception) -> str:
+    """What the system said, in its words."""
+    number = getattr(error, "errno", None)
+    return os.strerror(number).lower() if number else str(error)

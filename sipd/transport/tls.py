@@ -1,0 +1,131 @@
+"""TLS contexts: those of listeners, and those of our own connections (RFC 3261 s26.3.1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.internet.interfaces import (
+    IAddress,
+    IOpenSSLClientConnectionCreator,
+    IOpenSSLServerConnectionCreator,
+    IProtocolFactory,
+    IReactorTime,
+)
+from twisted.internet.protocol import Factory
+from twisted.internet.ssl import optionsForClientTLS
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from zope.interface import implementer
+
+
+class CertificateError(Exception):
+    """A certificate or key cannot be used; the text says which and why."""
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class ServerContext:
+    """The certificate and key of a listener. Raises CertificateError.
+
+    Twisted asks it for each connection, so that the context is never changed after its first one.
+    """
+
+    def __init__(self, certificate: str, private_key: str) -> None:
+        self._context = _server_context(certificate, private_key)
+
+    def serverConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
+        """A connection that waits for a client's handshake."""
+        connection = SSL.Connection(self._context, None)
+        connection.set_accept_state()
+        return connection
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class UnverifiedClient:
+    """Takes whatever certificate the peer shows: for numeric targets, which no certificate names."""
+
+    def __init__(self) -> None:
+        self._context = _context()
+        self._context.set_verify(SSL.VERIFY_NONE, lambda *_: True)
+
+    def clientConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
+        """A connection that begins a handshake."""
+        connection = SSL.Connection(self._context, None)
+        connection.set_connect_state()
+        return connection
+
+
+class ClientContexts:
+    """How our own connections are secured.
+
+    With `verify`, a peer reached by name must show a certificate for that name that leads to `trust_root` (a Twisted
+    IOpenSSLTrustRoot; None: what the system trusts).
+    """
+
+    def __init__(self, verify: bool, trust_root: Any = None) -> None:
+        self._verify = verify
+        self._trust_root = trust_root
+        self._unverified = UnverifiedClient()
+
+    def creator(self, server_name: str) -> Any:
+        """The connection creator for a peer. Raises CertificateError when no certificate could carry that name."""
+        if not self._verify or not server_name:
+            return self._unverified
+        trust = {} if self._trust_root is None else {"trustRoot": self._trust_root}
+        try:
+            return optionsForClientTLS(server_name, **trust)
+        except (ValueError, UnicodeError) as error:
+            raise CertificateError(f"{server_name}: not a name a certificate can carry: {error}") from error
+
+
+class TlsFactory(TLSMemoryBIOFactory):
+    """Puts TLS around what another factory builds, and refuses what it refuses."""
+
+    def __init__(self, creator: Any, is_client: bool, inner: IProtocolFactory, clock: IReactorTime) -> None:
+        super().__init__(creator, is_client, inner, clock)
+
+    def buildProtocol(self, addr: IAddress | None) -> TLSMemoryBIOProtocol | None:  # type: ignore[override]
+        """As the inner factory; None refuses the connection before any TLS is spoken."""
+        inner = self.wrappedFactory.buildProtocol(addr)
+        return None if inner is None else self.protocol(self, inner)
+
+
+class InnerFactory(Factory):
+    """Asks a function for each connection's protocol."""
+
+    noisy = False
+
+    def __init__(self, build: Any) -> None:
+        self._build = build
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """What the function returns; None refuses the connection."""
+        return self._build(addr)
+
+
+def _context() -> SSL.Context:
+    """TLS 1.2 and up, no compression, no renegotiation."""
+    context = SSL.Context(SSL.TLS_METHOD)
+    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+    return context
+
+
+def _server_context(certificate: str, private_key: str) -> SSL.Context:
+    """Raises CertificateError."""
+    context = _context()
+    context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    for path, use in ((certificate, context.use_certificate_chain_file), (private_key, context.use_privatekey_file)):
+        try:
+            with open(path, "rb"):
+                use(path)
+        except OSError as error:
+            raise CertificateError(f"{path}: {(error.strerror or str(error)).lower()}") from error
+        except SSL.Error as error:
+            raise CertificateError(f"{path}: not a PEM file that can be used") from error
+    try:
+        context.check_privatekey()
+    except SSL.Error as error:
+        raise CertificateError(f"{private_key}: not the key of {certificate}") from error
+    return context

@@ -1,0 +1,225 @@
+"""UDP sockets read by ourselves, so that ICMP errors are seen and many datagrams are read per wake-up (RFC 3261 s18).
+
+Twisted's own UDP port never learns of ICMP errors, and takes the error state of a socket that does for a disconnect.
+So the reactor watches an epoll descriptor that holds the socket: that one is only ever readable, whatever happens.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IReadDescriptor
+from zope.interface import implementer
+
+from sipd.interfaces import IFlow, IFlowUser
+from sipd.inventory import Table
+from sipd.journal import Journal
+from sipd.transport.addresses import is_loopback
+from sipd.transport.flows import Receive, tell_users, udp_flow_id, write_bug
+from sipd.transport.listener import Listener
+
+#: Datagrams read per wake-up before others get their turn.
+BATCH = 32
+#: Octets of send and receive buffer asked of the kernel, which may give less.
+BUFFER = 4 * 1024 * 1024
+#: Nothing shorter is a SIP message; phones send CRLFs, NULs and the like to keep a NAT open.
+SHORTEST = 20
+#: Flows remembered per listener. One that is forgotten is made again when its peer is next met.
+FLOWS = 32768
+
+_IP_RECVERR = 11
+_IPV6_RECVERR = 25
+_SO_SNDBUFFORCE = 32
+_SO_RCVBUFFORCE = 33
+#: struct sock_extended_err: errno, origin, type, code.
+_EXTENDED_ERROR = struct.Struct("=IBBB")
+_ORIGIN_LOCAL, _ORIGIN_ICMP, _ORIGIN_ICMP6 = 1, 2, 3
+
+
+@implementer(IFlow)
+class UdpFlow:
+    """One peer as seen from one listener. Its id is the same in every process."""
+
+    __slots__ = ("id", "listener", "address", "port", "users", "_peer", "_sendto", "_port")
+
+    transport = "udp"
+    reliable = False
+    alive = True
+
+    def __init__(self, port: UdpPort, peer: Any) -> None:
+        self.listener = port.listener
+        self.address: str = peer[0]
+        self.port: int = peer[1]
+        self.id = udp_flow_id(port.listener.name, self.address, self.port)
+        self.users: set[IFlowUser] = set()
+        self._peer = peer
+        self._sendto = port.socket.sendto
+        self._port = port
+
+    def send(self, data: bytes) -> None:
+        """One datagram, at once."""
+        try:
+            self._sendto(data, self._peer)
+        except (OSError, OverflowError) as error:
+            self._port.send_failed(self, data, error)
+
+    def send_again(self, data: bytes) -> None:
+        """Once more; raises what the socket raises."""
+        self._sendto(data, self._peer)
+
+    def close_after_send(self) -> None:
+        """Nothing: a UDP flow has no end."""
+
+
+@implementer(IReadDescriptor)
+class UdpPort:
+    """A UDP socket of one listener. `receive(data, flow)` is called for each datagram that may be a message.
+
+    `table` gives the cache that holds the flows of a listener. With port 0 the kernel chooses one. Raises OSError when
+    the address cannot be bound.
+    """
+
+    def __init__(
+        self, address: str, port: int, advertise: str, reactor: Any, receive: Receive, journal: Journal,
+        table: Callable[[Listener], Table[Any, UdpFlow]],
+    ) -> None:
+        self.v6 = ":" in address
+        self.loopback = is_loopback(address)
+        self.socket = _bound_socket(address, port, self.v6)
+        self.listener = Listener("udp", address, self.socket.getsockname()[1], advertise)
+        #: Flows by the peer's address as the socket module writes it.
+        self.flows = table(self.listener)
+        #: Datagrams the kernel had no room for; UDP may lose them.
+        self.dropped = 0
+        self._reactor = reactor
+        self._receive = receive
+        self._journal = journal
+        self._epoll = select.epoll()
+        self._epoll.register(self.socket.fileno(), select.EPOLLIN)
+        self._open = True
+        reactor.addReader(self)
+
+    def fileno(self) -> int:
+        """The descriptor the reactor watches."""
+        return self._epoll.fileno() if self._open else -1
+
+    def logPrefix(self) -> str:
+        """What Twisted's log calls us."""
+        return f"udp {self.listener.name}"
+
+    def doRead(self) -> None:
+        """Reads datagrams until there are none, but no more than BATCH; then the reactor comes back."""
+        recvfrom = self.socket.recvfrom
+        find = self.flows.get
+        receive = self._receive
+        for count in range(BATCH):
+            try:
+                data, peer = recvfrom(65535)
+            except BlockingIOError:
+                if count == 0:
+                    # Woken for nothing to read: an error waits. Where there was a datagram too, the error wakes us
+                    # again, so that the usual wake-up saves a system call.
+                    self._read_errors()
+                return
+            except OSError:
+                self._read_errors()
+                return
+            if len(data) < SHORTEST or data[0] < 2:  # the latter are STUN
+                continue
+            try:
+                receive(data, find(peer) or self._new_flow(peer))
+            except Exception:
+                write_bug(self._journal)
+
+    def flow(self, address: str, port: int) -> UdpFlow:
+        """The flow to a peer; `address` must be numeric and of this family, written as the kernel writes it."""
+        peer: Any = (address, port, 0, 0) if self.v6 else (address, port)
+        return self.flows.get(peer) or self._new_flow(peer)
+
+    def send_failed(self, flow: UdpFlow, data: bytes, error: Exception) -> None:
+        """A send raised. Tells the flow's users when it was about this flow."""
+        if isinstance(error, OSError) and error.errno in (errno.EAGAIN, errno.ENOBUFS):
+            self.dropped += 1
+            return
+        try:
+            # The kernel may have reported an earlier ICMP error, of another destination, by failing this send.
+            flow.send_again(data)
+        except (OSError, OverflowError) as second:
+            reason = os.strerror(second.errno).lower() if isinstance(second, OSError) and second.errno else str(second)
+            self._reactor.callLater(0, tell_users, flow, reason, self._journal)
+
+    def close(self) -> None:
+        """Stops reading and frees the address. Flows live on but reach nobody."""
+        if self._open:
+            self._open = False
+            self._reactor.removeReader(self)
+            self._epoll.close()
+            self.socket.close()
+            self.flows.clear()
+
+    def connectionLost(self, reason: Any) -> None:
+        """The reactor lets go of us: it is being torn down."""
+        self.close()
+
+    def _new_flow(self, peer: Any) -> UdpFlow:
+        flow = UdpFlow(self, peer)
+        self.flows.remember(peer, flow)
+        return flow
+
+    def _read_errors(self) -> None:
+        """Empties the error queue (RFC 3261 s18.4), at most BATCH at a time."""
+        for _ in range(BATCH):
+            try:
+                _, ancillary, _, peer = self.socket.recvmsg(0, 512, socket.MSG_ERRQUEUE)
+            except OSError:
+                return
+            flow = self.flows.get(peer)
+            if flow is None or not flow.users:
+                continue
+            for level, kind, blob in ancillary:
+                if (level, kind) in ((socket.IPPROTO_IP, _IP_RECVERR), (socket.IPPROTO_IPV6, _IPV6_RECVERR)):
+                    number, origin, icmp_type, code = _EXTENDED_ERROR.unpack_from(blob)
+                    if _is_final(number, origin, icmp_type, code):
+                        tell_users(flow, os.strerror(number).lower(), self._journal)
+
+
+def _is_final(number: int, origin: int, icmp_type: int, code: int) -> bool:
+    """True for an error that says this peer cannot be reached.
+
+    RFC 3261 s18.4: host, network, port or protocol unreachable and parameter problem are told, source quench and TTL
+    exceeded are not. "Fragmentation needed" is not either: the kernel has learned, and the next send is cut to fit.
+    """
+    if origin == _ORIGIN_ICMP:
+        return (icmp_type == 3 and code != 4) or icmp_type == 12
+    if origin == _ORIGIN_ICMP6:
+        return icmp_type in (1, 4)
+    return origin == _ORIGIN_LOCAL and number != errno.EMSGSIZE
+
+
+def _bound_socket(address: str, port: int, v6: bool) -> socket.socket:
+    """A non-blocking socket with big buffers that hears of ICMP errors. Raises OSError."""
+    sock = socket.socket(socket.AF_INET6 if v6 else socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        if v6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
+        for plain, forced in ((socket.SO_RCVBUF, _SO_RCVBUFFORCE), (socket.SO_SNDBUF, _SO_SNDBUFFORCE)):
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, forced, BUFFER)
+            except OSError:
+                # past the system's limit only with CAP_NET_ADMIN; without it the kernel gives what it may
+                sock.setsockopt(socket.SOL_SOCKET, plain, BUFFER)
+        sock.bind((address, port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
