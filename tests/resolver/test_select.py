@@ -99,7 +99,8 @@ class Names(SynchronousTestCase):
         for name in ["example.com", "a", "x-1.example", "_sip._udp.example.com", "a" * 63 + ".example"]:
             self.assertTrue(is_name(name), name)
         for name in ["", ".", "a..b", "abc.invalid", "invalid", "127.1", "1.2.3.4.5", "010.1.1.1",
-                     "a" * 64 + ".example", ".".join(["a" * 60] * 5), "b\u00fccher.example", "a b.example", "ex*mple.com", "a.\udcff"]:
+                     "a" * 64 + ".example", ".".join(["a" * 60] * 5),
+                     "b\u00fccher.example", "a b.example", "ex*mple.com", "a.\udcff"]:
             self.assertFalse(is_name(name), name)
 
     def test_target(self) -> None:
