@@ -2,8 +2,8 @@
 
 What `bindings` tells is what the store has acknowledged, never more: a change enters memory when its commit returned,
 so a failed commit leaves nothing to undo (s10.3 step 7). Changes in flight are visible to `latest` only, which the
-registrar decides from, so that two REGISTERs of one address-of-record close together keep their order. When the first of
-two fails and the second does not, the second stands by itself, in memory as on disk ("each REGISTER message MUST be
+registrar decides from, so that two REGISTERs of one address-of-record close together keep their order. When the first
+of two fails and the second does not, the second stands by itself, in memory as on disk ("each REGISTER message MUST be
 processed independently"): both always hold exactly the changes that were acknowledged.
 """
 

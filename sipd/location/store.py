@@ -103,13 +103,15 @@ class SqliteStore:
             self._connection.execute("DELETE FROM binding WHERE expires_at <= ?", (self._wall(),))
             bindings = list(_bindings(self._connection.execute("SELECT * FROM binding")))
         except (sqlite3.Error, OSError) as error:
+            if self._connection is not None:
+                self._connection.close()
             raise StoreError(f"{self._path}: cannot be used as the location store: {error}") from error
         self._thread = threading.Thread(target=self._write_until_closed, name="location store", daemon=True)
         self._thread.start()
         return bindings
 
     def commit(self, changes: list[Change], done: Done) -> None:
-        """Queues changes; `done` is called from the reactor's loop, or now when the store is closed or its queue full."""
+        """Queues changes; `done` is called from the reactor's loop, or now when the store is closed or full."""
         if self._thread is None:
             done("the store is closed")
         elif len(self._waiting) >= self._waiting.limit:
@@ -145,9 +147,9 @@ class SqliteStore:
             connection.execute(f"PRAGMA synchronous = {self._sync}")
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if version > len(MIGRATIONS):
-                raise StoreError(f"{self._path}: written by a newer sipd (schema {version}, this one knows "
-                                 f"{len(MIGRATIONS)}): start that one, or move the file away and let the phones register "
-                                 "again")
+                raise StoreError(
+                    f"{self._path}: written by a newer sipd (schema {version}, this one knows {len(MIGRATIONS)}): "
+                    "start that one, or move the file away and let the phones register again")
             connection.execute("BEGIN IMMEDIATE")
             for step in range(version, len(MIGRATIONS)):
                 connection.execute(MIGRATIONS[step])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
 from sipd.message.address import Address
@@ -37,8 +38,6 @@ class Contact:
     #: RFC 5626 s4.2; both are empty unless both are there (a reg-id without an instance is ignored, s6).
     instance: str
     reg_id: int
-    #: The host when it is a private address, in the form in which sources are written; else "".
-    private_host: str
 
 
 def parse_contacts(line: str) -> tuple[Contact, ...]:
@@ -68,11 +67,12 @@ def _parse(value: str) -> Contact:
         q=1000 if q is None else q,
         expires=expires,
         instance=instance if reg_id else "",
-        reg_id=min(reg_id, MOST_REG_ID) if instance else 0,
-        private_host=_private(uri.address))
+        reg_id=min(reg_id, MOST_REG_ID) if instance else 0)
 
 
-def _private(host: str) -> str:
+@lru_cache(maxsize=1024)
+def private_address(host: str) -> str:
+    """The host (IPv6 without brackets) when it is a private address, written as sources are; else ""."""
     try:
         address = ip_address(host)
     except ValueError:

@@ -56,7 +56,7 @@ class Registrar:
         self._limits = limits
         self._wall = wall
         self._journal = journal
-        self._read: Table[str, tuple[Contact, ...]] = inventory.table("contacts read", 4096, cache=True)
+        self._read: Table[str, tuple[Contact, ...]] = inventory.table("contacts read", 8192, cache=True)
         #: texts that many bindings have in common, kept once
         self._shared: Table[str, str] = inventory.table("shared texts", 1024, cache=True)
         self._date = ""

@@ -21,7 +21,7 @@ from sipd.message.errors import Reject
 from sipd.message.hop import DEFAULT_PORT, Hop
 from sipd.message.uri import Uri
 from sipd.message.via import Via
-from sipd.registrar.contact import Contact
+from sipd.registrar.contact import Contact, private_address
 
 #: s10.3 step 7: an hour or more is never too brief.
 _NEVER_BRIEF = 3600
@@ -150,7 +150,8 @@ def behind_nat(contact: Contact, registration: Registration) -> bool:
             return True
         if "rport" in via.params and (via.port or DEFAULT_PORT[source.transport]) != source.port:
             return True
-    return bool(contact.private_host) and contact.private_host != source.address
+    host = contact.uri.address
+    return host != source.address and private_address(host) not in ("", source.address)
 
 
 def _is_address(host: str, address: str) -> bool:
@@ -162,7 +163,7 @@ def _is_address(host: str, address: str) -> bool:
 
 
 def news(current: list[Binding], changes: list[Change]) -> list[tuple[str, Binding, Binding | None]]:
-    """What of a change people want to read: (kind of journal record, binding, the one it came from); never a refresh."""
+    """What of a change people want to read: (kind of record, binding, the one it came from); never a refresh."""
     before = {binding.contact: binding for binding in current}
     lost = [binding for kind, binding in changes if kind == "delete"]
     records: list[tuple[str, Binding, Binding | None]] = []
