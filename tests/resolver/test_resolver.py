@@ -18,6 +18,7 @@ from sipd.message.hop import Hop
 from sipd.message.uri import Uri
 from sipd.resolver.resolver import Resolver
 from sipd.resolver.system import Client, Hosts
+from tests.support.cases import shows
 from tests.support.fake_dns import FakeDns
 
 ALL = frozenset({"udp", "tcp", "tls"})
@@ -66,6 +67,7 @@ class Basics(Rig):
         verifyObject(ITwistedResolver, self.dns)
         verifyObject(ITwistedResolver, Client(self.clock, 3.0, servers=[("127.0.0.1", 53)]))
 
+    @shows("TRN-16", "3263 4.2")
     def test_numeric(self) -> None:
         """A numeric host never touches the DNS (TRN-16), and what the caller does to the list stays with him."""
         for _ in range(2):
@@ -116,6 +118,7 @@ class Basics(Rig):
 class Walk(Rig):
     """RFC 3263 s4.1 and s4.2, step by step."""
 
+    @shows("TRN-16", "3263 4.2")
     def test_port_skips_srv(self) -> None:
         """An explicit port: addresses only, A and AAAA together (TRN-16)."""
         self.dns.address("example.com", "2001:db8::1", "192.0.2.1", "192.0.2.2")
@@ -124,6 +127,7 @@ class Walk(Rig):
                          ["udp:192.0.2.1:5070", "udp:192.0.2.2:5070", "udp:[2001:db8::1]:5070"])
         self.assertEqual(self.dns.asked, [("A", "example.com"), ("AAAA", "example.com")])
 
+    @shows("TRN-16")
     def test_naptr(self) -> None:
         """NAPTR picks the transport, SRV the servers, in another domain too; the certificate's name is the URI's."""
         self.dns.naptr("example.com", 50, 50, "SIPS+D2T", "_sips._tcp.host.example")
@@ -215,6 +219,7 @@ class Walk(Rig):
         self.assertEqual(hops[0], "udp:192.0.2.0:5060")
         self.assertLess(len(self.dns.asked), 40)
 
+    @shows("TRN-17")
     def test_unresolvable(self) -> None:
         """A name that does not exist: empty, at once, and known then (TRN-17)."""
         self.assertEqual(self.hops("sip:nobody.example"), [])
@@ -325,6 +330,7 @@ class Memory(Rig):
         again = [resolver.lookup(uri), resolver.lookup(uri)]
         self.assertEqual([[hop.address[-1] for hop in hops or []] for hops in again], [["2", "1"], ["1", "2"]])
 
+    @shows("TRN-15")
     def test_quarantine(self) -> None:
         """A hop that failed is last from then on, for a while (TRN-15)."""
         self.dns.address("example.com", "192.0.2.1", "192.0.2.2")
@@ -348,6 +354,7 @@ class Memory(Rig):
 class Trouble(Rig):
     """Servers that are silent, broken or slow."""
 
+    @shows("TRN-17")
     def test_silence(self) -> None:
         """A dead DNS: each question ends in dns_timeout, and the wait is not paid again for every message."""
         self.dns.all_silent = True
