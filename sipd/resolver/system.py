@@ -98,7 +98,7 @@ class Client(client.Resolver):
     def __init__(self, reactor: Any, timeout: float, resolv_conf: str = "/etc/resolv.conf",
                  servers: list[tuple[str, int]] | None = None) -> None:
         self._conf = WatchedFile(reactor, resolv_conf, read_servers) if servers is None else None
-        super().__init__(  # type: ignore[no-untyped-call]
+        super().__init__(
             servers=self._conf.value if self._conf is not None else servers,
             timeout=(timeout / 3, timeout * 2 / 3),
             reactor=reactor,
@@ -107,7 +107,7 @@ class Client(client.Resolver):
     def _lookup(self, name: bytes, cls: int, type: int, timeout: Any) -> Deferred[Any]:
         if self._conf is not None:
             self.servers = self._conf.value
-        asked: Deferred[Any] = self.queryUDP([dns.Query(name, type, cls)], timeout)  # type: ignore[no-untyped-call]
+        asked: Deferred[Any] = self.queryUDP([dns.Query(name, type, cls)], timeout)
         return asked.addCallback(self.filterAnswers)
 
     def close(self) -> None:
