@@ -4,7 +4,7 @@ Each address-of-record is filed under one second, the one after its first bindin
 something are ever visited, through a heap; a refresh moves a name from one set to another. The table owns no timer and
 reads no clock: `Location` drives it.
 
-A binding costs about 450 bytes here beyond its own text: see `tests/location/test_table.py`.
+A binding costs about 600 bytes here beyond its own text: see `tests/location/test_table.py`.
 """
 
 from __future__ import annotations
