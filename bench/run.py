@@ -31,6 +31,8 @@ from bench.sipp import Figures, Sipp, write_users
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVERS: dict[str, type[Server]] = {"sipd": Sipd, "kamailio": Kamailio}
+#: Which scenario answers which; the others are answered by the server.
+OTHER_SIDE = {"call_uac": "call_uas", "call_digest_uac": "call_uas", "message_uac": "message_uas"}
 CALLEES = 1000
 PASSWORD = "bench-secret"
 
@@ -54,6 +56,8 @@ ROWS = (
     Row("call-udp-1500", "call_uac", "call", 1500),
     Row("call-tcp-500", "call_uac", "call over TCP", 500, transport="tcp"),
     Row("call-digest-500", "call_digest_uac", "call with digest", 500, digest=True),
+    Row("message-500", "message_uac", "MESSAGE relayed", 500),
+    Row("options-500", "options", "OPTIONS", 500),
 )
 
 
@@ -87,8 +91,9 @@ def _load(server: Server, row: Row, seconds: int, directory: Path) -> Measure:
     answering: Sipp | None = None
     callee_port = free_port()
     contact = f"127.0.0.1:{callee_port}" + (";transport=tcp" if stream else "")
-    if row.scenario.startswith("call"):
-        answering = Sipp("call_uas", "", ("127.0.0.1", callee_port), directory / "uas", transport=mode)
+    other_side = OTHER_SIDE.get(row.scenario)
+    if other_side is not None:
+        answering = Sipp(other_side, "", ("127.0.0.1", callee_port), directory / "uas", transport=mode)
         registrant = Registrant(("127.0.0.1", server.port), DOMAIN)
         registrations = [Registration(name, f"sip:{name}@{contact}", password=PASSWORD) for name in names]
         registrant.run(registrations)
