@@ -37,8 +37,8 @@ Algorithms = Annotated[tuple[Algorithm, ...], Field(strict=False)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?)*\Z")
-#: What RFC 3261 s25.1 allows in a user part unescaped, less what would make the name ambiguous here.
-_USER_NAME = re.compile(r"[A-Za-z0-9_.!~*'()&=+$,;?/-]{1,128}\Z")
+#: What RFC 3261 s25.1 allows in a user part unescaped, less what separates things elsewhere.
+_USER_NAME = re.compile(r"[A-Za-z0-9_.!~*'()&=+$-]{1,128}\Z")
 
 
 class ConfigError(Exception):
@@ -191,14 +191,14 @@ class Auth(Section):
 
 def _user_name(name: str) -> str:
     if not _USER_NAME.match(name.rpartition("@")[0] if "@" in name else name):
-        raise ValueError("a name is 1 to 128 letters, digits and -_.!~*'()&=+$,;?/ (and @domain for a tenant's user)")
+        raise ValueError("a name is 1 to 128 letters, digits and -_.!~*'()&=+$ (and @domain for a tenant's user)")
     return name
 
 
 class UserEntry(Section):
     """One entry of [users]: a password, or HA1s, and what belongs to them. A plain string is a password."""
 
-    password: SecretStr = Field(default=SecretStr(""), max_length=256)
+    password: SecretStr = Field(default=SecretStr(""), max_length=128)
     display_name: str = Field(default="", max_length=128)
     #: Empty: those of [auth].
     algorithms: Algorithms = ()

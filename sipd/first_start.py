@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sipd import preflight, state
-from sipd.auth.user_store import StoredUser, UserStore
+from sipd.auth.user_store import StoredUser, UserStore, UserStoreError
 from sipd.config import Config, is_host
 
 #: The extensions a first start creates.
@@ -99,8 +99,8 @@ def stored_problems(config: Config) -> list[str]:
     try:
         store.open()
         users = store.users()
-    except Exception as error:
-        return [f"{path}: {error}; a user store that this sipd can read is wanted"]
+    except UserStoreError as error:
+        return [str(error)]
     finally:
         store.close()
     return refusals(config, users, identity(config, keep=False))

@@ -62,6 +62,7 @@ def write(directory: str, name: str, content: bytes, mode: int = 0o600) -> str:
         descriptor = os.open(scratch, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, mode)
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(descriptor, mode)
+            give_to_owner(descriptor, directory)
             file.write(content)
             file.flush()
             os.fsync(descriptor)
@@ -69,6 +70,14 @@ def write(directory: str, name: str, content: bytes, mode: int = 0o600) -> str:
     except OSError as error:
         raise StateError(f"{path}: cannot be written: {error.strerror}")
     return path
+
+
+def give_to_owner(path: str | int, directory: str = "") -> None:
+    """Lets root leave a file there that belongs to whom the directory belongs to: the server may be another user.
+    `path` may be an open descriptor, which needs `directory`. Harmless for other users."""
+    if os.geteuid() == 0:
+        owner = os.stat(directory or os.path.dirname(str(path)))
+        os.chown(path, owner.st_uid, owner.st_gid)
 
 
 class StateLock:
@@ -82,6 +91,7 @@ class StateLock:
         """Takes the lock; False when another process holds it. Raises StateError when the file cannot be opened."""
         try:
             descriptor = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            give_to_owner(descriptor, os.path.dirname(self.path))
         except OSError as error:
             raise StateError(f"{self.path}: {error.strerror}")
         try:

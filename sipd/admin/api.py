@@ -1,0 +1,76 @@
+"""The control API: commands by name, JSON in and JSON out.
+
+A request is one JSON object on one line: `{"command": "user add", "name": "1004"}`. The answer is one line too:
+`{"ok": true, "result": ...}` or `{"ok": false, "error": "..."}`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from inspect import isawaitable
+from typing import Any
+
+from twisted.logger import Logger
+
+#: A command: it gets the request without its name and returns a value for JSON, or an awaitable of one. It refuses by
+#: raising `Refused`.
+Command = Callable[[dict[str, Any]], Any | Awaitable[Any]]
+
+#: Bytes of a request; nesting and numbers inside are bounded by it.
+REQUEST_LIMIT = 65536
+
+
+class Refused(Exception):
+    """A command cannot do what it was asked; the text is for the person who asked."""
+
+
+class Api:
+    """The commands that a running server takes."""
+
+    def __init__(self) -> None:
+        self._commands: dict[str, Command] = {}
+        self._log = Logger("sipd")
+
+    def register(self, name: str, command: Command) -> None:
+        """Adds a command; a name is given once."""
+        if name in self._commands:
+            raise ValueError(f"there is a command {name!r} already")
+        self._commands[name] = command
+
+    @property
+    def names(self) -> list[str]:
+        """What may be asked, in order."""
+        return sorted(self._commands)
+
+    async def answer(self, line: bytes) -> bytes:
+        """The answer to one request, without a line break. Never raises."""
+        try:
+            return json.dumps({"ok": True, "result": await self._result(line)}).encode("ascii")
+        except Refused as refusal:
+            return json.dumps({"ok": False, "error": str(refusal)}).encode("ascii")
+        except Exception:
+            self._log.failure("a control command failed")
+            return b'{"ok": false, "error": "the server failed to do that; its log says why"}'
+
+    async def _result(self, line: bytes) -> Any:
+        try:
+            request = json.loads(line)
+        except (ValueError, RecursionError):
+            raise Refused("a request is one JSON object on one line")
+        if not isinstance(request, dict) or not isinstance(request.get("command"), str):
+            raise Refused('a request is a JSON object with a "command"')
+        name = request.pop("command")
+        command = self._commands.get(name)
+        if command is None:
+            raise Refused(f"there is no command {name[:60]!r}; there are: {', '.join(self.names)}")
+        result = command(request)
+        return await result if isawaitable(result) else result
+
+
+def text_argument(request: dict[str, Any], name: str, default: str | None = None) -> str:
+    """The text called `name` in a request. Raises Refused when it is missing without a default, or no text."""
+    value = request.get(name, default)
+    if not isinstance(value, str):
+        raise Refused(f"{name}: text is wanted")
+    return value
