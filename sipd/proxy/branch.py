@@ -1,0 +1,52 @@
+"""A branch: one target of a forwarded request, tried hop after hop until one answers (RFC 3261 s16.6, RFC 3263 s4.3)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sipd.message.hop import Hop
+from sipd.message.message import Request, Response
+from sipd.proxy.response_context import BranchState
+from sipd.proxy.targets import Target
+from sipd.wheel import Timer
+
+if TYPE_CHECKING:
+    from sipd.proxy.proxy import Forwarding
+    from sipd.transaction.layer import ClientTransaction
+
+
+class Branch(BranchState):
+    """The state of a branch and where its responses go. The proxy drives it; it decides nothing."""
+
+    __slots__ = ("forwarding", "target", "hops", "hop", "transaction", "request", "timer_c", "timer")
+
+    def __init__(self, forwarding: Forwarding, target: Target) -> None:
+        super().__init__()
+        self.forwarding = forwarding
+        self.target = target
+        #: Hops not tried yet, best first.
+        self.hops: list[Hop] = []
+        self.hop: Hop | None = None
+        self.transaction: ClientTransaction | None = None
+        #: The request as sent, while a CANCEL may still be made from it.
+        self.request: Request | None = None
+        self.timer_c: Timer | None = None
+        #: Patience with a silent hop, later with a cancelled branch that does not end.
+        self.timer: Timer | None = None
+
+    def response(self, transaction: ClientTransaction, response: Response) -> None:
+        """See ClientUser."""
+        self.forwarding.response(self, response)
+
+    def failed(self, transaction: ClientTransaction, reason: str) -> None:
+        """See ClientUser."""
+        self.forwarding.hop_failed(self, reason)
+
+    def stop_timers(self) -> None:
+        """Nothing more is waited for."""
+        if self.timer_c is not None:
+            self.timer_c.cancel()
+            self.timer_c = None
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None

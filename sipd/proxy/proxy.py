@@ -1,0 +1,501 @@
+"""The forking stateful proxy: performs what response contexts decide (RFC 3261 s16).
+
+`Proxy` holds what all requests share; a `Forwarding` is one request on its way: its server transaction, its response
+context, its branches and timers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from twisted.internet.defer import Deferred
+
+from sipd.interfaces import IFlow, IResolver, ITransports
+from sipd.inventory import Inventory, Table
+from sipd.journal import Journal
+from sipd.message import compose
+from sipd.message.address import Address
+from sipd.message.errors import MalformedMessage, Reject
+from sipd.message.hop import Hop
+from sipd.message.identifiers import Identifiers
+from sipd.message.message import Request, Response
+from sipd.message.uri import Uri
+from sipd.proxy import response_context as context_outputs
+from sipd.proxy.branch import Branch
+from sipd.proxy.forward import DIALOG_METHODS, add_via, prepare, strip_via
+from sipd.proxy.response_context import BranchState, Output, ResponseContext
+from sipd.proxy.route_headers import RouteHeaders, next_hop
+from sipd.proxy.targets import Groups, Target
+from sipd.proxy.token import RouteToken
+from sipd.transaction.key import Key
+from sipd.transaction.layer import ServerTransaction, TransactionLayer
+from sipd.wheel import Timer
+
+#: RFC 3326: why the losers of a fork are cancelled.
+_COMPLETED_ELSEWHERE = 'SIP;cause=200;text="Call completed elsewhere"'
+
+_START, _CANCEL, _RELAY = context_outputs.START, context_outputs.CANCEL, context_outputs.RELAY
+_FINAL, _ABANDON, _RING, _DONE = (context_outputs.FINAL, context_outputs.ABANDON, context_outputs.RING,
+                                  context_outputs.DONE)
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyValues:
+    """Settings of the proxy; durations in seconds."""
+
+    record_route: bool = True
+    ring_timeout: float = 20.0
+    hop_timeout: float = 4.0
+    recurse: bool = False
+    timer_c: float = 180.0
+
+
+class Proxy:
+    """Forwards requests to groups of targets, and ACKs without state."""
+
+    def __init__(self, layer: TransactionLayer, transports: ITransports, resolver: IResolver, routes: RouteHeaders,
+                 token: RouteToken, identifiers: Identifiers, to_tag: Callable[[Request], str], values: ProxyValues,
+                 inventory: Inventory, journal: Journal, limit: int = 100_000) -> None:
+        self.layer = layer
+        self.transports = transports
+        self.resolver = resolver
+        self.routes = routes
+        self.token = token
+        self.identifiers = identifiers
+        #: The To tag of a final response made here.
+        self.to_tag = to_tag
+        self.values = values
+        self.journal = journal
+        self.forwardings: Table[int, Forwarding] = inventory.table("requests being forwarded", limit)
+        #: Look-ups that ask DNS, and requests waiting for them.
+        self.look_ups: Table[Deferred[list[Hop]], None] = inventory.table("look-ups under way", limit)
+        self._count = 0
+
+    def forward(self, request: Request, key: Key, groups: Groups, looped_mark: str = "") -> None:
+        """Makes the server transaction, answers an INVITE with 100, and begins with the first group (s16.6).
+
+        `looped_mark` goes into our branches, so that a loop is seen when the request comes back. Raises Reject (503)
+        when a table is full.
+        """
+        forwardings = self.forwardings
+        if forwardings.full:
+            forwardings.refused += 1
+            raise Reject(503, "Server Overloaded", (("Retry-After", "10"),))
+        server = self.layer.serve(request, key)
+        if server is None:
+            raise Reject(503, "Server Overloaded", (("Retry-After", "10"),))
+        forwarding = Forwarding(self, request, server, groups, looped_mark)
+        self._count += 1
+        forwarding.number = self._count
+        forwardings[self._count] = forwarding
+        server.user = forwarding
+        if request.method == "INVITE":
+            # s16.2: the 100 goes out before anything that may take time
+            server.respond(compose.response(request, 100))
+        else:
+            self.layer.promise_trying(server, _send_trying)
+        forwarding.perform(forwarding.context.start())
+
+    def forward_ack(self, request: Request, target: Target) -> None:
+        """Forwards the ACK of a 2xx: it belongs to no transaction and gets no answer (s16.11, s13.2.2.4).
+
+        Its branch follows from the branch it came with, so that a repeat looks like one downstream too.
+        """
+        via = request.via
+        assert via is not None
+        branch = self.token.branch(via.text, request.call_id, request.uri_text)
+        copy = prepare(request)
+        copy.retarget(target.uri)
+
+        def send(flow: IFlow | None) -> None:
+            if flow is not None:
+                add_via(copy, flow.listener.via_prefix, branch, [], flow.reliable)
+                flow.send(copy.encode())
+
+        flow = self.flow_of(target)
+        if flow is not None:
+            send(flow)
+        elif not target.only:
+            try:
+                uri = next_hop(copy)
+            except MalformedMessage:
+                return  # an ACK is never answered
+            self.with_hops(uri, lambda hops: self._first_flow(hops, target.listener, send))
+
+    def _first_flow(self, hops: list[Hop], listener: str, done: Callable[[IFlow | None], None]) -> None:
+        """A flow to the best hop, opened if need be."""
+        if not hops:
+            done(None)
+            return
+        flow = self.transports.flow_to(hops[0], listener)
+        if flow is not None or hops[0].transport == "udp":
+            done(flow)
+        else:
+            self.transports.connect(hops[0], lambda opened, reason: done(opened))
+
+    def flow_of(self, target: Target) -> IFlow | None:
+        """The flow a target names, while it stands."""
+        if not target.flow_id:
+            return None
+        flow = self.transports.flow_by_id(target.flow_id)
+        return flow if flow is not None and flow.alive else None
+
+    def with_hops(self, uri: Uri, use: Callable[[list[Hop]], None]) -> None:
+        """Calls `use` with the hops of a URI, at once when no network has to be asked."""
+        hops = self.resolver.lookup(uri)
+        if hops is not None:
+            use(hops)
+            return
+        if self.look_ups.full:
+            self.look_ups.refused += 1
+            use([])
+            return
+        waiting: Deferred[list[Hop]] = Deferred.fromCoroutine(self.resolver.resolve(uri))
+        self.look_ups[waiting] = None
+
+        def found(hops: list[Hop]) -> None:
+            self.look_ups.pop(waiting, None)
+            use(hops)
+
+        waiting.addCallback(found)
+        waiting.addErrback(self._bug)
+
+    def _bug(self, failure: object) -> None:
+        self.journal.write("bug", reason=str(failure))
+
+
+def _send_trying(server: ServerTransaction) -> None:
+    if server.request is not None:
+        server.respond(compose.response(server.request, 100))
+
+
+class Forwarding:
+    """One request on its way through the proxy."""
+
+    __slots__ = ("proxy", "number", "request", "server", "context", "prepared", "mark", "ring_timer", "reason")
+
+    def __init__(self, proxy: Proxy, request: Request, server: ServerTransaction, groups: Groups, mark: str) -> None:
+        self.proxy = proxy
+        self.number = 0
+        #: The request as it came, dropped once it is answered.
+        self.request: Request | None = request
+        self.server = server
+        self.context = ResponseContext(request.method == "INVITE", groups, proxy.values.recurse)
+        self.prepared: Request | None = prepare(request)
+        self.mark = mark
+        self.ring_timer: Timer | None = None
+        #: Reason header values for the CANCELs: the caller's, or that of a fork completed elsewhere (RFC 3326).
+        self.reason: list[str] = []
+
+    def perform(self, outputs: list[Output]) -> None:
+        """Performs what the context decided."""
+        for kind, payload in outputs:
+            if kind == _RELAY:
+                self._relay(payload)
+            elif kind == _START:
+                self._start(payload)
+            elif kind == _CANCEL:
+                self._cancel(payload)
+            elif kind == _FINAL:
+                self._final(*payload)
+            elif kind == _ABANDON:
+                self.server.abandon()
+            elif kind == _RING:
+                self._stop_ring_timer()
+                self.ring_timer = self.proxy.layer.wheel.start(self.proxy.values.ring_timeout, self._ring_timeout, None)
+            elif kind == _DONE:
+                self._done()
+
+    # --- inputs
+
+    def response(self, branch: Branch, response: Response) -> None:
+        """A response to what `branch` sent."""
+        status = response.status
+        context = self.context
+        if status >= 200:
+            branch.stop_timers()
+            branch.request = None
+            if status == 503 and self._next_hop_instead(branch, "answered 503"):
+                return
+        else:
+            if branch.timer is not None and not branch.cancel_wanted:
+                branch.timer.cancel()
+                branch.timer = None
+            if status > 100 and branch.timer_c is not None:
+                # s16.7 step 2: a provisional response other than 100 starts timer C anew
+                branch.timer_c.cancel()
+                branch.timer_c = self.proxy.layer.wheel.start(self.proxy.values.timer_c, self._timer_c, branch)
+        redirect = None
+        if context.recurse and 300 <= status < 400:
+            redirect = _redirection(response)
+        if 200 <= status < 300 and context.invite and not context.final_sent and not self.reason:
+            self.reason = [_COMPLETED_ELSEWHERE]
+        self.perform(context.response(branch, response, redirect))
+
+    def hop_failed(self, branch: Branch, reason: str) -> None:
+        """The hop gave no answer: `reason` "" for a timeout, else what the transport said."""
+        branch.stop_timers()
+        if branch.done:
+            return
+        if branch.cancel_wanted:
+            self.perform(self.context.failed(branch, 487))
+        elif not self._next_hop_instead(branch, reason or "no answer"):
+            branch.request = None
+            self.perform(self.context.failed(branch, 503 if reason else 408))
+
+    def cancelled(self, request: Request) -> None:
+        """See ServerUser: the caller's CANCEL, whose Reason travels on (RFC 3326)."""
+        self.reason = request.all("reason")
+        self.perform(self.context.cancel())
+
+    def _timer_c(self, branch: Branch) -> None:
+        branch.timer_c = None
+        self.perform(self.context.timer_c(branch))
+
+    def _ring_timeout(self, nothing: None) -> None:
+        self.ring_timer = None
+        self.perform(self.context.ring_timeout())
+
+    def _silent(self, branch: Branch) -> None:
+        """Nothing from a hop that has alternatives: the next one is tried beside it."""
+        branch.timer = None
+        hop = branch.hop
+        if branch.rang or branch.done or branch.cancel_wanted or not branch.hops or hop is None:
+            return
+        self.proxy.resolver.quarantine(hop)
+        self._note_failure(hop, "silent")
+        other = Branch(self, branch.target)
+        other.hops, branch.hops = branch.hops, []
+        self.context.branches.append(other)
+        self.context.supersede(branch)
+        self._try_next_hop(other)
+
+    def _gave_up(self, branch: Branch) -> None:
+        """s9.1: a cancelled branch that has not ended after 64*T1 is as good as ended."""
+        branch.timer = None
+        self.perform(self.context.failed(branch, 487))
+
+    # --- outputs
+
+    def _start(self, target: Target) -> None:
+        branch = Branch(self, target)
+        self.context.branches.append(branch)
+        flow = self.proxy.flow_of(target)
+        if flow is not None:
+            self._send(branch, flow)
+        elif target.only:
+            # RFC 5626 s5.3: the connection or NAT binding that alone reaches it is gone
+            self.perform(self.context.failed(branch, 480))
+        else:
+            try:
+                uri = self._next_hop_uri(target)
+            except MalformedMessage:
+                self.perform(self.context.failed(branch, 503))
+                return
+            self.proxy.with_hops(uri, lambda hops: self._resolved(branch, hops))
+
+    def _next_hop_uri(self, target: Target) -> Uri:
+        if target.route:
+            return Address.parse(target.route[0]).uri
+        request = self.prepared
+        assert request is not None
+        if "route" in request.first:
+            return Address.parse(request.values("route")[0]).uri
+        return Uri.parse(target.uri)
+
+    def _resolved(self, branch: Branch, hops: list[Hop]) -> None:
+        if branch.done:
+            return
+        if branch.cancel_wanted or self.context.final_sent:
+            self.perform(self.context.failed(branch, 487))
+            return
+        branch.hops = list(hops)
+        if hops:
+            self._try_next_hop(branch)
+        else:
+            self._note_failure(branch.target.uri, "has no address")
+            self.perform(self.context.failed(branch, 503))
+
+    def _try_next_hop(self, branch: Branch) -> None:
+        hop = branch.hop = branch.hops.pop(0)
+        listener = branch.target.listener
+        if not listener and self.request is not None and self.request.flow is not None:
+            listener = self.request.flow.listener.name
+        flow = self.proxy.transports.flow_to(hop, listener)
+        if flow is not None:
+            self._send(branch, flow)
+        elif hop.transport == "udp":
+            self.hop_failed(branch, "no listener of its family")
+        else:
+            self.proxy.transports.connect(hop, lambda flow, reason: self._connected(branch, flow, reason))
+
+    def _connected(self, branch: Branch, flow: IFlow | None, reason: str) -> None:
+        if branch.done:
+            return
+        if branch.cancel_wanted or self.context.final_sent:
+            self.perform(self.context.failed(branch, 487))
+        elif flow is None:
+            self.hop_failed(branch, reason)
+        else:
+            self._send(branch, flow)
+
+    def _next_hop_instead(self, branch: Branch, reason: str) -> bool:
+        """RFC 3263 s4.3: after a failure the next hop is tried, with a branch and a transaction of its own."""
+        hop = branch.hop
+        if hop is None:
+            return False
+        self.proxy.resolver.quarantine(hop)
+        self._note_failure(hop, reason)
+        if not branch.hops or branch.cancel_wanted or self.context.final_sent or self.prepared is None:
+            return False
+        branch.rang = False
+        branch.transaction = None
+        self._try_next_hop(branch)
+        return True
+
+    def _send(self, branch: Branch, flow: IFlow) -> None:
+        """s16.6 steps 2 to 10 for one hop."""
+        proxy = self.proxy
+        prepared = self.prepared
+        if prepared is None:
+            self.perform(self.context.failed(branch, 487))
+            return
+        target = branch.target
+        request = prepared.copy()
+        if target.uri != request.uri_text:
+            request.retarget(target.uri)
+        if target.route:
+            # RFC 3327 s5.3: the Path of the binding becomes the route
+            request.set_values("route", [*target.route, *request.values("route")])
+        if "route" in request.first:
+            next_hop(request)  # rewrites for a strict router
+        record_routes: list[str] = []
+        source = self.request.flow if self.request is not None else None
+        if proxy.values.record_route and request.method in DIALOG_METHODS and source is not None:
+            token = proxy.token.make(request.call_id, request.from_tag, _caller_flow(prepared, source),
+                                     _callee_flow(target, flow))
+            secure = request.uri_text[:5].lower() == "sips:"
+            record_routes = proxy.routes.record_route(token, secure, source.listener, flow.listener)
+        branch_id = proxy.identifiers.branch()
+        if self.mark:
+            branch_id = f"{branch_id}.{self.mark}"
+        add_via(request, flow.listener.via_prefix, branch_id, record_routes, flow.reliable)
+        wheel = proxy.layer.wheel
+        if self.context.invite:
+            branch.request = request
+            branch.timer_c = wheel.start(proxy.values.timer_c, self._timer_c, branch)
+        if branch.hops:
+            branch.timer = wheel.start(proxy.values.hop_timeout, self._silent, branch)
+        branch.transaction = proxy.layer.send_request(request, branch_id, flow, branch)
+        if branch.transaction is None:
+            self.hop_failed(branch, "too many transactions")
+
+    def _cancel(self, branch: BranchState) -> None:
+        assert isinstance(branch, Branch)
+        transaction, request = branch.transaction, branch.request
+        if transaction is None:
+            # nothing was sent: a look-up or a connection is under way
+            branch.stop_timers()
+            self.perform(self.context.failed(branch, 487))
+            return
+        if branch.timer is not None:
+            branch.timer.cancel()
+            branch.timer = None
+        if not branch.cancel_sent or request is None:
+            return  # s9.1: it waits for a provisional response
+        layer = self.proxy.layer
+        cancel = compose.hop_by_hop(request, "CANCEL", request.first["to"])
+        for reason in self.reason:
+            cancel.add("Reason", reason)
+        layer.send_request(cancel, transaction.key[0], transaction.flow, _NOBODY)
+        branch.timer = layer.wheel.start(layer.values.timeout, self._gave_up, branch)
+
+    def _relay(self, response: Response) -> None:
+        """s16.7 steps 3, 8 and 9."""
+        if strip_via(response):
+            self.server.respond(response)
+
+    def _final(self, status: int, response: Response | None, extra: tuple[tuple[str, str], ...]) -> None:
+        request = self.request
+        if response is None or response.status != status:
+            if request is not None:
+                self.server.respond(compose.response(request, status, "", self.proxy.to_tag(request)))
+            return
+        for name, value in extra:
+            response.add(name, value)
+        self._relay(response)
+
+    def _stop_ring_timer(self) -> None:
+        if self.ring_timer is not None:
+            self.ring_timer.cancel()
+            self.ring_timer = None
+
+    def _done(self) -> None:
+        """Lets go of everything: only the 2xx of an INVITE may still come, and need the server transaction alone."""
+        self._stop_ring_timer()
+        for branch in self.context.branches:
+            assert isinstance(branch, Branch)
+            branch.stop_timers()
+            branch.request = None
+        self.context.branches = []
+        self.request = self.prepared = None
+        self.proxy.forwardings.pop(self.number, None)
+
+    def _note_failure(self, hop: object, reason: str) -> None:
+        journal = self.proxy.journal
+        if journal.sinks:
+            journal.write("hop-failed", hop=str(hop), reason=reason)
+
+
+class _Nobody:
+    """The user of a CANCEL: its answer changes nothing (s9.1)."""
+
+    def response(self, transaction: object, response: Response) -> None:
+        """Ignored."""
+
+    def failed(self, transaction: object, reason: str) -> None:
+        """Ignored."""
+
+
+_NOBODY = _Nobody()
+
+
+def _caller_flow(request: Request, flow: IFlow) -> str:
+    """The caller's flow for the token, when requests of the dialog need it to find their way back."""
+    via = request.via
+    assert via is not None
+    nat = _differs(via.host, via.port, via.params, flow)
+    if not nat and not flow.reliable:
+        return ""
+    if "record-route" not in request.first and len(request.all("via")) > 1:
+        return ""  # a proxy without Record-Route before us: the dialog's requests do not pass it
+    return f"~{flow.id}" if nat else flow.id
+
+
+def _differs(host: str, port: int | None, params: dict[str, str | None], flow: IFlow) -> bool:
+    """Behind NAT: sent-by is another address than the source, or another port where rport was asked."""
+    if host.strip("[]") != flow.address:
+        return True
+    return "rport" in params and (port or 5060) != flow.port and not flow.reliable
+
+
+def _callee_flow(target: Target, flow: IFlow) -> str:
+    """The callee's flow for the token, when its binding is reached over one."""
+    if not target.flow_id:
+        return ""
+    return f"~{target.flow_id}" if target.only else target.flow_id
+
+
+def _redirection(response: Response) -> list[Target]:
+    """The targets of a 3xx (s16.5): its SIP contacts."""
+    targets = []
+    for value in response.values("contact"):
+        try:
+            address = Address.parse(value)
+            if address.uri.is_sip:
+                targets.append(Target(address.uri_text))
+        except MalformedMessage:
+            continue
+    return targets
+

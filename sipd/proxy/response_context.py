@@ -1,0 +1,225 @@
+"""The response context: decides what becomes of the responses to one forwarded request (RFC 3261 s16.7 to s16.10). Pure.
+
+Inputs are methods; each returns outputs, (kind, payload) tuples, which the proxy performs in order after the context has
+settled. A branch is any object with the attributes of `BranchState`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sipd.message.message import Response
+from sipd.proxy.targets import Groups, Target
+
+#: Begin a branch. Payload: Target.
+START: Final = 0
+#: Send a CANCEL on a branch, or give up a branch that has sent nothing yet. Payload: the branch.
+CANCEL: Final = 1
+#: Pass a provisional response or a 2xx back. Payload: Response.
+RELAY: Final = 2
+#: Pass the best final response back. Payload: (status, Response or None when it is made here, extra headers).
+FINAL: Final = 3
+#: A non-INVITE that nobody answered: end without a response (RFC 4320 s4.2). Payload: None.
+ABANDON: Final = 4
+#: Start the timer of this step of serial forking. Payload: None.
+RING: Final = 5
+#: Everything is answered; the context may be forgotten. Payload: None.
+DONE: Final = 6
+
+Output = tuple[int, Any]
+
+#: No request is forwarded to more places than this, redirections counted in.
+MAX_BRANCHES = 64
+
+#: Preference among 4xx (s16.7 step 6: those that tell how to try again), lower is better; 50 is for all others.
+_RANK = {401: 0, 407: 0, 415: 10, 420: 10, 484: 10, 488: 12, 486: 20, 480: 60, 404: 62, 487: 80, 408: 90}
+
+
+class BranchState:
+    """What the context keeps about one branch."""
+
+    __slots__ = ("rang", "done", "cancel_wanted", "cancel_sent", "superseded")
+
+    def __init__(self) -> None:
+        #: A provisional response came: it can be cancelled (s9.1).
+        self.rang = False
+        #: A final response came, or none will.
+        self.done = False
+        self.cancel_wanted = False
+        self.cancel_sent = False
+        #: Another hop took its place; only a 2xx still matters.
+        self.superseded = False
+
+
+class ResponseContext:
+    """One request being forwarded. `groups` are tried in order; `recurse` says whether 3xx are followed here."""
+
+    __slots__ = ("invite", "groups", "branches", "final_sent", "cancelled", "open", "recurse", "_finals", "_started")
+
+    def __init__(self, invite: bool, groups: Groups, recurse: bool = False) -> None:
+        self.invite = invite
+        self.groups = groups
+        self.recurse = recurse
+        self.branches: list[BranchState] = []
+        self.final_sent = False
+        self.cancelled = False
+        #: How many branches have no final response yet.
+        self.open = 0
+        self._finals: list[tuple[int, Response | None]] = []
+        self._started = 0
+
+    def start(self) -> list[Output]:
+        """The first group."""
+        return self._next_group()
+
+    def _next_group(self) -> list[Output]:
+        group = self.groups.pop(0)[:MAX_BRANCHES - self._started]
+        self.open += len(group)
+        self._started += len(group)
+        outputs: list[Output] = [(START, target) for target in group]
+        if self.groups:
+            outputs.append((RING, None))
+        return outputs
+
+    def response(self, branch: BranchState, response: Response, redirect: list[Target] | None = None) -> list[Output]:
+        """A response on a branch; `redirect` holds the targets of a 3xx when they are to be followed."""
+        status = response.status
+        if status < 200:
+            return self._provisional(branch, response)
+        if status < 300:
+            return self._success(branch, response)
+        if branch.done:
+            return []
+        if status < 400 and redirect and not self.final_sent and not self.cancelled:
+            # s16.7 step 4: a redirection that is followed is not a final response of ours
+            self.groups.insert(0, redirect)
+            return self._close(branch)
+        if not self.final_sent:
+            self._finals.append((status, response))
+        if status >= 600 and not self.final_sent:
+            # s16.7 step 5: 6xx ends the search; it is passed on when the other branches have ended
+            self.groups.clear()
+            return self._cancel_open(branch) + self._close(branch)
+        return self._close(branch)
+
+    def _provisional(self, branch: BranchState, response: Response) -> list[Output]:
+        branch.rang = True
+        outputs: list[Output] = []
+        if branch.cancel_wanted and not branch.cancel_sent:
+            branch.cancel_sent = True
+            outputs.append((CANCEL, branch))
+        # s16.7 step 5: 101 to 199 are passed on until a final response was; RFC 4320 s4.1: never to a non-INVITE
+        if response.status > 100 and self.invite and not self.final_sent and not branch.superseded:
+            outputs.append((RELAY, response))
+        return outputs
+
+    def _success(self, branch: BranchState, response: Response) -> list[Output]:
+        """s16.7 step 5: every 2xx to an INVITE is passed on at once, the first one to anything else."""
+        outputs: list[Output] = []
+        if self.invite or not self.final_sent:
+            outputs.append((RELAY, response))
+        first = not self.final_sent
+        self.final_sent = True
+        if first:
+            self.groups.clear()
+            outputs += self._cancel_open(branch)
+        return outputs + self._close(branch)
+
+    def failed(self, branch: BranchState, status: int) -> list[Output]:
+        """No final response will come on the branch: 408 for a timeout, 503 for a transport error, 487 for a cancelled one.
+
+        s16.7 step 6, s16.9: each counts as if that response had come.
+        """
+        if branch.done:
+            return []
+        if not self.final_sent:
+            self._finals.append((status, None))
+        return self._close(branch)
+
+    def supersede(self, old: BranchState) -> None:
+        """Another hop of the same target is tried beside a silent one, which no longer counts."""
+        old.done = old.superseded = old.cancel_wanted = True
+
+    def timer_c(self, branch: BranchState) -> list[Output]:
+        """s16.8: rang too long. With a provisional response it is cancelled, without one it counts as 408."""
+        if branch.done:
+            return []
+        return self._cancel_branch(branch) if branch.rang else self.failed(branch, 408)
+
+    def ring_timeout(self) -> list[Output]:
+        """This step of serial forking took long enough: its branches are cancelled and the next group is tried."""
+        if self.final_sent or self.cancelled or not self.groups:
+            return []
+        return self._cancel_open(None) + self._next_group()
+
+    def cancel(self) -> list[Output]:
+        """s16.10: the caller gave up; every pending branch is cancelled and no other is begun."""
+        if self.final_sent or self.cancelled:
+            return []
+        self.cancelled = True
+        self.groups.clear()
+        return self._cancel_open(None)
+
+    def _cancel_open(self, but: BranchState | None) -> list[Output]:
+        """Cancels the branches that are open. Only an INVITE can be (s9.1); other requests run their course."""
+        if not self.invite:
+            return []
+        outputs: list[Output] = []
+        for branch in self.branches:
+            if branch is not but and not branch.done:
+                outputs += self._cancel_branch(branch)
+        return outputs
+
+    def _cancel_branch(self, branch: BranchState) -> list[Output]:
+        """s9.1: no CANCEL before a provisional response. The proxy tells one that has sent nothing by its own state."""
+        branch.cancel_wanted = True
+        if branch.cancel_sent:
+            return []
+        branch.cancel_sent = branch.rang
+        return [(CANCEL, branch)]
+
+    def _close(self, branch: BranchState) -> list[Output]:
+        """The branch has ended; when all have, the next group begins or the best response goes back."""
+        if branch.done:
+            return []
+        branch.done = True
+        self.open -= 1
+        if self.open:
+            return []
+        if self.final_sent:
+            return [(DONE, None)]
+        if self.groups and not self.cancelled and self._started < MAX_BRANCHES:
+            return self._next_group()
+        self.final_sent = True
+        return [self._best(), (DONE, None)]
+
+    def _best(self) -> Output:
+        """s16.7 step 6: a 6xx if there is one, else of the lowest class, and there what says most."""
+        finals = self._finals
+        if not self.invite:
+            # RFC 4320 s4.2: no 408 to a non-INVITE, neither ours nor one that came
+            finals = [final for final in finals if final[0] != 408]
+        if not finals:
+            return (ABANDON, None) if not self.invite else (FINAL, (487 if self.cancelled else 480, None, ()))
+        status, response = min(finals, key=self._order)
+        if self.cancelled and status == 408:
+            return (FINAL, (487, None, ()))
+        extra: tuple[tuple[str, str], ...] = ()
+        if status in (401, 407):
+            # s16.7 step 7: all challenges are collected
+            extra = tuple(
+                (name, value) for other_status, other in finals
+                if other_status in (401, 407) and other is not None and other is not response
+                for name in ("WWW-Authenticate", "Proxy-Authenticate") for value in other.all(name.lower()))
+        if status == 503:
+            # s16.7 step 6: a 503 would tell the caller that all of this server is unavailable
+            return (FINAL, (500, response, ()))
+        return (FINAL, (status, response, extra))
+
+    def _order(self, final: tuple[int, Response | None]) -> tuple[int, int]:
+        status = final[0]
+        if status >= 600:
+            return (0, 0)
+        if self.cancelled and status == 487:
+            return (4, -1)
+        return (status // 100, _RANK.get(status, 50))
