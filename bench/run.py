@@ -78,12 +78,13 @@ def measure(make: Callable[..., Server], row: Row, seconds: int, directory: Path
     users = {f"user{number}": PASSWORD for number in range(CALLEES)} if row.digest else None
     server = make(directory / "server", users=users)
     try:
-        return _load(server, row, seconds, directory)
+        return load(server, row, seconds, directory)
     finally:
         server.stop()
 
 
-def _load(server: Server, row: Row, seconds: int, directory: Path) -> Measure:
+def load(server: Server, row: Row, seconds: int, directory: Path) -> Measure:
+    """Runs a row's load against a started server: callees first, one second of warming up, then what counts."""
     names = [f"user{number}" for number in range(CALLEES)]
     target = f"127.0.0.1:{server.port}"
     stream = row.transport == "tcp"

@@ -130,8 +130,11 @@ class Sipd(Server):
 
     name = "sipd"
 
-    def __init__(self, directory: Path, users: dict[str, str] | None = None, durable: bool = False) -> None:
-        """`users` (name to password) switch digest on; `durable` puts SQLite behind the location service."""
+    def __init__(
+        self, directory: Path, users: dict[str, str] | None = None, durable: bool = False, options: Sequence[str] = ()
+    ) -> None:
+        """`users` (name to password) switch digest on; `durable` puts SQLite behind the location service; `options`
+        are twistd's own, such as `--profile`."""
         directory.mkdir(parents=True, exist_ok=True)
         port = free_port()
         listen = "".join(
@@ -148,7 +151,7 @@ class Sipd(Server):
         )
         twistd = Path(sys.executable).parent / "twistd"
         super().__init__(
-            directory, port, [str(twistd), "-n", "--pidfile=", "sipd", "--config", str(config)],
+            directory, port, [str(twistd), "-n", "--pidfile=", *options, "sipd", "--config", str(config)],
             {**os.environ, "PYTHONPATH": str(ROOT)},
         )
 
