@@ -209,11 +209,12 @@ class StreamConnection(Protocol):
 
     def abort(self, why: str) -> None:
         """Closes at once; what waits is lost. The users are told when the reactor says that it is done."""
-        self._closing = True
+        wire: Any = self.transport
+        if not self._closing:
+            self._closing = True
+            wire.unregisterProducer()
         self._why = self._why or why
         self.flow.alive = False
-        wire: Any = self.transport
-        wire.unregisterProducer()
         wire.abortConnection()
 
     def _receive(self, message: bytes) -> None:
