@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from typing import Any, NoReturn
 
 import click
@@ -64,8 +65,10 @@ class Place:
         state.give_to_owner(self.config.path(state.USERS))
         try:
             users = UserCommands(store, UserStoreError, here.domain, (*server.domains, *server.tenants), here.realm)
-            known: dict[str, Command] = {"user add": users.add, "user list": users.listed, "user password": users.password,
-                                         "user remove": users.remove}
+            known: dict[str, Command] = {
+                "user add": users.add, "user list": users.listed,
+                "user password": users.password, "user remove": users.remove,
+            }
             return known[command](arguments)
         finally:
             store.close()
@@ -208,7 +211,7 @@ def status(place: Place) -> None:
 
 def _password(given: str | None) -> tuple[str, bool]:
     """The password to set, and whether it was made here. Asked for on a terminal only."""
-    if given is None and click.get_text_stream("stdin").isatty():
+    if given is None and sys.stdin.isatty():
         given = click.prompt("Password (empty: a random one)", hide_input=True, default="", show_default=False,
                              confirmation_prompt=True)
     return (given, False) if given else (first_start.new_password(os.urandom), True)

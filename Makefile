@@ -1,0 +1,51 @@
+# make run: a server from nothing.  make test: everything that is tested.  See README.md.
+
+VENV ?= .venv
+STATE ?= state
+SOURCES = $(shell find sipd twisted -name '*.py') setup.cfg pyproject.toml
+PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: run test test-core test-real lint bench docs clean
+
+run: $(VENV)/.installed
+	$(VENV)/bin/twistd -n --pidfile= sipd --state-dir '$(STATE)' \
+		--listen udp:0.0.0.0:5060 --listen 'udp:[::]:5060' --listen tcp:0.0.0.0:5060 --listen 'tcp:[::]:5060' \
+		--listen tls:0.0.0.0:5061 --listen 'tls:[::]:5061'
+
+test: test-core test-real
+
+# Virtual time and loopback, minutes.
+test-core: $(VENV)/.installed-dev
+	$(VENV)/bin/python tools/run_tests.py core
+
+# Real programs and load; alone on the machine.
+test-real: $(VENV)/.installed-dev
+	tools/apt-install tests/apt-packages.txt
+	$(VENV)/bin/python tools/run_tests.py real
+
+lint: $(VENV)/.installed-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+bench: $(VENV)/.installed
+	$(VENV)/bin/python bench/run.py
+
+docs: $(VENV)/.installed-dev
+	$(VENV)/bin/python tools/conformance.py
+
+$(VENV)/bin/python:
+	tools/make-venv '$(VENV)'
+
+# What an earlier build left in build/ would be installed with the rest.
+$(VENV)/.installed: $(VENV)/bin/python $(SOURCES)
+	rm -rf build
+	$(PIP) install .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	rm -rf build
+	$(PIP) install '.[dev]'
+	touch $@
+
+clean:
+	rm -rf build *.egg-info _trial_temp* .mypy_cache .ruff_cache
