@@ -7,11 +7,11 @@ wrong, and keeps nothing about those who fail.
 Which challenges, in which order. One per configured algorithm, in configured order, all with one nonce, one a line
 (RFC 8760 s2.3: most preferred first). What phones do with them, each seen by challenging the real program:
 
-    SIPp 3.6.1          answers the first line only, fails when that is not MD5; sends no User-Agent
-    Linphone 5.1.65     answers the first line; knows SHA-256
-    baresip 1.0.0       gives up ("Function not implemented") when any line is not MD5, in either order
-    JsSIP 3.13.8        answers the last line only, fails when that is not MD5
-    SIP.js 0.21.2       as JsSIP (read in its source, not run)
+    SIPp 3.6.1            answers the first line only, fails when that is not MD5; sends no User-Agent
+    Linphone 5.1.65       answers the first line, later the algorithm it saved; knows SHA-256
+    baresip 1.0.0         gives up ("Function not implemented") when any line is not MD5, in either order
+    JsSIP 3.13.8          answers the last line only, fails when that is not MD5
+    SIP.js 0.21.2         as JsSIP (read in its source, not run)
     SIPp, baresip, JsSIP  fail on two challenges in one line, in one order or in both
 
 So MD5 then SHA-256, the default, serves SIPp and Linphone, and the families that cannot bear a second line are known

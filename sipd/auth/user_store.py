@@ -34,12 +34,13 @@ CREATE TABLE secrets (
 """
 
 #: Longest user name, display name and password, in characters.
-MAX_LENGTH = 128
+MAX_NAME = MAX_DISPLAY_NAME = 128
+MAX_PASSWORD = 256
 _FORBIDDEN = frozenset(' "\\<>@:;,/?#%[]{}|^`')
 
 
-class UserStoreError(Exception):
-    """A command cannot be done, or the file cannot be used; the text says why, for people."""
+class UserStoreError(OSError):
+    """The file cannot be read or written; the text says why, for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,26 +101,26 @@ class UserStore:
             self._connection = None
 
     def add(self, aor: str, realm: str, password: str, display_name: str = "") -> None:
-        """A new user `name@domain`. Raises UserStoreError, also when it exists."""
+        """A new user `name@domain`. Raises ValueError when it exists or a text is not allowed, and UserStoreError."""
         _check_name(aor)
-        _check_text("password", password, least=1)
-        _check_text("display name", display_name)
+        _check_text("password", password, 1, MAX_PASSWORD)
+        _check_text("display name", display_name, 0, MAX_DISPLAY_NAME)
         statements: list[tuple[str, tuple[str, ...]]] = [
             ("INSERT INTO users VALUES (?, ?, ?)", (aor, realm, display_name)), *self._inserts(aor, realm, password)]
         try:
             self._write(statements)
         except sqlite3.IntegrityError:
-            raise UserStoreError(f"{aor} exists already") from None
+            raise ValueError(f"{aor} exists already") from None
 
     def set_password(self, aor: str, realm: str, password: str) -> None:
-        """Another password for a user. Raises UserStoreError, also when there is no such user."""
-        _check_text("password", password, least=1)
+        """Another password for a user. Raises LookupError when there is no such user, ValueError, UserStoreError."""
+        _check_text("password", password, 1, MAX_PASSWORD)
         self._must_exist(aor)
         self._write([("UPDATE users SET realm = ? WHERE aor = ?", (realm, aor)),
                      ("DELETE FROM secrets WHERE aor = ?", (aor,)), *self._inserts(aor, realm, password)])
 
     def remove(self, aor: str) -> None:
-        """Forgets a user. Raises UserStoreError, also when there is no such user."""
+        """Forgets a user. Raises LookupError when there is no such user, and UserStoreError."""
         self._must_exist(aor)
         self._write([("DELETE FROM users WHERE aor = ?", (aor,))])
 
@@ -149,7 +150,7 @@ class UserStore:
         except sqlite3.Error as error:
             raise UserStoreError(f"{self.path}: {error}") from error
         if found is None:
-            raise UserStoreError(f"there is no user {aor}")
+            raise LookupError(f"there is no user {aor}")
 
     def _write(self, statements: list[tuple[str, tuple[str, ...]]]) -> None:
         """All of the statements or none. Raises sqlite3.IntegrityError and UserStoreError."""
@@ -170,20 +171,20 @@ class UserStore:
 
 
 def _check_name(aor: str) -> None:
-    """An address-of-record to be stored is `name@domain`, and both parts can stand in a SIP URI without escapes."""
+    """An address-of-record to be stored is `name@domain`, of characters that mean nothing else in a URI."""
     name, at, domain = aor.rpartition("@")
     if not (name and at and domain):
-        raise UserStoreError(f"{aor!r} is not of the form name@domain")
-    if len(name) > MAX_LENGTH or len(domain) > 255:
-        raise UserStoreError(f"a name has at most {MAX_LENGTH} characters")
+        raise ValueError(f"{aor!r} is not of the form name@domain")
+    if len(name) > MAX_NAME or len(domain) > 255:
+        raise ValueError(f"a name has at most {MAX_NAME} characters")
     # the domain may be an IPv6 address in brackets
     if not aor.isprintable() or not _FORBIDDEN.isdisjoint(name) or not frozenset(' "\\<>@;,/?').isdisjoint(domain):
         marks = "".join(sorted(_FORBIDDEN)).strip()
-        raise UserStoreError(f"{aor!r}: a name may not hold spaces, controls or any of {marks}")
+        raise ValueError(f"{aor!r}: a name may not hold spaces, controls or any of {marks}")
 
 
-def _check_text(what: str, text: str, least: int = 0) -> None:
-    if not least <= len(text) <= MAX_LENGTH:
-        raise UserStoreError(f"a {what} has {least} to {MAX_LENGTH} characters")
+def _check_text(what: str, text: str, least: int, most: int) -> None:
+    if not least <= len(text) <= most:
+        raise ValueError(f"a {what} has {least} to {most} characters")
     if not text.isprintable():
-        raise UserStoreError(f"a {what} may not hold control characters")
+        raise ValueError(f"a {what} may not hold control characters")
