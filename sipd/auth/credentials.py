@@ -68,6 +68,21 @@ class Users:
         """Enters a user, in place of one of the same address-of-record."""
         self._users[user.aor] = user
 
+    def configure(self, name: str, realm: str, algorithms: Iterable[str], password: str = "",
+                  digests: Mapping[str, str] | None = None, display_name: str = "", only: tuple[str, ...] = ()) -> User:
+        """Enters a user of the configuration, known by a password or by `digests`, algorithm to H(A1).
+
+        `algorithms` are the server's, `only` those this user may use. Which login name a given H(A1) was made for
+        cannot be seen, so it is tried with both.
+        """
+        aor = self.aor(name)
+        secrets = secrets_for(aor, realm, password, algorithms) if password else {
+            (algorithm, login): secret.lower() for algorithm, secret in (digests or {}).items()
+            for login in (aor.rpartition("@")[0], aor)}
+        user = User(aor, secrets, display_name, only)
+        self.add(user)
+        return user
+
     def load(self, stored: Iterable[StoredUser]) -> None:
         """Makes the users of the store what the store holds now; a configured user hides a stored one of its name."""
         for aor in [user.aor for user in self._users.values() if user.stored]:

@@ -60,6 +60,15 @@ class UsersTest(TestCase):
         self.assertIsNone(self.users.get("1001"))
         self.assertEqual(list(self.users), [self.second])
 
+    def test_configure(self) -> None:
+        """A configured user is known by a password or by H(A1), whose login name may be either."""
+        one = self.users.configure("1005", "example.com", ("MD5",), "secret", display_name="D", only=("MD5",))
+        secrets = secrets_for("1005@example.com", "example.com", "secret", ["MD5"])
+        self.assertEqual(one, User("1005@example.com", secrets, "D", ("MD5",)))
+        self.assertIs(self.users.get("1005"), one)
+        two = self.users.configure("1006@two.example", "example.com", ("MD5", "SHA-256"), digests={"MD5": "AB"})
+        self.assertEqual(two.secrets, {("MD5", "1006"): "ab", ("MD5", "1006@two.example"): "ab"})
+
     def test_load(self) -> None:
         """The store's users come and go with the store; a configured user hides a stored one of its name."""
         stored = [StoredUser(aor, "example.com", "D", secrets_for(aor, "example.com", "other"))
