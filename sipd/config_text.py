@@ -68,7 +68,7 @@ def _key_text(place: Place) -> str:
     if not place:
         return "the file"
     section, rest = str(place[0]), place[1:]
-    header = f"[{section}]"
+    header = "[[listen]]" if section == "listen" else f"[{section}]"
     if rest and isinstance(rest[0], int):
         header, rest = f"[[{section}]] (number {rest[0] + 1})", rest[1:]
     return f"{header} {'.'.join(str(part) for part in rest)}".rstrip()
@@ -77,7 +77,7 @@ def _key_text(place: Place) -> str:
 def _value_text(place: Place, error: Any) -> str:
     """` = value` as far as it may be shown: what stands under [users] is a secret."""
     value = error["input"]
-    if place[:1] == ("users",) or isinstance(value, (dict, BaseModel)) or error["type"] == "missing":
+    if place[:1] == ("users",) or place == ("listen",) or isinstance(value, (dict, BaseModel)) or error["type"] == "missing":
         return ""
     shown = json.dumps(value, ensure_ascii=False, default=str)
     return f" = {shown if len(shown) <= 60 else shown[:60] + '...'}"
