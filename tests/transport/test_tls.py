@@ -1,0 +1,209 @@
+"""TLS over real sockets on loopback: handshakes, names, deadlines (RFC 3261 s26.3.1)."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import os
+import socket
+import ssl
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from twisted.internet import reactor
+from twisted.internet.ssl import Certificate, trustRootFromCertificates
+from twisted.internet.task import Clock, deferLater
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from sipd.config import Limits
+from sipd.message.hop import Hop
+from sipd.transport.layer import ListenError
+from sipd.transport.tls import CertificateError, ClientContexts, ServerContext
+from tests.support.cases import shows
+from tests.transport.rig import OPTIONS, Rig, User, listen
+
+
+def make_certificate(directory: str, name: str) -> tuple[str, str]:
+    """A self-signed certificate for `name` and 127.0.0.1: the paths of its file and of its key's."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    begin = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(begin).not_valid_after(begin + datetime.timedelta(36500))
+        .add_extension(x509.SubjectAlternativeName(
+            [x509.DNSName(name), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        .sign(key, hashes.SHA256()))
+    paths = os.path.join(directory, f"{name}.crt"), os.path.join(directory, f"{name}.key")
+    with open(paths[0], "wb") as file:
+        file.write(certificate.public_bytes(serialization.Encoding.PEM))
+    with open(paths[1], "wb") as file:
+        file.write(key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    return paths
+
+
+class TlsTests(TestCase):
+    """A TLS listener for sip.example.com; clients are Python's own `ssl`, in threads, or the layer itself."""
+
+    def setUp(self) -> None:
+        self.directory = self.mktemp()
+        os.mkdir(self.directory)
+        self.files = make_certificate(self.directory, "sip.example.com")
+
+    def rig(self, **more: Any) -> Rig:
+        """Started transports, stopped after the test."""
+        rig = Rig(listen("tls", certificate=self.files[0], private_key=self.files[1]), reactor=reactor, **more)
+        rig.transports.start()
+        self.addCleanup(rig.transports.stop)
+        return rig
+
+    def talk(
+        self, place: tuple[str, int], version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
+    ) -> tuple[str | None, bytes]:
+        """A client that checks the certificate, sends a request and gives TLS version and what came back. Blocks."""
+        context = ssl.create_default_context(cafile=self.files[0])
+        context.minimum_version = context.maximum_version = version
+        with (socket.create_connection(place, timeout=1.0) as plain,
+              context.wrap_socket(plain, server_hostname="sip.example.com") as secure):
+            secure.sendall(OPTIONS)
+            return secure.version(), secure.recv(100)
+
+    async def test_there_and_back(self) -> None:
+        """A client that checks our certificate talks to us with TLS 1.2 and 1.3."""
+        rig = self.rig()
+        rig.transports._connections.settings.receive = lambda data, flow: flow.send(b"answer")
+        for version, name in ((ssl.TLSVersion.TLSv1_2, "TLSv1.2"), (ssl.TLSVersion.TLSv1_3, "TLSv1.3")):
+            self.assertEqual(await deferToThread(self.talk, rig.place(), version), (name, b"answer"))
+        await rig.until(lambda: not rig.inventory.left())
+
+    async def test_bad_clients(self) -> None:
+        """Plain text and TLS 1.1 get no connection; good clients go on."""
+        rig = self.rig()
+        with socket.create_connection(rig.place(), timeout=1.0) as plain:
+            plain.sendall(OPTIONS)
+            await deferLater(reactor, 0.05)
+            while plain.recv(1000):
+                pass
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.set_ciphers("ALL:@SECLEVEL=0")
+        context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
+
+        def old_handshake() -> None:
+            with socket.create_connection(rig.place(), timeout=1.0) as plain:
+                context.wrap_socket(plain)
+        await self.assertFailure(deferToThread(old_handshake), ssl.SSLError)
+        rig.transports._connections.settings.receive = lambda data, flow: flow.send(b"answer")
+        self.assertEqual((await deferToThread(self.talk, rig.place()))[1], b"answer")
+
+    async def test_half_open(self) -> None:
+        """Who connects and does not speak TLS, or stops in the middle, is put out in time; the table is empty then."""
+        rig = self.rig(limits=Limits(handshake_timeout=0.1))
+        hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
+        peers = [socket.create_connection(rig.place(), timeout=1.0) for _ in range(20)]
+        for number, peer in enumerate(peers):
+            self.addCleanup(peer.close)
+            if number % 2:
+                peer.sendall(hello)
+        await rig.until(lambda: len(rig.transports._connections.live) == 20)
+        await rig.until(lambda: not rig.inventory.left())
+        for peer in peers:
+            self.assertRaises(ConnectionResetError, peer.recv, 10)
+
+    async def test_ours(self) -> None:
+        """A connection of ours to a numeric hop needs no name in the certificate and carries messages both ways."""
+        rig = self.rig()
+        flow, reason = await rig.connect(Hop("tls", *rig.place()))
+        self.assertEqual((reason, flow.transport, flow.alive), ("", "tls", True))
+        flow.send(OPTIONS)
+        await rig.until(lambda: rig.received)
+        rig.received[0][1].send(OPTIONS)
+        await rig.until(lambda: len(rig.received) == 2)
+        self.assertIs(rig.received[1][1], flow)
+        self.assertIs(rig.transports.flow_to(Hop("tls", *rig.place())), flow)
+
+    async def test_named(self) -> None:
+        """A peer reached by name must show a certificate for it that leads to the trusted root."""
+        with open(self.files[0], "rb") as file:
+            trusted = trustRootFromCertificates([Certificate.loadPEM(file.read())])
+        rig = self.rig(trust_root=trusted)
+        address, port = rig.place()
+        self.assertEqual((await rig.connect(Hop("tls", address, port, "sip.example.com")))[1], "")
+        flow, reason = await rig.connect(Hop("tls", address, port, "other.example.com"))
+        self.assertIsNone(flow)
+        self.assertIn("VerificationError", reason)
+        self.assertIsNone(rig.transports.flow_to(Hop("tls", address, port, "other.example.com")))
+        rig = self.rig()  # what the system trusts is not this certificate
+        flow, reason = await rig.connect(Hop("tls", *rig.place(), "sip.example.com"))
+        self.assertIsNone(flow)
+        self.assertIn("TLS failed", reason)
+        rig = self.rig(verify_servers=False)
+        self.assertEqual((await rig.connect(Hop("tls", *rig.place(), "other.example.com")))[1], "")
+
+    async def test_deadline(self) -> None:
+        """A peer that accepts but never shakes hands ends the attempt by the deadline, in virtual time."""
+        clock = Clock()
+        rig = self.rig(clock=clock)
+        server = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(server.close)
+        attempt = rig.connect(Hop("tls", "127.0.0.1", server.getsockname()[1]))
+        await rig.until(lambda: rig.transports._connections.live)
+        clock.advance(3.9)
+        self.assertNoResult(attempt)
+        clock.advance(0.1)
+        self.assertEqual(self.successResultOf(attempt), (None, "connection timed out"))
+        await rig.until(lambda: not rig.inventory.left())
+        self.assertEqual(clock.getDelayedCalls(), [])
+
+    @shows("TRN-06", "5626 3.5.1")
+    async def test_keep_alive_and_end(self) -> None:
+        """A double CRLF is answered over TLS too; the end of the connection reaches its users."""
+        rig = self.rig()
+        flow, _ = await rig.connect(Hop("tls", *rig.place()))
+        flow.send(OPTIONS + b"\r\n\r\n")
+        await rig.until(lambda: rig.received)
+        inbound = rig.received[0][1]
+        user = User()
+        inbound.users.add(user)
+        flow.close_after_send()
+        await rig.until(lambda: user.reasons)
+        self.assertEqual(user.reasons, ["connection closed by the peer"])
+        await rig.until(lambda: not rig.inventory.left())
+
+    def test_certificates(self) -> None:
+        """Files that cannot be used are named with the reason; the certificate of the server is the default."""
+        other = make_certificate(self.directory, "other.example.com")
+        nonsense = os.path.join(self.directory, "nonsense")
+        with open(nonsense, "w") as file:
+            file.write("nonsense")
+        for files, wanted in (
+            (("/no/such", self.files[1]), "/no/such: no such file or directory"),
+            ((nonsense, self.files[1]), f"{nonsense}: not a PEM file that can be used"),
+            ((self.files[0], nonsense), f"{nonsense}: not a PEM file that can be used"),
+            ((self.files[0], other[1]), f"{other[1]}: not the key of {self.files[0]}"),
+        ):
+            with self.assertRaises(CertificateError) as caught:
+                ServerContext(*files)
+            self.assertEqual(str(caught.exception), wanted)
+            rig = Rig(listen("tls", certificate=files[0], private_key=files[1]), reactor=reactor)
+            self.assertRaises(ListenError, rig.transports.start)
+        rig = Rig(listen("tls"), reactor=reactor, certificate=self.files)
+        rig.transports.start()
+        self.addCleanup(rig.transports.stop)
+
+    def test_names_no_certificate_can_carry(self) -> None:
+        """A server name that is no host name is told as such, and nothing raises in the layer."""
+        contexts = ClientContexts(True)
+        self.assertRaises(CertificateError, contexts.creator, "a" * 300)
+        clock = Clock()
+        rig = self.rig(clock=clock)
+        attempt = rig.connect(Hop("tls", "127.0.0.1", 9, "a" * 300))
+        clock.advance(0)
+        self.assertIn("not a name", self.successResultOf(attempt)[1])

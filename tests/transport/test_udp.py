@@ -1,0 +1,165 @@
+"""UDP over real sockets on loopback: reading, answering, ICMP errors."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+from zope.interface.verify import verifyObject
+
+from sipd.interfaces import IFlow
+from sipd.message.hop import Hop
+from sipd.transport.udp import BATCH, _is_final
+from tests.support.cases import shows
+from tests.transport.rig import OPTIONS, Rig, User, closed_port, listen, udp_socket
+
+
+class UdpTests(TestCase):
+    """A listener of IPv4 and one of IPv6."""
+
+    def setUp(self) -> None:
+        self.rig = Rig(listen("udp"), listen("udp", "::1"), reactor=reactor)
+        self.rig.transports.start()
+        self.addCleanup(self.rig.transports.stop)
+
+    def peer(self, address: str = "127.0.0.1") -> socket.socket:
+        """A plain socket, closed after the test."""
+        sock = udp_socket(address)
+        self.addCleanup(sock.close)
+        return sock
+
+    @shows("TRN-02", "3581 4")
+    async def test_there_and_back(self) -> None:
+        """Datagrams arrive whole with their source, and answers come from the socket they came to."""
+        for index, address in enumerate(("127.0.0.1", "::1")):
+            peer = self.peer(address)
+            place = self.rig.place(index)
+            peer.sendto(OPTIONS, place)
+            await self.rig.until(lambda: self.rig.received)
+            data, flow = self.rig.received.pop()
+            verifyObject(IFlow, flow)
+            self.assertEqual((data, flow.address, flow.port), (OPTIONS, address, peer.getsockname()[1]))
+            self.assertEqual((flow.listener.address, flow.listener.port), place)
+            flow.send(b"answer")
+            answer, source = peer.recvfrom(100)
+            self.assertEqual((answer, source[:2]), (b"answer", place))
+            self.assertIs(self.rig.transports.flow_by_id(flow.id), flow)
+            self.assertIs(self.rig.transports.flow_to(Hop("udp", address, flow.port)), flow)
+
+    async def test_many(self) -> None:
+        """More datagrams than one wake-up reads all arrive, in order; what is no message is passed over."""
+        peer = self.peer()
+        sent = [b"%05d" % number + OPTIONS for number in range(3 * BATCH + 5)]
+        for data in sent:
+            peer.sendto(data, self.rig.place())
+            peer.sendto(b"\r\n\r\n", self.rig.place())
+        peer.sendto(b"\x00\x01\x00\x00\x21\x12\xa4\x42" + bytes(12), self.rig.place())
+        peer.sendto(b"", self.rig.place())
+        peer.sendto(b"last" + OPTIONS, self.rig.place())
+        await self.rig.until(lambda: len(self.rig.received) > len(sent))
+        self.assertEqual([data for data, _ in self.rig.received], [*sent, b"last" + OPTIONS])
+        self.assertEqual(len({id(flow) for _, flow in self.rig.received}), 1)
+
+    @shows("TRN-12", "18.1.1")
+    async def test_largest_datagram(self) -> None:
+        """A datagram of the largest size arrives whole; one that is too large to send is told to its users."""
+        peer = self.peer()
+        data = OPTIONS + b"x" * (65507 - len(OPTIONS))
+        peer.sendto(data, self.rig.place())
+        await self.rig.until(lambda: self.rig.received)
+        flow = self.rig.received[0][1]
+        self.assertEqual(self.rig.received[0][0], data)
+        user = User()
+        flow.users.add(user)
+        flow.send(b"x" * 65508)
+        self.assertEqual(user.reasons, [])
+        await self.rig.until(lambda: user.reasons)
+        self.assertEqual(user.reasons, ["message too long"])
+
+    @shows("INV-17", "18.4")
+    async def test_icmp(self) -> None:
+        """A closed port is told within milliseconds to those who wait on that flow, once, and to nobody else."""
+        for address in ("127.0.0.1", "::1"):
+            other = self.peer(address)
+            good = self.rig.transports.flow_to(Hop("udp", address, other.getsockname()[1]))
+            bad = self.rig.transports.flow_to(Hop("udp", address, closed_port(address=address)))
+            assert good is not None and bad is not None
+            happy, unhappy = User(), User()
+            good.users.add(happy)  # type: ignore[arg-type]
+            bad.users.add(unhappy)  # type: ignore[arg-type]
+            begun = time.monotonic()
+            bad.send(OPTIONS)
+            good.send(OPTIONS)
+            self.assertEqual(unhappy.reasons, [])
+            await self.rig.until(lambda user=unhappy: user.reasons)  # type: ignore[misc]
+            self.assertLess(time.monotonic() - begun, 0.5)
+            self.assertEqual(unhappy.reasons, ["connection refused"])
+            bad.send(OPTIONS)
+            await deferLater(reactor, 0.02)
+            self.assertEqual((happy.reasons, unhappy.reasons, bad.users), ([], ["connection refused"], set()))
+            # the error of one peer does not keep another's datagram from leaving
+            self.assertEqual(other.recv(1000), OPTIONS)
+
+    async def test_errors_keep_nobody_awake(self) -> None:
+        """After errors the socket still reads, and the reactor is not woken for nothing."""
+        flow = self.rig.transports.flow_to(Hop("udp", "127.0.0.1", closed_port()))
+        assert flow is not None
+        for _ in range(50):
+            flow.send(OPTIONS)
+        await deferLater(reactor, 0.05)
+        port = self.rig.transports._udp[flow.listener.name]
+        wakes = []
+        read = port.doRead
+        self.patch(port, "doRead", lambda: (wakes.append(1), read())[1])
+        await deferLater(reactor, 0.05)
+        self.assertEqual(wakes, [])
+        self.peer().sendto(OPTIONS, self.rig.place())
+        await self.rig.until(lambda: self.rig.received)
+
+    async def test_bug_above(self) -> None:
+        """An exception from above is a bug in the journal; the next datagram is read."""
+        def receive(data: bytes, flow: object) -> None:
+            raise OSError(errno.EIO, "a bug of ours")
+        self.rig.transports._udp[self.rig.transports.listeners[0].name]._receive = receive
+        peer = self.peer()
+        peer.sendto(OPTIONS, self.rig.place())
+        peer.sendto(OPTIONS, self.rig.place())
+        await self.rig.until(lambda: len([1 for kind, _ in self.rig.records if kind == "bug"]) == 2)
+
+    async def test_full_buffer(self) -> None:
+        """What the kernel has no room for is dropped and counted: UDP may lose it, and nobody is told."""
+        flow = self.rig.transports.flow_to(Hop("udp", "127.0.0.1", 9))
+        assert flow is not None
+        user = User()
+        flow.users.add(user)  # type: ignore[arg-type]
+        port = self.rig.transports._udp[flow.listener.name]
+        port.send_failed(flow, OPTIONS, BlockingIOError(errno.EAGAIN, "full"))  # type: ignore[arg-type]
+        self.assertEqual((port.dropped, user.reasons), (1, []))
+
+    async def test_stopped(self) -> None:
+        """After the stop a send reaches the users as a failure, and nothing raises."""
+        flow = self.rig.transports.flow_to(Hop("udp", "127.0.0.1", 9))
+        assert flow is not None
+        await self.rig.transports.stop()
+        user = User()
+        flow.users.add(user)  # type: ignore[arg-type]
+        flow.send(OPTIONS)
+        await self.rig.until(lambda: user.reasons)
+        self.assertEqual(user.reasons, ["bad file descriptor"])
+        self.assertEqual(self.rig.transports.listeners, [])
+
+    def test_which_errors_count(self) -> None:
+        """RFC 3261 s18.4: unreachable and parameter problem are told, TTL exceeded and fragmentation are not."""
+        for arguments, final in (
+            ((errno.ECONNREFUSED, 2, 3, 3), True), ((errno.EHOSTUNREACH, 2, 3, 1), True),
+            ((errno.EPROTO, 2, 12, 0), True),
+            ((errno.EMSGSIZE, 2, 3, 4), False), ((errno.EHOSTUNREACH, 2, 11, 0), False),
+            ((errno.ECONNREFUSED, 3, 1, 4), True), ((errno.EMSGSIZE, 3, 2, 0), False),
+            ((errno.EHOSTUNREACH, 3, 3, 0), False), ((errno.EHOSTUNREACH, 1, 0, 0), True),
+            ((errno.EMSGSIZE, 1, 0, 0), False),
+        ):
+            self.assertIs(_is_final(*arguments), final)
