@@ -219,7 +219,7 @@ class LocationTest(TestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_bound(self) -> None:
-        """At the bound a new binding is not admitted and the journal says so once; refreshes, moves and removals are."""
+        """At the bound a new binding is not admitted, said in the journal once; refresh, move and removal are."""
         self.location = self.service(MemoryStore(), limit=2)
         self.change(("put", binding()))
         self.assertTrue(self.location.admits("bob@example.com", [("put", binding("bob"))]))
@@ -228,7 +228,8 @@ class LocationTest(TestCase):
             self.assertFalse(self.location.admits("carol@example.com", [("put", binding("carol"))]))
         self.assertEqual([kind for kind, _ in self.records], ["limit-reached"])
         self.assertTrue(self.location.admits(ALICE, [("put", binding(cseq=2))]))
-        self.assertTrue(self.location.admits(ALICE, [("delete", binding()), ("put", binding(contact="sip:n@192.0.2.7"))]))
+        moved = binding(contact="sip:n@192.0.2.7")
+        self.assertTrue(self.location.admits(ALICE, [("delete", binding()), ("put", moved)]))
         self.assertTrue(self.location.admits(ALICE, [("delete", binding())]))
 
 

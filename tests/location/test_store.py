@@ -78,9 +78,10 @@ class SqliteStoreTest(TestCase):
         store = self.open()
         self.assertEqual(list(store.load()), [])
         plain = binding()
-        full = Binding("zo\u00eb@example.com", "sip:a'b@[2001:db8::1]:5061;transport=tcp?x=%22", ';+sip.instance="<urn:1>"', 250,
-                       1234.25, "id\udcff\udc80", 2**31 - 1, ("<sip:p1;lr>", '"P, 2" <sip:p2;lr>'), "urn:1", 3,
-                       Hop("tls", "2001:db8::1", 5061), True, "tls/abc", "[2001:db8::2]:5061", "caf\udce9", 99.5)
+        full = Binding("zo\u00eb@example.com", "sip:a'b@[2001:db8::1]:5061;transport=tcp?x=%22",
+                       ';+sip.instance="<urn:1>"', 250, 1234.25, "id\udcff\udc80", 2**31 - 1,
+                       ("<sip:p1;lr>", '"P, 2" <sip:p2;lr>'), "urn:1", 3, Hop("tls", "2001:db8::1", 5061), True,
+                       "tls/abc", "[2001:db8::2]:5061", "caf\udce9", 99.5)
         bare = binding("bob", source=None)
         self.assertEqual(self.commit(store, ("put", plain), ("put", full), ("put", bare)), "")
         self.assertEqual(self.reopened(store), {plain, full, bare})
@@ -189,7 +190,7 @@ class SqliteStoreTest(TestCase):
         connection.execute(f"PRAGMA max_page_count = {pages if full else 10**6}")
 
     def test_full_disk(self) -> None:
-        """With the disk full every member of the group is told, nothing of it is stored, and later commits work again."""
+        """With the disk full every member of the group is told and nothing of it stored; later commits work again."""
         store = self.open(gather=0.05)
         store.load()
         self.assertEqual(self.commit(store, ("put", binding())), "")
@@ -280,7 +281,7 @@ class SqliteStoreTest(TestCase):
         self.assertEqual(found - there - touched, set())
 
 
-#: Writes bindings and removes every third of them without end; says what it asks for before it does, and what it is told.
+#: Writes bindings and removes every third of them without end; says what it asks for, then what it is told.
 _VICTIM = """
 import sys
 from queue import Queue

@@ -49,7 +49,8 @@ class BindingTableTest(TestCase):
 
     def test_expire_drops_only_what_has_expired(self) -> None:
         """Of two bindings of one name the earlier goes first, and the name is visited again for the other."""
-        early, late = binding(contact="sip:a@192.0.2.7", expires_at=10), binding(contact="sip:b@192.0.2.7", expires_at=20)
+        early = binding(contact="sip:a@192.0.2.7", expires_at=10)
+        late = binding(contact="sip:b@192.0.2.7", expires_at=20)
         self.put(late, early)
         self.assertEqual(self.table.next_due(), 11)
         self.assertEqual(self.table.expire(10.9, 100), [])
@@ -95,7 +96,8 @@ class BindingTableTest(TestCase):
         model: dict[tuple[str, str], Binding] = {}
         for now in range(300):
             for _ in range(dice.randrange(4)):
-                each = binding(dice.choice("abc"), f"sip:{dice.randrange(3)}@192.0.2.7", now + dice.randrange(1, 60) + 0.5)
+                each = binding(dice.choice("abc"), f"sip:{dice.randrange(3)}@192.0.2.7",
+                               now + dice.randrange(1, 60) + 0.5)
                 kind = dice.choice(("put", "put", "delete"))
                 self.table.change(each.aor, [(kind, each)])
                 if kind == "put":
