@@ -58,20 +58,22 @@ class Unauthenticated(Reject):
 class Authenticator:
     """Checks credentials for one realm.
 
-    `algorithms` are names of digest.HASHES, in the order of the challenges. `is_ours` tells whether a URI's host and
-    port name this server. Without `required` everybody counts as authenticated. `entropy` as os.urandom.
+    `algorithms` are names of digest.HASHES, in the order of the challenges. `place` gives the domain of the users at a
+    host (lower case, IPv6 in brackets) and port of ours, "" for anybody else's. Without `required` everybody counts as
+    authenticated. `entropy` as os.urandom.
     """
 
-    __slots__ = ("_users", "_nonces", "_realm", "_required", "_is_ours", "_dummies", "_all", "_md5_alone")
+    __slots__ = ("_users", "_nonces", "_realm", "_required", "_place", "_dummies", "_all", "_md5_alone")
 
     def __init__(self, users: Users, nonces: Nonces, realm: str, algorithms: Iterable[str],
-                 is_ours: Callable[[Uri], bool], entropy: Callable[[int], bytes], required: bool = True) -> None:
+                 place: Callable[[str, int | None], str], entropy: Callable[[int], bytes],
+                 required: bool = True) -> None:
         self._users = users
         self._nonces = nonces
         self._realm = realm
         algorithms = tuple(algorithms)
         self._required = required
-        self._is_ours = is_ours
+        self._place = place
         #: What stands in for the H(A1) of a user who has none: an unknown user costs what a wrong password does.
         self._dummies = {name: ha1(name, "", realm, entropy(16).hex()) for name in algorithms}
         self._all = [self._cut(name) for name in algorithms]
@@ -116,7 +118,15 @@ class Authenticator:
 
     def _user(self, request: Request, login: str) -> User | None:
         users = self._users
-        return users.get(login, _domain(request)) if users.ambiguous and "@" not in login else users.get(login)
+        return users.get(login, self._domain(request)) if users.ambiguous and "@" not in login else users.get(login)
+
+    def _domain(self, request: Request) -> str:
+        """The place a request speaks of: To's in a REGISTER (s10.2), else From's; "" when it cannot be read."""
+        try:
+            uri = Address.parse(request.first.get("to" if request.method == "REGISTER" else "from", "")).uri
+        except MalformedMessage:
+            return ""
+        return self._place(uri.host, uri.port)
 
     def _fault(self, request: Request, credentials: Credentials, user: User | None) -> str:
         """What is wrong with these credentials, "" when nothing is. Raises Reject (400)."""
@@ -144,8 +154,8 @@ class Authenticator:
     def _same_target(self, request: Request, uri_text: str) -> bool:
         """Whether the digest's uri is good for this Request-URI though written otherwise (RFC 8760 s2.6 item 6).
 
-        Good is an equivalent URI (s19.1.4), one of ours for another of ours with the same user, since a user is one
-        under all our names, and the bare URI of this server, which SIPp writes into every request it signs.
+        Good is an equivalent URI (s19.1.4), the same user at another name of the same place of ours, since a user is
+        one under all of them, and the bare URI of this server, which SIPp writes into every request it signs.
         """
         try:
             theirs, target = Uri.parse(uri_text), request.uri
@@ -153,9 +163,10 @@ class Authenticator:
             return False
         if theirs.equivalent(target):
             return True
-        if not theirs.is_sip or not self._is_ours(theirs):
+        place = self._place(theirs.host, theirs.port) if theirs.is_sip else ""
+        if not place:
             return False
-        return theirs.user is None or (target.is_sip and self._is_ours(target)
+        return theirs.user is None or (target.is_sip and place == self._place(target.host, target.port)
                                        and theirs.unescaped_user() == target.unescaped_user())
 
     def _challenge(self, request: Request, proxy: bool, why: str, who: str) -> Unauthenticated:
@@ -171,11 +182,3 @@ class Authenticator:
 def owns(user: User | None, aor: str) -> bool:
     """Whether an address-of-record (`name@first-domain`) is this user's; everything is where nobody logs in (None)."""
     return user is None or user.aor == aor
-
-
-def _domain(request: Request) -> str:
-    """The host a request speaks of: To's in a REGISTER (s10.2), else From's; "" when it cannot be read."""
-    try:
-        return Address.parse(request.first.get("to" if request.method == "REGISTER" else "from", "")).uri.host
-    except MalformedMessage:
-        return ""

@@ -18,14 +18,13 @@ from sipd.inventory import Inventory
 from sipd.message.errors import Reject
 from sipd.message.message import Request
 from sipd.message.parser import parse
-from sipd.message.uri import Uri
 
 REALM = "example.com"
-OURS = {"example.com", "two.example", "192.0.2.5"}
+PLACES = {"example.com": REALM, "192.0.2.5": REALM, "two.example": "two.example"}
 
 
-def is_ours(uri: Uri) -> bool:
-    return uri.host in OURS and uri.port in (None, 5060)
+def place(host: str, port: int | None) -> str:
+    return PLACES.get(host, "") if port in (None, 5060) else ""
 
 
 class AuthTest(TestCase):
@@ -44,7 +43,7 @@ class AuthTest(TestCase):
 
     def make(self, required: bool = True) -> Authenticator:
         nonces = Nonces(self.clock, os.urandom, self.inventory)
-        return Authenticator(self.users, nonces, REALM, self.algorithms, is_ours, os.urandom, required)
+        return Authenticator(self.users, nonces, REALM, self.algorithms, place, os.urandom, required)
 
     def request(self, *lines: str, method: str = "REGISTER", uri: str = "sip:example.com",
                 aor: str = "1001@example.com") -> Request:
@@ -226,7 +225,7 @@ class Verifying(AuthTest):
                             ("sip:somebody@elsewhere.example", "sip:192.0.2.5:5060"), ("tel:+4930", "sip:example.com")):
             line = self.signed(uri=uri, method="MESSAGE")
             self.assertEqual(self.check(line, method="MESSAGE", uri=target), "1001@example.com")
-        for target in ("sip:1002@elsewhere.example", "tel:1002"):
+        for target in ("sip:1002@elsewhere.example", "sip:1002@two.example", "sip:1002@192.0.2.5:5070", "tel:1002"):
             line = self.signed(uri="sip:1002@example.com", method="MESSAGE")
             request = self.request(line, method="MESSAGE", uri=target)
             self.assertEqual(self.assertRaises(Reject, self.authenticator.check, request, proxy=False).status, 400)
