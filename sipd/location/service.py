@@ -49,6 +49,7 @@ class Location:
         self._awake_at = inf
         self._store_failing = False
         self._told_full = False
+        self._stopped = False
 
     def start(self) -> None:
         """Reads the store. Raises what its `load` raises."""
@@ -58,6 +59,7 @@ class Location:
 
     def stop(self) -> None:
         """Ends the timer and closes the store, waiting for its last commit."""
+        self._stopped = True
         self._sleep()
         self._store.close()
 
@@ -139,7 +141,8 @@ class Location:
     def _arm(self) -> None:
         self._sleep()
         due = self._table.next_due()
-        if due is None:
+        # the last commits may be answered after the stop
+        if due is None or self._stopped:
             return
         now = self._wall()
         delay = min(max(due - now, _PAUSE), _LONGEST_SLEEP)

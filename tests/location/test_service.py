@@ -211,10 +211,12 @@ class LocationTest(TestCase):
         self.assertEqual([each.aor for each in self.location.everything()], ["bob@example.com"])
 
     def test_stop(self) -> None:
-        """A stop ends the timer and closes the store."""
+        """A stop ends the timer and closes the store; a commit answered later starts no timer."""
         self.change(("put", binding()))
         self.store.answer()
+        self.change(("put", binding(expires_at=10.0)))
         self.location.stop()
+        self.store.answer()
         self.assertTrue(self.store.closed)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
