@@ -77,7 +77,9 @@ def _key_text(place: Place) -> str:
 def _value_text(place: Place, error: Any) -> str:
     """` = value` as far as it may be shown: what stands under [users] is a secret."""
     value = error["input"]
-    if place[:1] == ("users",) or place == ("listen",) or isinstance(value, (dict, BaseModel)) or error["type"] == "missing":
+    if place[:1] == ("users",) or place == ("listen",) or error["type"] == "missing":
+        return ""
+    if isinstance(value, (dict, BaseModel)):
         return ""
     shown = json.dumps(value, ensure_ascii=False, default=str)
     return f" = {shown if len(shown) <= 60 else shown[:60] + '...'}"

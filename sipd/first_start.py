@@ -20,7 +20,8 @@ from rich.table import Table
 
 from sipd import preflight, state
 from sipd.auth.user_store import StoredUser, UserStore, UserStoreError
-from sipd.config import Config, is_host
+from sipd.config import Config, Listen, is_host
+from sipd.transport.listener import split_advertise
 
 #: The extensions a first start creates.
 EXTENSIONS = ("1001", "1002", "1003")
@@ -164,14 +165,14 @@ def server_addresses(config: Config) -> list[str]:
     found = dict.fromkeys(
         address
         for listen in config.listen
-        for address in ([_host(listen.advertise)] if listen.advertise else preflight.concrete(listen.address))
+        for address in _told(listen)
     )
     outward = [address for address in found if not address.startswith("127.") and address != "::1"]
     return outward or list(found)
 
 
-def _host(advertise: str) -> str:
-    return advertise if advertise.endswith("]") or ":" not in advertise else advertise.rpartition(":")[0]
+def _told(listen: Listen) -> list[str]:
+    return [split_advertise(listen.advertise)[0]] if listen.advertise else preflight.concrete(listen.address)
 
 
 def _more(config: Config) -> str:

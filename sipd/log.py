@@ -169,7 +169,8 @@ class Observer:
         if not text:
             return
         mark = {LogLevel.info: "", LogLevel.debug: "", LogLevel.warn: "warning: "}.get(level, "error: ")
-        for line in text.splitlines()[:20]:
+        # Twisted explains at length, with a traceback, what it could not format.
+        for line in text.splitlines()[: 1 if text.startswith(("MESSAGE LOST", "Unable to format")) else 20]:
             self.writer.line(clean(mark + line), urgent=bool(mark))
 
     def _failed(self, text: str, failure: Failure) -> None:
@@ -255,8 +256,10 @@ class JournalLines:
 
 def host_of(source: str) -> str:
     """The address in `transport:address:port` or `address:port`, brackets kept; the text itself when it is neither."""
+    if "[" not in source and (source.count(":") > 2 or source.startswith(":")):
+        return source
     head, colon, port = source.rpartition(":")
-    if not colon or not port.isdigit() or (":" in head and not head.endswith("]") and head.count(":") > 1):
+    if not colon or not port.isdigit():
         return source
     transport, colon, rest = head.partition(":")
     return rest if colon and transport in ("udp", "tcp", "tls") else head

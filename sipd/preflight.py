@@ -10,10 +10,9 @@ import os
 import socket
 import ssl
 
-import psutil
-
 from sipd import state
 from sipd.config import Config, Listen
+from sipd.transport.addresses import local_addresses
 
 
 def check(config: Config, uid: int | None = None, gid: int | None = None) -> list[str]:
@@ -101,15 +100,7 @@ def _remedy(number: int | None, listen: Listen) -> str:
 
 
 def concrete(address: str) -> list[str]:
-    """The numeric addresses of this host that `address` stands for: itself, or all of its family for a wildcard,
-    without IPv6 link-local ones, which mean nothing without their interface."""
+    """The numeric addresses of this host that `address` stands for: itself, or all of its family for a wildcard."""
     if address not in ("0.0.0.0", "::"):
         return [address]
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    found = {
-        entry.address
-        for entries in psutil.net_if_addrs().values()
-        for entry in entries
-        if entry.family == family and "%" not in entry.address and not entry.address.lower().startswith("fe80:")
-    }
-    return sorted(found)
+    return sorted(local for local in local_addresses() if (":" in local) == (":" in address))
