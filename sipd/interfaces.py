@@ -18,6 +18,7 @@ class IListener(Interface):
     transport = Attribute('str: "udp", "tcp" or "tls"')
     address = Attribute("str: numeric local address, IPv6 without brackets")
     port = Attribute("int: local port")
+    name = Attribute("str: address:port, what bindings and flow ids call it")
     host = Attribute("str: the host peers are told, advertised or numeric, IPv6 in brackets")
     sent_by = Attribute("str: host[:port] for Via and Record-Route (RFC 3261 s18.1.1)")
     via_prefix = Attribute("str: 'Via: SIP/2.0/UDP sent-by;branch=', the constant part of our Via header")

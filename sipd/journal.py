@@ -29,6 +29,7 @@ CATALOGUE: dict[str, str] = {
     "listener-up": "listening on {listener}",
     "listener-lost": "no longer listening on {listener}: {reason}",
     "connection-refused": "connection from {source} refused: {reason}",
+    "first-start": "{note}",
     "bug": "a bug: {reason}",
 }
 

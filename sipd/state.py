@@ -12,6 +12,8 @@ import os
 LOCK = "lock"
 SOCKET = "sipctl.sock"
 USERS = "users.sqlite"
+BINDINGS = "bindings.sqlite"
+SECRET = "secret"
 REALM = "realm"
 DOMAIN = "domain"
 FIRST_START = "first-start"

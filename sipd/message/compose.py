@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from sipd.message.headers import SPELLING
 from sipd.message.message import Header, Message, Request, Response
 from sipd.message.status import REASONS
 
@@ -30,7 +29,7 @@ def response(request: Message, status: int, reason: str = "", to_tag: str = "",
     first: dict[str, str] = {}
     for key, value, _ in lines:
         first.setdefault(key, value)
-    answer = Response(status, reason or REASONS.get(status, "Unknown"), lines, first, b"")
+    answer = Response(status, reason or phrase(status), lines, first, b"")
     answer.via = request.via
     answer.cseq_number = request.cseq_number
     answer.cseq_method = request.cseq_method
@@ -72,6 +71,6 @@ def hop_by_hop(invite: Request, method: str, to: str) -> Request:
     return made
 
 
-def spelling(name: str) -> str:
-    """The usual spelling of a canonical name."""
-    return SPELLING.get(name, name)
+def phrase(status: int) -> str:
+    """The usual reason phrase."""
+    return REASONS.get(status, "Unknown")

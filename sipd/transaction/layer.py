@@ -6,6 +6,7 @@ performed here after the machine has settled; nobody calls back into a machine i
 
 from __future__ import annotations
 
+import traceback
 from typing import TYPE_CHECKING, Protocol
 
 from zope.interface import implementer
@@ -16,6 +17,7 @@ from sipd.journal import Journal
 from sipd.message.errors import MalformedMessage
 from sipd.message.message import Request, Response
 from sipd.message.parser import parse
+from sipd.message.via import Via
 from sipd.transaction.invite_client import InviteClient
 from sipd.transaction.invite_server import InviteServer
 from sipd.transaction.key import Key, server_key
@@ -153,11 +155,13 @@ class ClientTransaction(_Transaction):
 class ServerTransaction(_Transaction):
     """A request received. `user` hears when it is cancelled; `respond` answers it."""
 
-    __slots__ = ("request", "user", "_trying")
+    __slots__ = ("request", "via", "user", "_trying")
 
     machine: InviteServer | NonInviteServer
     #: None once a final response went out.
     request: Request | None
+    #: The topmost Via of the request, marked: where the response goes.
+    via: Via
     user: ServerUser | None
     _trying: Timer | None
 
@@ -189,7 +193,10 @@ class ServerTransaction(_Transaction):
     def _perform(self, outputs: Outputs) -> None:
         for kind, payload in outputs:
             if kind == SEND:
-                self.flow.send(payload)
+                if self.flow.alive:
+                    self.flow.send(payload)
+                else:
+                    self._layer.send_anew(self.via, self.flow, payload)
             elif kind == START:
                 self._start_timer(*payload)
             elif kind == UP:
@@ -247,9 +254,12 @@ class TransactionLayer:
             # the border: a bug of ours costs this message and is recorded, and the next message is served
             self._bug(error)
 
-    def _bug(self, error: Exception) -> None:
-        import traceback
+    @staticmethod
+    def mark(request: Request, flow: IFlow) -> None:
+        """Writes the source into the topmost Via (s18.2.1); done here for every request that can be read."""
+        mark(request, flow)
 
+    def _bug(self, error: Exception) -> None:
         self.journal.write("bug", reason="".join(traceback.format_exception(error)))
 
     def _response(self, response: Response) -> None:
@@ -302,6 +312,8 @@ class TransactionLayer:
         transaction.flow = flow
         transaction.key = key
         transaction.request = request
+        assert request.via is not None
+        transaction.via = request.via
         transaction.user = None
         transaction._repeat = transaction._deadline = transaction._trying = None
         servers[key] = transaction
@@ -312,13 +324,12 @@ class TransactionLayer:
         transaction._trying = self.wheel.start(self.values.trying, send, transaction)
 
     def reply_flow(self, request: Request) -> IFlow | None:
-        """The flow a response goes over (s18.2.2), None when there is none and one has to be opened."""
+        """The flow a response goes over (s18.2.2), None when there is none."""
         flow, via = request.flow, request.via
         assert flow is not None and via is not None
         hop = response_hop(via, flow)
-        if hop is None:
+        if hop is None or flow.reliable:
             return flow
-        # a stream that is gone: no connection is opened for a new request's answer, only for one that took its time
         return self.transports.flow_to(hop, flow.listener.name)
 
     def send_response(self, request: Request, response: Response) -> None:
@@ -326,6 +337,17 @@ class TransactionLayer:
         flow = self.reply_flow(request)
         if flow is not None:
             flow.send(response.encode())
+
+    def send_anew(self, via: Via, flow: IFlow, data: bytes) -> None:
+        """s18.2.2: the connection a request came on is gone, so one is opened to received and the port of sent-by."""
+        hop = response_hop(via, flow)
+        if hop is None:
+            return
+        again = self.transports.flow_to(hop, flow.listener.name)
+        if again is not None:
+            again.send(data)
+        else:
+            self.transports.connect(hop, lambda opened, reason: opened.send(data) if opened is not None else None)
 
     def send_request(self, request: Request, branch: str, flow: IFlow, user: ClientUser) -> ClientTransaction | None:
         """Sends a request whose topmost Via has `branch` in a client transaction; None when the table is full."""

@@ -1,0 +1,48 @@
+"""The checks every request passes before anybody asks who sent it (RFC 3261 s16.3). Pure; refusals are raised."""
+
+from __future__ import annotations
+
+from sipd.message.errors import MalformedMessage, Reject
+from sipd.message.message import Request
+from sipd.message.uri import Uri
+from sipd.proxy.forward import max_forwards
+
+
+def request_uri(request: Request) -> Uri:
+    """s16.3 steps 1 and 2: the Request-URI can be read, has no headers (s19.1.1), and its scheme is one we route.
+
+    Raises MalformedMessage, and Reject (416).
+    """
+    try:
+        uri = request.uri
+    except MalformedMessage:
+        scheme, colon, _ = request.uri_text.partition(":")
+        if colon and scheme.lower() not in ("sip", "sips") and scheme.isascii() and scheme[:1].isalpha():
+            raise Reject(416) from None
+        raise
+    if not uri.is_sip and uri.scheme != "tel":
+        raise Reject(416)
+    if uri.headers:
+        raise MalformedMessage("the Request-URI has headers")
+    return uri
+
+
+def hops_left(request: Request) -> None:
+    """s16.3 step 3: Max-Forwards 0 goes no further. Raises Reject (483)."""
+    text = request.first.get("max-forwards")
+    if text is not None and max_forwards(text) == 0:
+        raise Reject(483)
+
+
+def proxy_require(request: Request) -> None:
+    """s16.3 step 5: what a proxy must support and this one does not. Raises Reject (420)."""
+    if "proxy-require" in request.first:
+        raise Reject(420, headers=(("Unsupported", ", ".join(request.values("proxy-require"))),))
+
+
+def require(request: Request, supported: frozenset[str]) -> None:
+    """s8.2.2.3: what the one who serves the request must support. Raises Reject (420)."""
+    if "require" in request.first:
+        unknown = [tag for tag in request.values("require") if tag.lower() not in supported]
+        if unknown:
+            raise Reject(420, headers=(("Unsupported", ", ".join(unknown)),))

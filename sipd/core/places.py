@@ -1,0 +1,82 @@
+"""Which hosts are this server, and the address-of-record a URI stands for (RFC 3261 s10.3 step 5, s16.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from sipd.interfaces import IListener
+from sipd.message.hop import join_host_port
+from sipd.message.uri import Uri, unescape
+from sipd.transport.listener import split_advertise
+
+#: The ports a domain name may be written with although nobody listens there: what DNS leads elsewhere by (RFC 3263).
+_WELL_KNOWN = (5060, 5061)
+
+_SEPARATORS = str.maketrans("", "", "-.()")
+
+
+class Places:
+    """The names of this server: domains of one place, further places (tenants), and the host's own addresses.
+
+    `domain` is the first domain, the one addresses-of-record are stored under; all names in lower case. `listeners`
+    gives the listeners as they are now; `advertised` are the `host[:port]` texts of the configuration.
+    """
+
+    def __init__(self, domain: str, domains: Iterable[str], tenants: Iterable[str],
+                 listeners: Callable[[], Sequence[IListener]], advertised: Iterable[str] = ()) -> None:
+        self.domain = domain
+        self._names = {name: domain for name in domains} | {domain: domain} | {name: name for name in tenants}
+        self._listeners = listeners
+        self._advertised = [split_advertise(text) for text in advertised]
+        self._seen: list[IListener] = []
+        self._hosts: set[str] = set()
+        self._host_ports: set[tuple[str, int]] = set()
+        self._ports: set[int] = set()
+        #: sent-by of every listener.
+        self.sent_bys: set[str] = set()
+
+    def refresh(self) -> None:
+        """Reads the listeners again; asked whenever they may have changed."""
+        listeners = list(self._listeners())
+        self._seen = listeners
+        self._hosts = {join_host_port(one.address, None) for one in listeners} | {host for host, _ in self._advertised}
+        self._host_ports = {(join_host_port(one.address, None), one.port) for one in listeners}
+        self._host_ports |= {(host, port) for host, port in self._advertised if port is not None}
+        self._host_ports |= {(host, one.port) for host, _ in self._advertised for one in listeners}
+        self._ports = {port for _, port in self._host_ports} | set(_WELL_KNOWN)
+        self.sent_bys = {one.sent_by for one in listeners}
+
+    def place(self, host: str, port: int | None) -> str:
+        """The domain of addresses-of-record at this host (lower case, IPv6 in brackets), "" when it is not us.
+
+        An address is ours without a port or with one we listen on: a phone on the same host is not us.
+        """
+        domain = self._names.get(host)
+        if domain is not None:
+            return domain if port is None or port in self._ports else ""
+        if len(self._listeners()) != len(self._seen):
+            self.refresh()
+        if host in self._hosts and (port is None or (host, port) in self._host_ports):
+            return self.domain
+        return ""
+
+    def is_ours(self, host: str, port: int | None) -> bool:
+        """True when host and port name this server."""
+        return bool(self.place(host, port))
+
+    def is_our_uri(self, uri: Uri) -> bool:
+        """True for a SIP URI of this server."""
+        return uri.is_sip and self.is_ours(uri.host, uri.port)
+
+    def aor(self, uri: Uri) -> str:
+        """`user@domain` when the URI is an address-of-record here, "" when it is somebody else's (s10.3 step 5).
+
+        URI parameters are left out and escapes undone. A tel URI is the user of its number at the first domain.
+        """
+        if uri.is_sip:
+            domain = self.place(uri.host, uri.port)
+            return f"{unescape(uri.user or '')}@{domain}" if domain else ""
+        if uri.scheme == "tel":
+            number = (uri.user or "").partition(";")[0].translate(_SEPARATORS)
+            return f"{number}@{self.domain}"
+        return ""

@@ -1,0 +1,48 @@
+"""Refusals without state, so that strangers cost nothing (RFC 3261 s8.2.7, s26.3.2.4).
+
+One response goes out per request received. Its To tag is keyed and follows from the request, so that a repeat gets the
+same one and the ACK of a refused INVITE is known for what it is.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from hmac import compare_digest
+
+from sipd.message import compose
+from sipd.message.errors import MalformedMessage
+from sipd.message.message import Message
+from sipd.transaction.layer import TransactionLayer
+
+
+class Refusals:
+    """Sends refusals over the layer; `secret` (16 octets or more) keys their tags."""
+
+    __slots__ = ("_layer", "_secret")
+
+    def __init__(self, layer: TransactionLayer, secret: bytes) -> None:
+        self._layer = layer
+        self._secret = secret
+
+    def tag(self, request: Message) -> str:
+        """The To tag of a response of ours to this request: the same for a repeat and for its ACK."""
+        via = request.via
+        try:
+            from_tag = request.from_tag
+        except MalformedMessage:
+            from_tag = ""
+        text = f"{request.call_id}\0{from_tag}\0{request.cseq_number}\0{via.branch if via is not None else ''}"
+        return blake2b(text.encode("utf-8", "surrogateescape"), key=self._secret, digest_size=8).hexdigest()
+
+    def refuse(self, request: Message, status: int, reason: str = "",
+               headers: tuple[tuple[str, str], ...] = ()) -> None:
+        """Answers a request outside any transaction."""
+        try:
+            tag = self.tag(request) if not request.to_tag else ""
+        except MalformedMessage:
+            tag = ""  # To cannot be read: it goes back as it came
+        self._layer.send_response(request, compose.response(request, status, reason, tag, headers))
+
+    def knows_ack(self, ack: Message) -> bool:
+        """True for the ACK of a refusal sent here: its To tag is ours."""
+        return compare_digest(ack.to_tag.encode("utf-8", "surrogateescape"), self.tag(ack).encode())

@@ -1,0 +1,268 @@
+"""The route: what happens to a request, top to bottom, on one screen. Policy is here and nowhere else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sipd.auth.authenticator import Authenticator, Unauthenticated, owns
+from sipd.core import checks, uas
+from sipd.core.places import Places
+from sipd.core.refusals import Refusals
+from sipd.interfaces import IFlow
+from sipd.journal import Journal
+from sipd.message import compose
+from sipd.message.address import Address
+from sipd.message.errors import MalformedMessage, Reject
+from sipd.message.hop import join_host_port
+from sipd.message.message import Message, Request
+from sipd.message.uri import Uri
+from sipd.proxy.forward import has_looped, loop_mark
+from sipd.proxy.route_headers import RouteHeaders, Routing
+from sipd.proxy.targets import Groups, Target, groups_of
+
+if TYPE_CHECKING:
+    from sipd.auth.credentials import User, Users
+    from sipd.location.service import Location
+    from sipd.proxy.proxy import Proxy
+    from sipd.registrar.registrar import Registrar
+    from sipd.transaction.key import Key
+    from sipd.transaction.layer import ServerTransaction, TransactionLayer
+
+
+class Route:
+    """The core that every request without a transaction comes to.
+
+    `open_registrar`: anyone may register any name; `guests`: strangers may call our users without credentials.
+    """
+
+    def __init__(self, layer: TransactionLayer, places: Places, users: Users, authenticator: Authenticator,
+                 refusals: Refusals, routes: RouteHeaders, registrar: Registrar, location: Location, proxy: Proxy,
+                 journal: Journal, realm: str, *, auth_required: bool = True, open_registrar: bool = False,
+                 guests: bool = False) -> None:
+        self._layer = layer
+        self._places = places
+        self._users = users
+        self._authenticator = authenticator
+        self._refusals = refusals
+        self._routes = routes
+        self._registrar = registrar
+        self._location = location
+        self._proxy = proxy
+        self._journal = journal
+        self._our_realm = f'realm="{realm}"'
+        self._auth_required = auth_required
+        self._open_registrar = open_registrar
+        self._guests = guests
+
+    # --- the screen
+
+    def request(self, request: Request, key: Key) -> None:
+        """A new request: served, forwarded, or refused without state."""
+        try:
+            self._serve(request, key)
+        except Reject as refusal:
+            self._refuse(request, refusal)
+        except MalformedMessage as error:
+            self._refuse(request, Reject(error.status, error.reason))
+
+    def _serve(self, request: Request, key: Key) -> None:
+        checks.request_uri(request)                              # 400, 416
+        routing = self._routes.preprocess(request)               # s16.4
+        uri = checks.request_uri(request)                        # it may have been rewritten
+        ours = self._places.aor(uri) if not routing.routes else ""
+        if ours and request.method == "OPTIONS" and not uri.user:
+            self._options(request, key)                          # whoever asks; also with no hop left (s16.3 step 3)
+            return
+        checks.hops_left(request)                                # 483
+        checks.proxy_require(request)                            # 420
+        mark = loop_mark(request) if ours else ""
+        if mark and has_looped(request, mark, self._places.sent_bys):
+            raise Reject(482)                                    # RFC 5393
+        if ours and request.method == "REGISTER":
+            self._register(request, key, uri)
+            return
+        if routing.direction is None or not request.to_tag:
+            self._authorize(request, ours)                       # 407, 403: never an open relay
+        if not ours:
+            self._forward_on(request, key, routing)              # by Route, or by the Request-URI
+        elif not uri.user:
+            uas.refuse_unserved(request)                         # 404, 405
+        else:
+            self._forward_to_user(request, key, ours, uri, mark)  # 404, 480
+
+    # --- the steps
+
+    def _options(self, request: Request, key: Key) -> None:
+        checks.proxy_require(request)
+        checks.require(request, uas.SUPPORTED)
+        uas.options(request, self._server(request, key), self._refusals.tag(request))
+
+    def _register(self, request: Request, key: Key, uri: Uri) -> None:
+        """s10.3 steps 1 to 5; the registrar does the rest."""
+        checks.require(request, uas.SUPPORTED)
+        to = Address.parse(request.first["to"]).uri
+        if not to.is_sip:
+            raise MalformedMessage("To is not a SIP URI")
+        user = None
+        if not self._open_registrar:
+            user = self._authenticator.check(request, proxy=False)
+        aor = self._places.aor(to)
+        if not aor or aor.rpartition("@")[2] != self._places.place(uri.host, uri.port) or aor[0] == "@":
+            raise Reject(404)  # step 5: not an address-of-record of the domain in the Request-URI
+        if not self._open_registrar:
+            if not owns(user, aor):
+                raise Reject(403)  # step 4: somebody else's
+            if self._users.by_aor(aor) is None and len(self._users):
+                raise Reject(404)
+        server: ServerTransaction | None = None
+        early: list[tuple[int, str, tuple[tuple[str, str], ...]]] = []
+
+        def answer(status: int, reason: str, headers: tuple[tuple[str, str], ...]) -> None:
+            if server is None:
+                early.append((status, reason, headers))
+            else:
+                server.respond(compose.response(request, status, reason, self._refusals.tag(request), headers))
+
+        self._registrar.register(request, aor, answer)
+        server = self._server(request, key)
+        if early:
+            answer(*early[0])
+
+    def _authorize(self, request: Request, ours: str) -> None:
+        """Who may have a request relayed: a user under their own name, or a guest who calls one of our users."""
+        if not self._auth_required or self._from_ourselves(request):
+            return
+        caller = self._caller(request)
+        if self._guests and ours and not caller and "proxy-authorization" not in request.first:
+            return
+        user = self._authenticator.check(request, proxy=True)
+        self._forget_credentials(request)
+        # outside a dialog the caller's name must be their own (s16.3 step 6)
+        if not request.to_tag and not owns(user, caller):
+            raise Reject(403)
+
+    def _caller(self, request: Request) -> str:
+        """The address-of-record the sender claims: From, or P-Preferred-Identity when From is anonymous (RFC 3323)."""
+        uri = Address.parse(request.first["from"]).uri
+        if uri.host == "anonymous.invalid" and "p-preferred-identity" in request.first:
+            uri = Address.parse(request.values("p-preferred-identity")[0]).uri
+        return self._places.aor(uri)
+
+    def _from_ourselves(self, request: Request) -> bool:
+        """A request that we sent to ourselves, as a binding may ask for: it was let through once already."""
+        via, flow = request.via, request.flow
+        assert via is not None and flow is not None
+        if via.sent_by not in self._places.sent_bys:
+            return False
+        return ((via.branch.lower(), request.method) in self._layer.clients
+                and self._places.is_ours(join_host_port(flow.address, None), None))
+
+    def _forget_credentials(self, request: Request) -> None:
+        """s22.3: credentials for our realm are not for those behind us; others stay."""
+        if "proxy-authorization" in request.first:
+            request.set_values("proxy-authorization", [
+                value for value in request.all("proxy-authorization") if self._our_realm not in value])
+
+    def _forward_on(self, request: Request, key: Key, routing: Routing) -> None:
+        """To where Route, the flow in our token, or the Request-URI says (s16.5: the target set is the Request-URI)."""
+        direction = routing.direction
+        target = Target(request.uri_text)
+        if direction is not None and direction.flow_id:
+            target.flow_id, target.only = direction.flow_id, direction.only
+        self._note_call(request, routing)
+        self._proxy.forward(request, key, [[target]])
+
+    def _forward_to_user(self, request: Request, key: Key, aor: str, uri: Uri, mark: str) -> None:
+        """s16.5: the location service gives the targets."""
+        groups: Groups = groups_of(self._location.bindings(aor), uri.scheme == "sips")
+        if not groups:
+            if self._users.by_aor(aor) is None and not self._open_registrar:
+                raise Reject(404)
+            raise Reject(480)
+        self._note_call(request, None)
+        self._proxy.forward(request, key, groups, mark)
+
+    def ack(self, request: Request) -> None:
+        """An ACK without a transaction: of a refusal of ours it is swallowed, of a 2xx forwarded; never answered."""
+        try:
+            if self._refusals.knows_ack(request):
+                return
+            checks.request_uri(request)
+            checks.hops_left(request)
+            routing = self._routes.preprocess(request)
+            direction = routing.direction
+            if direction is None and (self._auth_required or not self._dialog_ack(request, routing)):
+                return
+            target = Target(request.uri_text)
+            if direction is not None:
+                target.flow_id, target.only = direction.flow_id, direction.only
+            self._proxy.forward_ack(request, target)
+        except (Reject, MalformedMessage):
+            return
+
+    def _dialog_ack(self, request: Request, routing: Routing) -> bool:
+        """Where everybody counts as authenticated: an ACK that is on its way through us, to somebody else."""
+        return bool(request.to_tag) and (bool(routing.routes) or not self._places.is_our_uri(request.uri))
+
+    def cancel(self, request: Request, key: Key, transaction: ServerTransaction | None) -> None:
+        """s9.2, s16.10: never challenged; 200 when it names a transaction, whatever comes of it, else 481."""
+        if transaction is None:
+            self._refusals.refuse(request, 481)
+            return
+        server = self._layer.serve(request, key)
+        if server is not None:
+            server.respond(compose.response(request, 200, "", self._refusals.tag(request)))
+        if transaction.user is not None:
+            transaction.user.cancelled(request)
+
+    def malformed(self, error: MalformedMessage, flow: IFlow) -> None:
+        """A request that cannot be read is answered where its sender can be told; anything else is dropped."""
+        message = error.message
+        if self._journal.sinks:
+            self._journal.write("malformed", transport=flow.transport, reason=error.reason,
+                                source=join_host_port(flow.address, flow.port))
+        if isinstance(message, Request) and message.method != "ACK" and message.via is not None:
+            self._layer.mark(message, flow)
+            self._refusals.refuse(message, error.status, error.reason if error.status == 400 else "")
+
+    # --- what they share
+
+    def _server(self, request: Request, key: Key) -> ServerTransaction:
+        server = self._layer.serve(request, key)
+        if server is None:
+            raise Reject(503, "Server Overloaded", (("Retry-After", "10"),))
+        return server
+
+    def _refuse(self, request: Request, refusal: Reject) -> None:
+        if self._journal.sinks and not (isinstance(refusal, Unauthenticated) and not refusal.why):
+            self._note_refusal(request, refusal)
+        self._refusals.refuse(request, refusal.status, refusal.reason, refusal.headers)
+
+    def _note_refusal(self, request: Request, refusal: Reject) -> None:
+        flow = request.flow
+        assert flow is not None
+        why = refusal.why if isinstance(refusal, Unauthenticated) else refusal.reason
+        self._journal.write("refused", method=request.method, source=join_host_port(flow.address, flow.port),
+                            status=refusal.status, reason=why or compose.phrase(refusal.status),
+                            who=_address_of(request, "from"))
+
+    def _note_call(self, request: Request, routing: Routing | None) -> None:
+        """Call start and end, for people."""
+        journal = self._journal
+        if not journal.sinks:
+            return
+        if request.method == "INVITE" and not request.to_tag:
+            flow = request.flow
+            assert flow is not None
+            journal.write("call-start", call_id=request.call_id, caller=_address_of(request, "from"),
+                          callee=request.uri_text, source=join_host_port(flow.address, flow.port))
+        elif request.method == "BYE":
+            journal.write("call-end", call_id=request.call_id, who=_address_of(request, "from"))
+
+
+def _address_of(message: Message, name: str) -> str:
+    """The URI in From or To, as people read it."""
+    try:
+        return Address.parse(message.first.get(name, "")).uri_text
+    except MalformedMessage:
+        return "somebody unreadable"

@@ -1,0 +1,29 @@
+"""The server core: requests addressed to this server itself (RFC 3261 s8.2, s11.2)."""
+
+from __future__ import annotations
+
+from sipd.message import compose
+from sipd.message.errors import Reject
+from sipd.message.message import Request
+from sipd.transaction.layer import ServerTransaction
+
+#: What this server understands when it is itself the one addressed.
+ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER"
+#: Extensions of the registrar (RFC 3327); those of calls are the phones' affair.
+SUPPORTED = frozenset({"path"})
+
+
+def refuse_unserved(request: Request) -> None:
+    """What may not be asked of the server itself. Raises Reject (404, 405)."""
+    if request.method == "OPTIONS":
+        return
+    if request.method in ("INVITE", "MESSAGE", "SUBSCRIBE", "REFER", "PUBLISH", "BYE", "UPDATE", "INFO", "NOTIFY", "PRACK"):
+        raise Reject(404)  # nobody in particular is called: there is no such user (s16.5)
+    raise Reject(405, headers=(("Allow", ALLOW),))
+
+
+def options(request: Request, server: ServerTransaction, to_tag: str) -> None:
+    """s11.2: what this server can do."""
+    server.respond(compose.response(request, 200, "", to_tag, (
+        ("Allow", ALLOW), ("Accept", "application/sdp"), ("Accept-Encoding", "identity"), ("Accept-Language", "en"),
+        ("Supported", ", ".join(sorted(SUPPORTED))))))

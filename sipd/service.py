@@ -1,0 +1,249 @@
+"""The composition root: builds the server bottom-up, starts it, stops it. Reads as its parts list."""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.interfaces import IReactorTime
+
+from sipd import __version__, certificate, first_start, state
+from sipd.admin.api import Api
+from sipd.admin.commands import StatusCommands, UserCommands
+from sipd.admin.control_socket import ControlSocket
+from sipd.auth.authenticator import Authenticator
+from sipd.auth.credentials import User, Users, secrets_for
+from sipd.auth.nonce import Nonces
+from sipd.auth.user_store import UserStore, UserStoreError
+from sipd.config import Config, UserEntry
+from sipd.core.places import Places
+from sipd.core.refusals import Refusals
+from sipd.core.route import Route
+from sipd.interfaces import ILocationStore, IResolver, ITransports
+from sipd.inventory import Inventory
+from sipd.journal import Journal
+from sipd.location.service import Location
+from sipd.location.store import MemoryStore, SqliteStore
+from sipd.message.identifiers import Entropy, Identifiers
+from sipd.proxy.proxy import Proxy, ProxyValues
+from sipd.proxy.route_headers import RouteHeaders
+from sipd.proxy.token import RouteToken
+from sipd.registrar.registrar import Registrar
+from sipd.registrar.rules import Limits
+from sipd.resolver.resolver import Resolver
+from sipd.resolver.system import Client
+from sipd.state import StateError, StateLock
+from sipd.transaction.layer import TransactionLayer
+from sipd.transaction.timers import TimerValues
+from sipd.transport.layer import ListenError, Transports
+from sipd.transport.tls import CertificateError
+from sipd.wheel import TimerWheel
+
+#: Octets of the secret that keys our Record-Route tokens and To tags, kept in the state directory.
+_SECRET = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What the core is given of the world: sockets, names, storage, time and chance."""
+
+    transports: ITransports
+    resolver: IResolver
+    store: ILocationStore
+    clock: IReactorTime
+    #: Seconds since the epoch.
+    wall: Callable[[], float]
+    entropy: Entropy
+
+
+class Core:
+    """Everything between the sockets and the disk: the same in the server and in a test that runs in virtual time.
+
+    `secret` keys tokens and tags and must be the same after a restart.
+    """
+
+    def __init__(self, config: Config, domain: str, realm: str, secret: bytes, users: Users, outside: Outside,
+                 journal: Journal, inventory: Inventory) -> None:
+        transports, clock = outside.transports, outside.clock
+        timers = config.timers
+        self.wheel = TimerWheel(clock)
+        self.places = Places(domain, config.server.domains, config.server.tenants, lambda: transports.listeners,
+                             [listen.advertise for listen in config.listen if listen.advertise])
+        self.layer = TransactionLayer(transports, self.wheel, TimerValues(timers.t1, timers.t2, timers.t4), inventory,
+                                      journal, config.limits.transactions)
+        refusals = Refusals(self.layer, secret)
+        token = RouteToken(secret)
+        self.routes = RouteHeaders(token, self.places.is_ours)
+        self.location = Location(outside.store, clock, outside.wall, journal, inventory, config.limits.bindings)
+        registrar = Registrar(
+            self.location, Limits(config.registrar.min_expires, config.registrar.default_expires,
+                                  config.registrar.max_expires, config.registrar.max_contacts),
+            outside.wall, journal, inventory)
+        authenticator = Authenticator(
+            users, Nonces(clock, outside.entropy, inventory, limit=config.limits.nonces), realm, config.auth.algorithms,
+            self.places.is_our_uri, outside.entropy, config.auth.required)
+        self.proxy = Proxy(
+            self.layer, transports, outside.resolver, self.routes, token, Identifiers(outside.entropy), refusals.tag,
+            ProxyValues(config.proxy.record_route, config.proxy.ring_timeout, config.proxy.hop_timeout,
+                        config.proxy.recurse, timers.c),
+            inventory, journal, config.limits.transactions)
+        self.layer.core = Route(
+            self.layer, self.places, users, authenticator, refusals, self.routes, registrar, self.location, self.proxy,
+            journal, realm, auth_required=config.auth.required, open_registrar=config.registrar.open,
+            guests=config.proxy.guests)
+
+    def listening(self) -> None:
+        """Tells the parts that know listeners by heart; called when the transports are open."""
+        self.places.refresh()
+        for listener in self.layer.transports.listeners:
+            self.routes.know(listener)
+
+
+def configured_users(users: Users, entries: dict[str, UserEntry], realm: str) -> None:
+    """Enters the users of the configuration, who are kept in memory only."""
+    for name, entry in entries.items():
+        aor = users.aor(name)
+        if entry.password.get_secret_value():
+            secrets = secrets_for(aor, realm, entry.password.get_secret_value())
+        else:
+            local = aor.rpartition("@")[0]
+            secrets = {(algorithm, login): value.get_secret_value()
+                       for algorithm, value in entry.ha1.items() for login in (local, aor)}
+        users.add(User(aor, secrets, entry.display_name, entry.algorithms or ()))
+
+
+class Server(MultiService):
+    """The server as a twisted service. Nothing is opened before `startService`: twistd forks before it."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.journal = Journal()
+        self.inventory = Inventory()
+        self.core: Core | None = None
+        self._lock = StateLock(config.server.state_dir)
+        self._user_store: UserStore | None = None
+        self._transports: Transports | None = None
+        self._control: ControlSocket | None = None
+        self._dns: Client | None = None
+
+    def startService(self) -> None:
+        """Opens state, stores and sockets. Raises StateError, UserStoreError, StoreError, ListenError, CertificateError."""
+        from twisted.internet import reactor
+
+        super().startService()
+        try:
+            self._start(reactor)
+        except (ListenError, CertificateError) as error:
+            raise StateError(str(error)) from error
+
+    def _start(self, reactor: Any) -> None:
+        config, directory = self.config, self.config.server.state_dir
+        _steady_clock(reactor)
+        state.ensure(directory)
+        if not self._lock.acquire():
+            raise StateError(f"[server] state_dir = {directory}: process {self._lock.holder()} holds it; "
+                             "one server at a time, or another --state-dir")
+        self._lock.sign()
+        here = first_start.identity(config)
+        users = Users(here.domain, config.server.tenants)
+        store = self._user_store = UserStore(config.path(state.USERS))
+        store.open()
+        made = first_start.first_users(config, here, store, os.urandom)
+        configured_users(users, config.users, here.realm)
+        users.load(store.users())
+        self._transports = Transports(
+            config.listen, config.limits, reactor=reactor, clock=reactor, entropy=os.urandom, journal=self.journal,
+            inventory=self.inventory, certificate=self._certificate())
+        self._dns = Client(reactor, config.proxy.dns_timeout)
+        resolver = Resolver(
+            reactor, self._dns, self.inventory, os.urandom, transports=("udp", "tcp", "tls"), families=(4, 6),
+            dns_timeout=config.proxy.dns_timeout, cache=config.limits.dns_cache)
+        bindings: ILocationStore = MemoryStore() if config.location.store == "memory" else SqliteStore(
+            config.path(state.BINDINGS), reactor.callFromThread, time.time, self.inventory, sync=config.location.sync)
+        core = self.core = Core(
+            config, here.domain, here.realm, _secret(directory), users,
+            Outside(self._transports, resolver, bindings, reactor, time.time, os.urandom), self.journal, self.inventory)
+        core.location.start()
+        self._transports.receive = core.layer.receive
+        self._transports.start()
+        core.listening()
+        self._control = self._api(core, users, store, here)
+        self._control.start()
+        if made:
+            self.journal.write("first-start", note=first_start.announce(config, made))
+        _tune_collector()
+
+    def _certificate(self) -> tuple[str, str] | None:
+        """The self-signed certificate, where a TLS listener names no other."""
+        if not any(listen.transport == "tls" and not listen.certificate for listen in self.config.listen):
+            return None
+        names = [*self.config.server.domains, *first_start.server_addresses(self.config)]
+        return certificate.self_signed(self.config.server.state_dir, names, time.time())
+
+    def _api(self, core: Core, users: Users, store: UserStore, here: first_start.Identity) -> ControlSocket:
+        from twisted.internet import reactor
+
+        def changed(aor: str) -> None:
+            users.load(store.users())
+
+        api = Api()
+        UserCommands(store, UserStoreError, here.domain, (*self.config.server.domains, *self.config.server.tenants),
+                     here.realm, changed).register(api)
+        StatusCommands(core.location, lambda: core.layer.transports.listeners, self.inventory, here.domain, time.time,
+                       __version__).register(api)
+        return ControlSocket(self.config.path(state.SOCKET), api, reactor, self.inventory)
+
+    @inlineCallbacks
+    def stopService(self) -> Any:
+        """Closes sockets first, then stores: what was acknowledged is on disk when this fires."""
+        yield super().stopService()
+        if self._control is not None:
+            yield self._control.stop()
+        if self._transports is not None:
+            yield self._transports.stop()
+        if self._dns is not None:
+            self._dns.close()
+        if self.core is not None:
+            self.core.location.stop()
+        if self._user_store is not None:
+            self._user_store.close()
+        self._lock.release()
+
+
+def make_service(config: Config) -> Server:
+    """The server, not started."""
+    return Server(config)
+
+
+def _secret(directory: str) -> bytes:
+    """The secret of this server, made at its first start."""
+    text = state.read(directory, state.SECRET)
+    if len(text) != 2 * _SECRET:
+        text = os.urandom(_SECRET).hex()
+        state.write(directory, state.SECRET, f"{text}\n".encode())
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise StateError(f"{os.path.join(directory, state.SECRET)}: not {2 * _SECRET} hexadecimal digits; "
+                         "remove it and a new one is made (calls in progress then lose their route)") from None
+
+
+def _steady_clock(reactor: Any) -> None:
+    """Timers by the monotonic clock: the reactor's own is time.time, and a clock set back would stop them all."""
+    if not reactor.getDelayedCalls():
+        reactor.seconds = time.monotonic
+
+
+def _tune_collector() -> None:
+    """What is here now stays: the collector need not look at it again. Transactions make no cycles, so full passes are
+    rare on purpose: one over 300,000 objects takes tens of milliseconds."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
