@@ -262,6 +262,8 @@ class SqliteStoreTest(TestCase):
         there: set[str] = set()
         touched: set[str] = set()
         for line in process.stdout:
+            if not line.endswith("\n"):
+                break  # cut off by the kill: never said
             kind, user, word = line.split()
             if word == "asked":
                 # until it is acknowledged it may be either way
