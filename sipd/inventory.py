@@ -7,6 +7,7 @@ tests walk it to see that nothing is left behind after the last timer.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
@@ -17,7 +18,7 @@ class Table(dict[K, V], Generic[K, V]):
     """A dict with a name and a bound. Its owner asks `full` before it adds; look-ups cost what a dict's cost.
 
     A *cache* may lose any entry at any time and so need not be empty when nothing goes on: `remember` drops the
-    oldest entry when the bound is reached.
+    oldest entries when the bound is reached.
     """
 
     __slots__ = ("name", "limit", "cache", "refused")
@@ -36,9 +37,11 @@ class Table(dict[K, V], Generic[K, V]):
         return len(self) >= self.limit
 
     def remember(self, key: K, value: V) -> None:
-        """Enters a cache line, dropping the oldest one at the bound."""
+        """Enters a cache line. At the bound the oldest eighth goes at once: a dict walks over what was deleted to find
+        its oldest entry, so dropping one at a time would cost more the larger it is."""
         if len(self) >= self.limit and key not in self:
-            del self[next(iter(self))]
+            for oldest in list(islice(self, self.limit // 8 + 1)):
+                del self[oldest]
         self[key] = value
 
 

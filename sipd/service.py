@@ -18,10 +18,10 @@ from sipd.admin.api import Api
 from sipd.admin.commands import StatusCommands, UserCommands
 from sipd.admin.control_socket import ControlSocket
 from sipd.auth.authenticator import Authenticator
-from sipd.auth.credentials import User, Users, secrets_for
+from sipd.auth.credentials import Users
 from sipd.auth.nonce import Nonces
 from sipd.auth.user_store import UserStore, UserStoreError
-from sipd.config import Config, UserEntry
+from sipd.config import Config
 from sipd.core.places import Places
 from sipd.core.refusals import Refusals
 from sipd.core.route import Route
@@ -87,7 +87,7 @@ class Core:
             outside.wall, journal, inventory)
         authenticator = Authenticator(
             users, Nonces(clock, outside.entropy, inventory, limit=config.limits.nonces), realm, config.auth.algorithms,
-            self.places.is_our_uri, outside.entropy, config.auth.required)
+            self.places.place, outside.entropy, config.auth.required)
         self.proxy = Proxy(
             self.layer, transports, outside.resolver, self.routes, token, Identifiers(outside.entropy), refusals.tag,
             ProxyValues(config.proxy.record_route, config.proxy.ring_timeout, config.proxy.hop_timeout,
@@ -105,17 +105,13 @@ class Core:
             self.routes.know(listener)
 
 
-def configured_users(users: Users, entries: dict[str, UserEntry], realm: str) -> None:
+def configured_users(users: Users, config: Config, realm: str) -> None:
     """Enters the users of the configuration, who are kept in memory only."""
-    for name, entry in entries.items():
-        aor = users.aor(name)
-        if entry.password.get_secret_value():
-            secrets = secrets_for(aor, realm, entry.password.get_secret_value())
-        else:
-            local = aor.rpartition("@")[0]
-            secrets = {(algorithm, login): value.get_secret_value()
-                       for algorithm, value in entry.ha1.items() for login in (local, aor)}
-        users.add(User(aor, secrets, entry.display_name, entry.algorithms or ()))
+    for name, entry in config.users.items():
+        users.configure(
+            name, realm, config.auth.algorithms, entry.password.get_secret_value(),
+            {algorithm: secret.get_secret_value() for algorithm, secret in entry.ha1.items()},
+            entry.display_name, entry.algorithms)
 
 
 class Server(MultiService):
@@ -156,7 +152,7 @@ class Server(MultiService):
         store = self._user_store = UserStore(config.path(state.USERS))
         store.open()
         made = first_start.first_users(config, here, store, os.urandom)
-        configured_users(users, config.users, here.realm)
+        configured_users(users, config, here.realm)
         users.load(store.users())
         self._transports = Transports(
             config.listen, config.limits, reactor=reactor, clock=reactor, entropy=os.urandom, journal=self.journal,
