@@ -198,7 +198,7 @@ def _user_name(name: str) -> str:
 class UserEntry(Section):
     """One entry of [users]: a password, or HA1s, and what belongs to them. A plain string is a password."""
 
-    password: SecretStr = Field(default=SecretStr(""), max_length=128)
+    password: SecretStr | None = Field(default=None, max_length=128)
     display_name: str = Field(default="", max_length=128)
     #: Empty: those of [auth].
     algorithms: Algorithms = ()
@@ -231,7 +231,7 @@ class UserEntry(Section):
 
     @model_validator(mode="after")
     def _one_secret(self) -> UserEntry:
-        if bool(self.password.get_secret_value()) == bool(self.ha1):
+        if bool(self.password) == bool(self.ha1) or self.password is not None and not self.password.get_secret_value():
             raise ValueError("a password that is not empty, or ha1, one of the two")
         return self
 

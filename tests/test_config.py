@@ -89,7 +89,7 @@ class ContractTests(FileTestCase):
         self.assertEqual(config.server.domains, ("example.com", "other.example"))
         self.assertEqual((config.listen[1].address, config.listen[1].port), ("::1", 5061))
         self.assertTrue(os.path.isabs(config.listen[1].certificate))
-        self.assertEqual(config.users["1001"].password.get_secret_value(), "secret")
+        self.assertEqual(config.users["1001"].password, SecretStr("secret"))
         self.assertEqual(config.users["1002"].algorithms, ("SHA-256",))
         self.assertEqual(config.users["1001@two.example"].ha1["MD5"].get_secret_value(), "0123456789abcdef" * 2)
         self.assertEqual(config.proxy.ring_timeout, 5.0)
@@ -115,8 +115,8 @@ class ContractTests(FileTestCase):
         self.assertEqual([str(listen) for listen in config.listen], ["udp:[::1]:5070", "tls:127.0.0.1:5071"])
         self.assertEqual(config.server.domains, ("a.example", "b.example"))
         self.assertEqual(config.server.state_dir, "/st")
-        self.assertEqual({name: entry.password.get_secret_value() for name, entry in config.users.items()},
-                         {"1001": "file", "1002": "o:p", "1003": "x"})
+        self.assertEqual({name: entry.password for name, entry in config.users.items()},
+                         {"1001": SecretStr("file"), "1002": SecretStr("o:p"), "1003": SecretStr("x")})
 
     def test_frozen(self) -> None:
         """What has been loaded cannot be changed."""

@@ -16,7 +16,7 @@ LISTED = 10000
 
 class IUserStore(Protocol):
     """What is needed of the user store. It raises ValueError for what is no name or password or exists already,
-    LookupError for who is not there, and OSError when it cannot be used."""
+    LookupError for who is not there, and an exception of its own when it cannot be used."""
 
     def add(self, aor: str, realm: str, password: str, display_name: str = "") -> None:
         """A new user."""
@@ -35,12 +35,13 @@ class UserCommands:
     """Changes to the user store. The running server and sipctl without one use the same."""
 
     def __init__(
-        self, store: IUserStore, domain: str, domains: Iterable[str], realm: str,
+        self, store: IUserStore, unusable: type[Exception], domain: str, domains: Iterable[str], realm: str,
         changed: Callable[[str], None] = lambda aor: None,
     ) -> None:
-        """`domain` is the first domain, `domains` all that are ours; `changed(aor)` is called after each change, so
-        that it takes effect at once."""
+        """`unusable` is the store's own exception; `domain` is the first domain, `domains` all that are ours;
+        `changed(aor)` is called after each change, so that it takes effect at once."""
         self._store = store
+        self._unusable = unusable
         self._domain = domain
         self._domains = frozenset(domains) | {domain}
         self._realm = realm
@@ -78,7 +79,7 @@ class UserCommands:
     def _change(self, aor: str, change: Callable[[], Any]) -> dict[str, str]:
         try:
             change()
-        except (ValueError, LookupError, OSError) as error:
+        except (ValueError, LookupError, self._unusable) as error:
             raise Refused(str(error))
         self._changed(aor)
         return {"aor": aor}
