@@ -36,6 +36,7 @@ class ControlProtocol(LineOnlyReceiver):
         self._api = api
         self._clock = clock
         self._connections = connections
+        #: There is one as long as the connection is open.
         self._deadline: IDelayedCall | None = None
         self._working = False
 
@@ -68,10 +69,11 @@ class ControlProtocol(LineOnlyReceiver):
         self._connections.pop(id(self), None)
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
+        self._deadline = None
 
     def _answered(self, answer: bytes) -> None:
         self._working = False
-        if self.connected:
+        if self._deadline is not None:
             self.transport.write(answer + b"\n")
 
 
