@@ -29,7 +29,7 @@ from sipd.interfaces import ILocationStore, IResolver, ITransports
 from sipd.inventory import Inventory
 from sipd.journal import Journal
 from sipd.location.service import Location
-from sipd.location.store import MemoryStore, SqliteStore
+from sipd.location.store import MemoryStore, SqliteStore, StoreError
 from sipd.message.identifiers import Entropy, Identifiers
 from sipd.proxy.proxy import Proxy, ProxyValues
 from sipd.proxy.route_headers import RouteHeaders
@@ -130,13 +130,13 @@ class Server(MultiService):
         self._dns: Client | None = None
 
     def startService(self) -> None:
-        """Opens state, stores and sockets. Raises StateError, UserStoreError, StoreError, ListenError, CertificateError."""
+        """Opens state, stores and sockets. Raises StateError or OSError, whose text is for people."""
         from twisted.internet import reactor
 
         super().startService()
         try:
             self._start(reactor)
-        except (ListenError, CertificateError) as error:
+        except (ListenError, CertificateError, StoreError) as error:
             raise StateError(str(error)) from error
 
     def _start(self, reactor: Any) -> None:

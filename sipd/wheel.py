@@ -40,7 +40,7 @@ class TimerWheel:
 
     def __init__(self, clock: IReactorTime, tick: float = 0.02) -> None:
         self._clock = clock
-        self._seconds: Callable[[], float] = clock.seconds  # type: ignore[assignment]
+        self._seconds: Callable[[], float] = clock.seconds
         self._tick = tick
         self._slots: dict[int, dict[Timer, None]] = {}
         self._order: list[int] = []

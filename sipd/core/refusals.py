@@ -11,7 +11,7 @@ from hmac import compare_digest
 
 from sipd.message import compose
 from sipd.message.errors import MalformedMessage
-from sipd.message.message import Message
+from sipd.message.message import Message, Request
 from sipd.transaction.layer import TransactionLayer
 
 
@@ -34,7 +34,7 @@ class Refusals:
         text = f"{request.call_id}\0{from_tag}\0{request.cseq_number}\0{via.branch if via is not None else ''}"
         return blake2b(text.encode("utf-8", "surrogateescape"), key=self._secret, digest_size=8).hexdigest()
 
-    def refuse(self, request: Message, status: int, reason: str = "",
+    def refuse(self, request: Request, status: int, reason: str = "",
                headers: tuple[tuple[str, str], ...] = ()) -> None:
         """Answers a request outside any transaction."""
         try:

@@ -64,7 +64,7 @@ class Framer:
             self.pings += 1
             del buffer[:4]
         # what is here may be the first half of a ping
-        if buffer in (b"\r", b"\r\n", b"\r\n\r"):
+        if bytes(buffer[:4]) in (b"\r", b"\r\n", b"\r\n\r"):
             return False
         while buffer and buffer[0] in b"\r\n":
             del buffer[:1]

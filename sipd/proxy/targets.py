@@ -39,6 +39,8 @@ def groups_of(bindings: Sequence[Binding], secure: bool = False) -> Groups:
     targets = []
     for binding in bindings:
         over_tls = binding.source is not None and binding.source.transport == "tls" and not binding.path
+        if not binding.contact[:4].lower().startswith(("sip:", "sips")):
+            continue  # a mailto or tel contact is listed, but no call can go there
         if secure and not over_tls and not binding.contact.lower().startswith("sips:"):
             continue
         # a stream is used while it stands; a UDP source only where the contact itself cannot be reached
