@@ -109,7 +109,7 @@ def configured_users(users: Users, config: Config, realm: str) -> None:
     """Enters the users of the configuration, who are kept in memory only."""
     for name, entry in config.users.items():
         users.configure(
-            name, realm, config.auth.algorithms, entry.password.get_secret_value(),
+            name, realm, config.auth.algorithms, entry.password.get_secret_value() if entry.password else "",
             {algorithm: secret.get_secret_value() for algorithm, secret in entry.ha1.items()},
             entry.display_name, entry.algorithms)
 
