@@ -40,7 +40,7 @@ class LoadTests(unittest.TestCase):
         self.addCleanup(answering.stop)
         return answering
 
-    def _run(
+    def _sipp(
         self, scenario: str, name: str, calls: int, rate: float, transport: str, contact: str, user: str = ""
     ) -> Figures:
         """One SIPp run over all users; `user` is who proves to be the caller, each user itself when empty."""
@@ -73,31 +73,31 @@ class LoadTests(unittest.TestCase):
     def test_udp(self) -> None:
         """2,000 users register with digest at 500/s, then 5,000 calls at 300/s pass, all over UDP."""
         contact = f"127.0.0.1:{self.callee_port}"
-        self._clean(self._run("register_digest", "register", USERS, 500, "u1", contact), USERS)
+        self._clean(self._sipp("register_digest", "register", USERS, 500, "u1", contact), USERS)
         answering = self._answering("u1")
-        self._clean(self._run("call_uac", "calls", 5000, 300, "u1", contact), 5000)
+        self._clean(self._sipp("call_uac", "calls", 5000, 300, "u1", contact), 5000)
         self._answered(answering, 5000)
 
     def test_tcp(self) -> None:
         """The same over TCP: every message of one side on one connection."""
         contact = f"127.0.0.1:{self.callee_port};transport=tcp"
-        self._clean(self._run("register_digest", "register", USERS, 500, "t1", contact), USERS)
+        self._clean(self._sipp("register_digest", "register", USERS, 500, "t1", contact), USERS)
         answering = self._answering("t1")
-        self._clean(self._run("call_uac", "calls", 5000, 300, "t1", contact), 5000)
+        self._clean(self._sipp("call_uac", "calls", 5000, 300, "t1", contact), 5000)
         self._answered(answering, 5000)
 
     def test_connection_per_call(self) -> None:
         """Over TCP with a connection for every registration and every call; the callees answer over UDP."""
         contact = f"127.0.0.1:{self.callee_port}"
-        self._clean(self._run("register_digest", "register", USERS, 300, "tn", contact), USERS)
+        self._clean(self._sipp("register_digest", "register", USERS, 300, "tn", contact), USERS)
         answering = self._answering("u1")
-        self._clean(self._run("call_uac", "calls", 2000, 200, "tn", contact), 2000)
+        self._clean(self._sipp("call_uac", "calls", 2000, 200, "tn", contact), 2000)
         self._answered(answering, 2000)
 
     def test_calls_with_digest(self) -> None:
         """1,000 calls of a user of ours, each challenged once (407) and then let through, BYE without a challenge."""
         contact = f"127.0.0.1:{self.callee_port}"
-        self._clean(self._run("register_digest", "register", USERS, 500, "u1", contact), USERS)
+        self._clean(self._sipp("register_digest", "register", USERS, 500, "u1", contact), USERS)
         answering = self._answering("u1")
-        self._clean(self._run("call_digest_uac", "calls", 1000, 200, "u1", contact, user="1000"), 1000)
+        self._clean(self._sipp("call_digest_uac", "calls", 1000, 200, "u1", contact, user="1000"), 1000)
         self._answered(answering, 1000)
