@@ -34,7 +34,7 @@ class IFlow(Interface):
     reliable = Attribute("bool: no timer need repeat what is sent here (RFC 3261 s17)")
     address = Attribute("str: numeric remote address, IPv6 without brackets")
     port = Attribute("int: remote port")
-    users = Attribute("set of IFlowUser: told once, then forgotten, when the flow fails; they enter and leave by themselves")
+    users = Attribute("set of IFlowUser: told once, then forgotten, when the flow fails; they come and go")
     alive = Attribute("bool: False once the connection is gone; a UDP flow is always alive")
 
     def send(data: bytes) -> None:
@@ -86,8 +86,8 @@ class ILocationStore(Interface):
         """Every stored binding that has not expired; called once, at start."""
 
     def commit(changes: list[tuple[str, Binding]], done: Callable[[str], None]) -> None:
-        """Makes changes durable, all or none: ("put", binding) or ("delete", binding). `done("")` after the commit returned,
-        `done(reason)` when it failed. Commits happen in the order asked."""
+        """Makes changes durable, all or none: ("put", binding) or ("delete", binding). `done("")` after the commit
+        returned, `done(reason)` when it failed. Commits happen in the order asked."""
 
     def close() -> None:
         """Writes what is queued and closes; blocks for the last commit."""

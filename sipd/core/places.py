@@ -25,7 +25,7 @@ class Places:
     def __init__(self, domain: str, domains: Iterable[str], tenants: Iterable[str],
                  listeners: Callable[[], Sequence[IListener]], advertised: Iterable[str] = ()) -> None:
         self.domain = domain
-        self._names = {name: domain for name in domains} | {domain: domain} | {name: name for name in tenants}
+        self._names = dict.fromkeys(domains, domain) | {domain: domain} | {name: name for name in tenants}
         self._listeners = listeners
         self._advertised = [split_advertise(text) for text in advertised]
         self._seen: list[IListener] = []

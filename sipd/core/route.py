@@ -21,7 +21,7 @@ from sipd.proxy.route_headers import RouteHeaders, Routing
 from sipd.proxy.targets import Groups, Target, groups_of
 
 if TYPE_CHECKING:
-    from sipd.auth.credentials import User, Users
+    from sipd.auth.credentials import Users
     from sipd.location.service import Location
     from sipd.proxy.proxy import Proxy
     from sipd.registrar.registrar import Registrar

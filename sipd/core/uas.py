@@ -11,13 +11,16 @@ from sipd.transaction.layer import ServerTransaction
 ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER"
 #: Extensions of the registrar (RFC 3327); those of calls are the phones' affair.
 SUPPORTED = frozenset({"path"})
+#: What is asked of users, never of the server.
+_USERS_METHODS = frozenset({
+    "INVITE", "MESSAGE", "SUBSCRIBE", "REFER", "PUBLISH", "BYE", "UPDATE", "INFO", "NOTIFY", "PRACK"})
 
 
 def refuse_unserved(request: Request) -> None:
     """What may not be asked of the server itself. Raises Reject (404, 405)."""
     if request.method == "OPTIONS":
         return
-    if request.method in ("INVITE", "MESSAGE", "SUBSCRIBE", "REFER", "PUBLISH", "BYE", "UPDATE", "INFO", "NOTIFY", "PRACK"):
+    if request.method in _USERS_METHODS:
         raise Reject(404)  # nobody in particular is called: there is no such user (s16.5)
     raise Reject(405, headers=(("Allow", ALLOW),))
 

@@ -1,4 +1,4 @@
-"""A branch: one target of a forwarded request, tried hop after hop until one answers (RFC 3261 s16.6, RFC 3263 s4.3)."""
+"""A branch: one target of a forwarded request, hop after hop until one answers (RFC 3261 s16.6, RFC 3263 s4.3)."""
 
 from __future__ import annotations
 

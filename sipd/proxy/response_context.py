@@ -1,7 +1,7 @@
-"""The response context: decides what becomes of the responses to one forwarded request (RFC 3261 s16.7 to s16.10). Pure.
+"""The response context: what becomes of the responses to one forwarded request (RFC 3261 s16.7 to s16.10). Pure.
 
-Inputs are methods; each returns outputs, (kind, payload) tuples, which the proxy performs in order after the context has
-settled. A branch is any object with the attributes of `BranchState`.
+Inputs are methods; each returns outputs, (kind, payload) tuples, which the proxy performs in order after the context
+has settled. A branch is any object with the attributes of `BranchState`.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class ResponseContext:
         return outputs + self._close(branch)
 
     def failed(self, branch: BranchState, status: int) -> list[Output]:
-        """No final response will come on the branch: 408 for a timeout, 503 for a transport error, 487 for a cancelled one.
+        """No final response will come on the branch: 408 for a timeout, 503 for a transport error, 487 when cancelled.
 
         s16.7 step 6, s16.9: each counts as if that response had come.
         """

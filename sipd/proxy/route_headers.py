@@ -30,7 +30,7 @@ _NO_ROUTE = Routing(False, None, [])
 
 
 class RouteHeaders:
-    """Knows our own Route URIs. `is_ours(host, port)` says whether a host (brackets around IPv6) and port are this server."""
+    """Knows our own Route URIs. `is_ours(host, port)` tells whether a host (IPv6 in brackets) and port are us."""
 
     __slots__ = ("_token", "_is_ours", "_suffixes")
 
@@ -77,7 +77,7 @@ class RouteHeaders:
         return uri.user or "" if uri.is_sip and self._is_ours(uri.host, uri.port) else None
 
     def _undo_strict_routing(self, request: Request) -> None:
-        """s16.4: a strict router before us put our Record-Route URI into the Request-URI; the real one is last in Route."""
+        """s16.4: a strict router put our Record-Route URI into the Request-URI; the real one is last in Route."""
         if ";lr" not in request.uri_text or "route" not in request.first:
             return
         uri = request.uri

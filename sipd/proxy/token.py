@@ -27,7 +27,7 @@ _MAX_LENGTH = 400
 
 
 class Direction(NamedTuple):
-    """What a valid token says about a request: the flow to its receiver ("" for none) and whether only that reaches it."""
+    """What a valid token says: the flow to the receiver, "" for none, and whether nothing else leads there."""
 
     flow_id: str
     only: bool
@@ -42,7 +42,7 @@ class RouteToken:
         self._secret = secret
 
     def make(self, call_id: str, caller_tag: str, caller: str = "", callee: str = "") -> str:
-        """The token for the request that starts a dialog; `caller` and `callee` are flow ids, "~" before them for nat."""
+        """The token for a request that starts a dialog; `caller` and `callee` are flow ids, "~" before them for nat."""
         flows = f"{caller}|{callee}" if caller or callee else ""
         mac = self._mac(call_id, caller_tag, flows)
         if not flows:

@@ -7,7 +7,7 @@ from typing import Final
 from sipd.message.compose import hop_by_hop
 from sipd.message.message import Request, Response
 from sipd.transaction.machine import END, FAIL, FINISH, NOTHING, SEND, START, STOP_DEADLINE, STOP_REPEAT, UP, Outputs
-from sipd.transaction.timers import TimerValues, A, B, D, M
+from sipd.transaction.timers import A, B, D, M, TimerValues
 
 CALLING: Final = 0
 PROCEEDING: Final = 1

@@ -6,7 +6,7 @@ from typing import Final
 
 from sipd.message.message import Request, Response
 from sipd.transaction.machine import END, FAIL, FINISH, NOTHING, SEND, START, STOP_DEADLINE, STOP_REPEAT, UP, Outputs
-from sipd.transaction.timers import TimerValues, E, F, K
+from sipd.transaction.timers import E, F, K, TimerValues
 
 TRYING: Final = 0
 PROCEEDING: Final = 1

@@ -6,7 +6,7 @@ from typing import Final
 
 from sipd.message.message import Request
 from sipd.transaction.machine import END, FINISH, NOTHING, SEND, START, Outputs
-from sipd.transaction.timers import TimerValues, J
+from sipd.transaction.timers import J, TimerValues
 
 TRYING: Final = 0
 PROCEEDING: Final = 1
