@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import shutil
 import socket
 import sys
@@ -178,4 +179,4 @@ def _told(listen: Listen) -> list[str]:
 def _more(config: Config) -> str:
     beside = os.path.join(os.path.dirname(sys.executable), "sipctl")
     program = "sipctl" if shutil.which("sipctl") or not os.path.exists(beside) else beside
-    return f"To add more: {program} --state-dir {config.server.state_dir} user add 1004"
+    return f"To add more: {shlex.quote(program)} --state-dir {shlex.quote(config.server.state_dir)} user add 1004"

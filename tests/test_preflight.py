@@ -1,0 +1,100 @@
+"""What stops a start is found before it, and told with the remedy."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from twisted.trial.unittest import TestCase
+
+from sipd import certificate, preflight, state
+from sipd.config import Config, Listen, Overrides, load
+
+
+class PreflightTests(TestCase):
+    """Directories, locks, ports, certificates."""
+
+    def setUp(self) -> None:
+        self.directory = os.path.abspath(self.mktemp())
+        self.free = socket.socket()
+        self.free.bind(("127.0.0.1", 0))
+        self.port = self.free.getsockname()[1]
+        self.free.close()
+
+    def config(self, *listen: str) -> Config:
+        """A configuration with these listeners; PORT is a free port."""
+        return load(None, Overrides(listen=tuple(one.replace("PORT", str(self.port)) for one in listen),
+                                    state_dir=self.directory))
+
+    def test_fit(self) -> None:
+        """A start that will work has nothing against it, makes the state directory and leaves nothing open."""
+        config = self.config("udp:127.0.0.1:PORT", "tcp:127.0.0.1:PORT", "udp:0.0.0.0:PORT")
+        before = len(os.listdir("/proc/self/fd"))
+        self.assertEqual(preflight.check(config), [])
+        self.assertEqual(preflight.check(config), [])
+        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+        self.assertTrue(os.path.isdir(self.directory))
+
+    def test_everything_at_once(self) -> None:
+        """An unusable directory, a foreign address and a port in use come in one list."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+            other.bind(("127.0.0.1", self.port))
+            config = self.config("udp:127.0.0.1:PORT", "tcp:192.0.2.254:PORT")
+            config = config.model_copy(update={"server": config.server.model_copy(update={"state_dir": "/dev/null/x"})})
+            errors = preflight.check(config)
+        self.assertEqual(len(errors), 3, errors)
+        self.assertIn("state_dir = /dev/null/x: Not a directory", errors[0])
+        self.assertTrue(errors[1].startswith(f"[[listen]] udp:127.0.0.1:{self.port}: Address already in use; "))
+        self.assertIn("Cannot assign requested address; an address of this host is wanted", errors[2])
+
+    def test_wildcard_in_use(self) -> None:
+        """A wildcard is tried on each address it stands for, and the taken one is named."""
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", self.port))
+            other.listen()
+            errors = preflight.check(self.config("tcp:0.0.0.0:PORT"))
+        self.assertEqual(len(errors), 1)
+        self.assertIn("(on 127.0.0.1): Address already in use", errors[0])
+
+    def test_running_server(self) -> None:
+        """A state directory that a server holds is one error, not one for each of its ports too."""
+        state.ensure(self.directory)
+        lock = state.StateLock(self.directory)
+        lock.acquire()
+        self.addCleanup(lock.release)
+        lock.sign()
+        errors = preflight.check(self.config("udp:192.0.2.254:PORT"))
+        self.assertEqual(len(errors), 1)
+        self.assertIn(f"in use by a running sipd, process {os.getpid()}", errors[0])
+
+    def test_certificates(self) -> None:
+        """Missing, foreign, mismatched and encrypted files are told apart; a good pair is none of them."""
+        state.ensure(self.directory)
+        os.makedirs(second := os.path.join(self.directory, "second"))
+        good, key = certificate.self_signed(self.directory, ["a"], 1795341600.0)
+        _, other = certificate.self_signed(second, ["b"], 1795341600.0)
+        text = os.path.join(self.directory, "text")
+        with open(text, "w") as file:
+            file.write("hello")
+        broken = os.path.join(self.directory, "broken")
+        with open(broken, "w") as file:
+            file.write("-----BEGIN CERTIFICATE-----\nxx\n-----END CERTIFICATE-----\n")
+        for certificate_path, key_path, words in (
+            (good, key, []),
+            ("/none", "/none2", ["certificate = /none: No such file", "private_key = /none2: No such file"]),
+            (text, key, ["not PEM"]),
+            (good, other, [f"private_key = {other}: not the key of {good}"]),
+            (broken, key, ["cannot be used"]),
+        ):
+            listen = Listen(transport="tls", address="127.0.0.1", port=5061, certificate=certificate_path,
+                            private_key=key_path)
+            problems = preflight.certificate_problems(listen)
+            self.assertEqual(len(problems), len(words), problems)
+            for problem, word in zip(problems, words, strict=True):
+                self.assertIn(word, problem)
+
+    def test_concrete(self) -> None:
+        """A wildcard stands for the addresses of its family, any other address for itself."""
+        self.assertIn("127.0.0.1", preflight.concrete("0.0.0.0"))
+        self.assertTrue(all(":" in address for address in preflight.concrete("::")))
+        self.assertEqual(preflight.concrete("192.0.2.1"), ["192.0.2.1"])
