@@ -23,10 +23,11 @@ from sipd.message.message import Request, Response
 from sipd.message.uri import Uri
 from sipd.proxy import response_context as context_outputs
 from sipd.proxy.branch import Branch
+from sipd.proxy.dialog_flows import callee_flow, caller_flow
 from sipd.proxy.forward import DIALOG_METHODS, add_via, prepare, strip_via
 from sipd.proxy.response_context import BranchState, Output, ResponseContext
 from sipd.proxy.route_headers import RouteHeaders, next_hop
-from sipd.proxy.targets import Groups, Target
+from sipd.proxy.targets import Groups, Target, redirected
 from sipd.proxy.token import RouteToken
 from sipd.transaction.key import Key
 from sipd.transaction.layer import ServerTransaction, TransactionLayer
@@ -181,7 +182,7 @@ class Forwarding:
         #: The request as it came, dropped once it is answered.
         self.request: Request | None = request
         self.server = server
-        self.context = ResponseContext(request.method == "INVITE", groups, proxy.values.recurse)
+        self.context = ResponseContext(request.method == "INVITE", groups, proxy.values.recurse and bool(mark))
         self.prepared: Request | None = prepare(request)
         self.mark = mark
         self.ring_timer: Timer | None = None
@@ -192,7 +193,9 @@ class Forwarding:
         """Performs what the context decided."""
         for kind, payload in outputs:
             if kind == _RELAY:
-                self._relay(payload)
+                # s16.7 step 3: the Via of a final response was taken off as it came
+                if payload.status >= 200 or strip_via(payload):
+                    self.server.respond(payload)
             elif kind == _START:
                 self._start(payload)
             elif kind == _CANCEL:
@@ -218,6 +221,10 @@ class Forwarding:
             branch.request = None
             if status == 503 and self._next_hop_instead(branch, "answered 503"):
                 return
+            if not strip_via(response):
+                # s16.7 step 3: no Via of our caller's is left; whoever answers like that has not answered
+                self.hop_failed(branch, "answered without our caller's Via")
+                return
         else:
             if branch.timer is not None and not branch.cancel_wanted:
                 branch.timer.cancel()
@@ -226,12 +233,21 @@ class Forwarding:
                 # s16.7 step 2: a provisional response other than 100 starts timer C anew
                 branch.timer_c.cancel()
                 branch.timer_c = self.proxy.layer.wheel.start(self.proxy.values.timer_c, self._timer_c, branch)
-        redirect = None
-        if context.recurse and 300 <= status < 400:
-            redirect = _redirection(response)
+        redirect = self._redirection(response) if context.recurse and 300 <= status < 400 else None
         if 200 <= status < 300 and context.invite and not context.final_sent and not self.reason:
             self.reason = [_COMPLETED_ELSEWHERE]
         self.perform(context.response(branch, response, redirect))
+
+    def _redirection(self, response: Response) -> tuple[Groups, bool]:
+        """s16.7 step 4: the targets of a 3xx that are new here; the others stay in the response."""
+        request, context = self.request, self.context
+        known = [branch.target for branch in context.branches if isinstance(branch, Branch)]
+        known += [target for group in context.groups for target in group]
+        secure = request is not None and request.uri_text[:5].lower() == "sips:"
+        groups, left = redirected(response.values("contact"), [target.uri for target in known], secure)
+        if groups and left:
+            response.set_values("contact", left)
+        return groups, bool(left)
 
     def hop_failed(self, branch: Branch, reason: str) -> None:
         """The hop gave no answer: `reason` "" for a timeout, else what the transport said."""
@@ -267,13 +283,16 @@ class Forwarding:
         self._note_failure(hop, "silent")
         other = Branch(self, branch.target)
         other.hops, branch.hops = branch.hops, []
+        branch.stop_timers()
         self.context.branches.append(other)
         self.context.supersede(branch)
         self._try_next_hop(other)
 
     def _gave_up(self, branch: Branch) -> None:
-        """s9.1: a cancelled branch that has not ended after 64*T1 is as good as ended."""
+        """s9.1: a cancelled branch that has not ended after 64*T1 is as good as ended, its transaction with it."""
         branch.timer = None
+        if branch.transaction is not None:
+            branch.transaction.end()
         self.perform(self.context.failed(branch, 487))
 
     # --- outputs
@@ -369,12 +388,16 @@ class Forwarding:
             # RFC 3327 s5.3: the Path of the binding becomes the route
             request.set_values("route", [*target.route, *request.values("route")])
         if "route" in request.first:
-            next_hop(request)  # rewrites for a strict router
+            try:
+                next_hop(request)  # rewrites for a strict router
+            except MalformedMessage:
+                self.perform(self.context.failed(branch, 503))
+                return
         record_routes: list[str] = []
         source = self.request.flow if self.request is not None else None
         if proxy.values.record_route and request.method in DIALOG_METHODS and source is not None:
-            token = proxy.token.make(request.call_id, request.from_tag, _caller_flow(prepared, source),
-                                     _callee_flow(target, flow))
+            token = proxy.token.make(request.call_id, request.from_tag, caller_flow(prepared, source),
+                                     callee_flow(target))
             secure = request.uri_text[:5].lower() == "sips:"
             record_routes = proxy.routes.record_route(token, secure, source.listener, flow.listener)
         branch_id = proxy.identifiers.branch()
@@ -411,11 +434,6 @@ class Forwarding:
         layer.send_request(cancel, transaction.key[0], transaction.flow, _NOBODY)
         branch.timer = layer.wheel.start(layer.values.timeout, self._gave_up, branch)
 
-    def _relay(self, response: Response) -> None:
-        """s16.7 steps 3, 8 and 9."""
-        if strip_via(response):
-            self.server.respond(response)
-
     def _final(self, status: int, response: Response | None, extra: tuple[tuple[str, str], ...]) -> None:
         request = self.request
         if response is None or response.status != status:
@@ -424,7 +442,7 @@ class Forwarding:
             return
         for name, value in extra:
             response.add(name, value)
-        self._relay(response)
+        self.server.respond(response)
 
     def _stop_ring_timer(self) -> None:
         if self.ring_timer is not None:
@@ -436,8 +454,9 @@ class Forwarding:
         self._stop_ring_timer()
         for branch in self.context.branches:
             assert isinstance(branch, Branch)
-            branch.stop_timers()
-            branch.request = None
+            if not branch.superseded:  # one that comes alive late must be cancelled yet
+                branch.stop_timers()
+                branch.request = None
         self.context.branches = []
         self.request = self.prepared = None
         self.proxy.forwardings.pop(self.number, None)
@@ -459,43 +478,3 @@ class _Nobody:
 
 
 _NOBODY = _Nobody()
-
-
-def _caller_flow(request: Request, flow: IFlow) -> str:
-    """The caller's flow for the token, when requests of the dialog need it to find their way back."""
-    via = request.via
-    assert via is not None
-    nat = _differs(via.host, via.port, via.params, flow)
-    if not nat and not flow.reliable:
-        return ""
-    if "record-route" not in request.first and len(request.all("via")) > 1:
-        return ""  # a proxy without Record-Route before us: the dialog's requests do not pass it
-    return f"~{flow.id}" if nat else flow.id
-
-
-def _differs(host: str, port: int | None, params: dict[str, str | None], flow: IFlow) -> bool:
-    """Behind NAT: sent-by is another address than the source, or another port where rport was asked."""
-    if host.strip("[]") != flow.address:
-        return True
-    return "rport" in params and (port or 5060) != flow.port and not flow.reliable
-
-
-def _callee_flow(target: Target, flow: IFlow) -> str:
-    """The callee's flow for the token, when its binding is reached over one."""
-    if not target.flow_id:
-        return ""
-    return f"~{target.flow_id}" if target.only else target.flow_id
-
-
-def _redirection(response: Response) -> list[Target]:
-    """The targets of a 3xx (s16.5): its SIP contacts."""
-    targets = []
-    for value in response.values("contact"):
-        try:
-            address = Address.parse(value)
-            if address.uri.is_sip:
-                targets.append(Target(address.uri_text))
-        except MalformedMessage:
-            continue
-    return targets
-

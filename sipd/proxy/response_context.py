@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from sipd.message.message import Response
-from sipd.proxy.targets import Groups, Target
+from sipd.proxy.targets import Groups
 
 #: Begin a branch. Payload: Target.
 START: Final = 0
@@ -32,7 +32,7 @@ Output = tuple[int, Any]
 MAX_BRANCHES = 64
 
 #: Preference among 4xx (s16.7 step 6: those that tell how to try again), lower is better; 50 is for all others.
-_RANK = {401: 0, 407: 0, 415: 10, 420: 10, 484: 10, 488: 12, 486: 20, 480: 60, 404: 62, 487: 80, 408: 90}
+_RANK = {401: 0, 407: 0, 415: 10, 420: 10, 484: 10, 488: 12, 486: 20, 480: 60, 404: 62, 487: 80, 408: 90, 503: 95}
 
 
 class BranchState:
@@ -54,7 +54,8 @@ class BranchState:
 class ResponseContext:
     """One request being forwarded. `groups` are tried in order; `recurse` says whether 3xx are followed here."""
 
-    __slots__ = ("invite", "groups", "branches", "final_sent", "cancelled", "open", "recurse", "_finals", "_started")
+    __slots__ = ("invite", "groups", "branches", "final_sent", "cancelled", "open", "recurse", "_finals", "_started",
+                 "_search_over")
 
     def __init__(self, invite: bool, groups: Groups, recurse: bool = False) -> None:
         self.invite = invite
@@ -67,6 +68,8 @@ class ResponseContext:
         self.open = 0
         self._finals: list[tuple[int, Response | None]] = []
         self._started = 0
+        #: No branch may be begun any more: a 2xx or a 6xx came, or the caller gave up.
+        self._search_over = False
 
     def start(self) -> list[Output]:
         """The first group."""
@@ -81,8 +84,10 @@ class ResponseContext:
             outputs.append((RING, None))
         return outputs
 
-    def response(self, branch: BranchState, response: Response, redirect: list[Target] | None = None) -> list[Output]:
-        """A response on a branch; `redirect` holds the targets of a 3xx when they are to be followed."""
+    def response(self, branch: BranchState, response: Response,
+                 redirect: tuple[Groups, bool] | None = None) -> list[Output]:
+        """A response on a branch; `redirect` holds the targets of a 3xx that is to be followed, and whether other
+        contacts are left in the response."""
         status = response.status
         if status < 200:
             return self._provisional(branch, response)
@@ -90,22 +95,24 @@ class ResponseContext:
             return self._success(branch, response)
         if branch.done:
             return []
-        if status < 400 and redirect and not self.final_sent and not self.cancelled:
-            # s16.7 step 4: a redirection that is followed is not a final response of ours
-            self.groups.insert(0, redirect)
-            return self._close(branch)
+        if redirect is not None and redirect[0] and not self._search_over and self._started < MAX_BRANCHES:
+            # s16.7 step 4: the targets take the branch's place at once; only what is left counts as a response
+            if redirect[1]:
+                self._finals.append((status, response))
+            self.groups[0:0] = redirect[0]
+            return self._next_group() + self._close(branch)
         if not self.final_sent:
             self._finals.append((status, response))
         if status >= 600 and not self.final_sent:
             # s16.7 step 5: 6xx ends the search; it is passed on when the other branches have ended
-            self.groups.clear()
+            self._end_search()
             return self._cancel_open(branch) + self._close(branch)
         return self._close(branch)
 
     def _provisional(self, branch: BranchState, response: Response) -> list[Output]:
         branch.rang = True
         outputs: list[Output] = []
-        if branch.cancel_wanted and not branch.cancel_sent:
+        if branch.cancel_wanted and not branch.cancel_sent and self.invite:
             branch.cancel_sent = True
             outputs.append((CANCEL, branch))
         # s16.7 step 5: 101 to 199 are passed on until a final response was; RFC 4320 s4.1: never to a non-INVITE
@@ -121,7 +128,7 @@ class ResponseContext:
         first = not self.final_sent
         self.final_sent = True
         if first:
-            self.groups.clear()
+            self._end_search()
             outputs += self._cancel_open(branch)
         return outputs + self._close(branch)
 
@@ -148,7 +155,7 @@ class ResponseContext:
 
     def ring_timeout(self) -> list[Output]:
         """This step of serial forking took long enough: its branches are cancelled and the next group is tried."""
-        if self.final_sent or self.cancelled or not self.groups:
+        if not self.groups:
             return []
         return self._cancel_open(None) + self._next_group()
 
@@ -157,8 +164,12 @@ class ResponseContext:
         if self.final_sent or self.cancelled:
             return []
         self.cancelled = True
-        self.groups.clear()
+        self._end_search()
         return self._cancel_open(None)
+
+    def _end_search(self) -> None:
+        self._search_over = True
+        self.groups.clear()
 
     def _cancel_open(self, but: BranchState | None) -> list[Output]:
         """Cancels the branches that are open. Only an INVITE can be (s9.1); other requests run their course."""
@@ -188,7 +199,7 @@ class ResponseContext:
             return []
         if self.final_sent:
             return [(DONE, None)]
-        if self.groups and not self.cancelled and self._started < MAX_BRANCHES:
+        if self.groups and self._started < MAX_BRANCHES:
             return self._next_group()
         self.final_sent = True
         return [self._best(), (DONE, None)]
@@ -200,7 +211,7 @@ class ResponseContext:
             # RFC 4320 s4.2: no 408 to a non-INVITE, neither ours nor one that came
             finals = [final for final in finals if final[0] != 408]
         if not finals:
-            return (ABANDON, None) if not self.invite else (FINAL, (487 if self.cancelled else 480, None, ()))
+            return (ABANDON, None) if not self.invite else (FINAL, (487 if self.cancelled else 408, None, ()))
         status, response = min(finals, key=self._order)
         if self.cancelled and status == 408:
             return (FINAL, (487, None, ()))

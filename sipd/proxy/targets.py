@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sipd.binding import Binding
+from sipd.message.address import Address
+from sipd.message.errors import MalformedMessage
+from sipd.message.uri import Uri
+from sipd.message.values import qvalue
 
 
 class Target:
@@ -50,6 +54,40 @@ def groups_of(bindings: Sequence[Binding], secure: bool = False) -> Groups:
                               use_flow and binding.nat, binding.listener, binding.q))
     if len(targets) <= 1:
         return [targets] if targets else []
+    return _by_q(targets)
+
+
+def redirected(contacts: Sequence[str], known: Sequence[str], secure: bool) -> tuple[Groups, list[str]]:
+    """The targets in the Contact values of a 3xx that are not among the URIs `known` (s16.5: a target enters the set
+    once, by s19.1.4), and the values that no target was made of. `secure`: only sips will do (s16.7 step 4).
+    """
+    seen: list[Uri] = []
+    for text in known:
+        try:
+            seen.append(Uri.parse(text))
+        except MalformedMessage:
+            continue
+    targets: list[Target] = []
+    left: list[str] = []
+    for value in contacts:
+        try:
+            address = Address.parse(value)
+            uri = address.uri
+            q = qvalue(address.params.get("q") or "1")
+        except MalformedMessage:
+            left.append(value)
+            continue
+        if not uri.is_sip or (secure and uri.scheme != "sips"):
+            left.append(value)
+        elif not any(uri.equivalent(other) for other in seen):
+            seen.append(uri)
+            # s19.1.5: what the URI carries for the headers of a request is not for a Request-URI
+            plain = Uri(uri.scheme, uri.user, uri.password, uri.host, uri.port, uri.params)
+            targets.append(Target(str(plain), q=1000 if q is None else q))
+    return _by_q(targets), left
+
+
+def _by_q(targets: list[Target]) -> Groups:
     groups: Groups = []
     for target in sorted(targets, key=_falling_q):
         if groups and groups[-1][0].q == target.q:

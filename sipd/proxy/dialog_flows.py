@@ -1,0 +1,33 @@
+"""The flows to both parties of a dialog that our token names, where only they lead back (RFC 5626 s5.2). Pure."""
+
+from __future__ import annotations
+
+from sipd.interfaces import IFlow
+from sipd.message.message import Request
+from sipd.proxy.targets import Target
+
+
+def caller_flow(request: Request, flow: IFlow) -> str:
+    """The caller's flow for the token, when requests of the dialog need it to find their way back."""
+    via = request.via
+    assert via is not None
+    nat = _differs(via.host, via.port, via.params, flow)
+    if not nat and not flow.reliable:
+        return ""
+    if "record-route" not in request.first and len(request.all("via")) > 1:
+        return ""  # a proxy without Record-Route before us: the dialog's requests do not pass it
+    return f"~{flow.id}" if nat else flow.id
+
+
+def _differs(host: str, port: int | None, params: dict[str, str | None], flow: IFlow) -> bool:
+    """Behind NAT: sent-by is another address than the source, or another port where rport was asked."""
+    if host.strip("[]") != flow.address:
+        return True
+    return "rport" in params and (port or 5060) != flow.port and not flow.reliable
+
+
+def callee_flow(target: Target) -> str:
+    """The callee's flow for the token, when its binding is reached over one."""
+    if not target.flow_id:
+        return ""
+    return f"~{target.flow_id}" if target.only else target.flow_id
