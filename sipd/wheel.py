@@ -63,6 +63,11 @@ class TimerWheel:
         slot[timer] = None
         return timer
 
+    @property
+    def now(self) -> float:
+        """Seconds of the clock."""
+        return self._seconds()
+
     def __len__(self) -> int:
         """How many timers are running."""
         return sum(map(len, self._slots.values()))

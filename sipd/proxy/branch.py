@@ -50,3 +50,16 @@ class Branch(BranchState):
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
+
+
+class _Nobody:
+    """The user of a CANCEL: its answer changes nothing (s9.1)."""
+
+    def response(self, transaction: object, response: Response) -> None:
+        """Ignored."""
+
+    def failed(self, transaction: object, reason: str) -> None:
+        """Ignored."""
+
+
+NOBODY = _Nobody()

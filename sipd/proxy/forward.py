@@ -36,7 +36,7 @@ def prepare(request: Request) -> Request:
 
 def max_forwards(text: str) -> int:
     """The value of Max-Forwards; what is not a number from 0 to 255 counts as absent, so as 71 (s20.22)."""
-    if text.isascii() and text.isdigit() and len(text) <= 3 and int(text) <= 255:
+    if text.isascii() and text.isdigit() and len(text) <= 64 and int(text) <= 255:
         return int(text)
     return _MAX_FORWARDS + 1
 

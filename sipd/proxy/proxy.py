@@ -22,7 +22,7 @@ from sipd.message.identifiers import Identifiers
 from sipd.message.message import Request, Response
 from sipd.message.uri import Uri
 from sipd.proxy import response_context as context_outputs
-from sipd.proxy.branch import Branch
+from sipd.proxy.branch import NOBODY, Branch
 from sipd.proxy.dialog_flows import callee_flow, caller_flow
 from sipd.proxy.forward import DIALOG_METHODS, add_via, prepare, strip_via
 from sipd.proxy.response_context import BranchState, Output, ResponseContext
@@ -35,6 +35,11 @@ from sipd.wheel import Timer
 
 #: RFC 3326: why the losers of a fork are cancelled.
 _COMPLETED_ELSEWHERE = 'SIP;cause=200;text="Call completed elsewhere"'
+
+#: A request longer than this (octets) does not go by UDP unless it must (s18.1.1).
+_MAX_DATAGRAM = 1300
+#: How long a place that refused TCP is believed to have none (seconds).
+_WITHOUT_TCP = 600.0
 
 _START, _CANCEL, _RELAY = context_outputs.START, context_outputs.CANCEL, context_outputs.RELAY
 _FINAL, _ABANDON, _RING, _DONE = (context_outputs.FINAL, context_outputs.ABANDON, context_outputs.RING,
@@ -71,6 +76,8 @@ class Proxy:
         self.forwardings: Table[int, Forwarding] = inventory.table("requests being forwarded", limit)
         #: Look-ups that ask DNS, and requests waiting for them.
         self.look_ups: Table[Deferred[list[Hop]], None] = inventory.table("look-ups under way", limit)
+        #: Places that refused TCP, each with the time (seconds of the clock) up to which it is not tried again.
+        self.without_tcp: Table[tuple[str, int], float] = inventory.table("hops without TCP", 10_000, cache=True)
         self._count = 0
 
     def forward(self, request: Request, key: Key, groups: Groups, looped_mark: str = "") -> None:
@@ -349,7 +356,7 @@ class Forwarding:
         else:
             self.proxy.transports.connect(hop, lambda flow, reason: self._connected(branch, flow, reason))
 
-    def _connected(self, branch: Branch, flow: IFlow | None, reason: str) -> None:
+    def _connected(self, branch: Branch, flow: IFlow | None, reason: str, any_size: bool = False) -> None:
         if branch.done:
             return
         if branch.cancel_wanted or self.context.final_sent:
@@ -357,7 +364,7 @@ class Forwarding:
         elif flow is None:
             self.hop_failed(branch, reason)
         else:
-            self._send(branch, flow)
+            self._send(branch, flow, any_size)
 
     def _next_hop_instead(self, branch: Branch, reason: str) -> bool:
         """RFC 3263 s4.3: after a failure the next hop is tried, with a branch and a transaction of its own."""
@@ -373,8 +380,28 @@ class Forwarding:
         self._try_next_hop(branch)
         return True
 
-    def _send(self, branch: Branch, flow: IFlow) -> None:
-        """s16.6 steps 2 to 10 for one hop."""
+    def _by_tcp(self, branch: Branch, hop: Hop, datagrams: IFlow) -> None:
+        """s18.1.1: what is too large for a datagram goes by TCP, and by UDP all the same where no TCP is to be had."""
+        proxy = self.proxy
+        place = (hop.address, hop.port)
+        if proxy.without_tcp.get(place, 0.0) > proxy.layer.wheel.now:
+            self._send(branch, datagrams, True)
+            return
+        tcp = Hop("tcp", hop.address, hop.port)
+        flow = proxy.transports.flow_to(tcp)
+        if flow is not None:
+            self._send(branch, flow)
+            return
+
+        def connected(flow: IFlow | None, reason: str) -> None:
+            if flow is None:
+                proxy.without_tcp.remember(place, proxy.layer.wheel.now + _WITHOUT_TCP)
+            self._connected(branch, flow or datagrams, "", True)
+
+        proxy.transports.connect(tcp, connected)
+
+    def _send(self, branch: Branch, flow: IFlow, any_size: bool = False) -> None:
+        """s16.6 steps 2 to 10 for one hop; `any_size`: also as a datagram that is too large for one."""
         proxy = self.proxy
         prepared = self.prepared
         if prepared is None:
@@ -404,13 +431,17 @@ class Forwarding:
         if self.mark:
             branch_id = f"{branch_id}.{self.mark}"
         add_via(request, flow.listener.via_prefix, branch_id, record_routes, flow.reliable)
+        data = request.encode()
+        if len(data) > _MAX_DATAGRAM and not (flow.reliable or any_size or branch.hop is None):
+            self._by_tcp(branch, branch.hop, flow)
+            return
         wheel = proxy.layer.wheel
         if self.context.invite:
             branch.request = request
             branch.timer_c = wheel.start(proxy.values.timer_c, self._timer_c, branch)
         if branch.hops:
             branch.timer = wheel.start(proxy.values.hop_timeout, self._silent, branch)
-        branch.transaction = proxy.layer.send_request(request, branch_id, flow, branch)
+        branch.transaction = proxy.layer.send_request(request, data, branch_id, flow, branch)
         if branch.transaction is None:
             self.hop_failed(branch, "too many transactions")
 
@@ -431,7 +462,7 @@ class Forwarding:
         cancel = compose.hop_by_hop(request, "CANCEL", request.first["to"])
         for reason in self.reason:
             cancel.add("Reason", reason)
-        layer.send_request(cancel, transaction.key[0], transaction.flow, _NOBODY)
+        layer.send_request(cancel, cancel.encode(), transaction.key[0], transaction.flow, NOBODY)
         branch.timer = layer.wheel.start(layer.values.timeout, self._gave_up, branch)
 
     def _final(self, status: int, response: Response | None, extra: tuple[tuple[str, str], ...]) -> None:
@@ -465,16 +496,3 @@ class Forwarding:
         journal = self.proxy.journal
         if journal.sinks:
             journal.write("hop-failed", hop=str(hop), reason=reason)
-
-
-class _Nobody:
-    """The user of a CANCEL: its answer changes nothing (s9.1)."""
-
-    def response(self, transaction: object, response: Response) -> None:
-        """Ignored."""
-
-    def failed(self, transaction: object, reason: str) -> None:
-        """Ignored."""
-
-
-_NOBODY = _Nobody()

@@ -349,15 +349,17 @@ class TransactionLayer:
         else:
             self.transports.connect(hop, lambda opened, reason: opened.send(data) if opened is not None else None)
 
-    def send_request(self, request: Request, branch: str, flow: IFlow, user: ClientUser) -> ClientTransaction | None:
-        """Sends a request whose topmost Via has `branch` in a client transaction; None when the table is full."""
+    def send_request(self, request: Request, data: bytes, branch: str, flow: IFlow,
+                     user: ClientUser) -> ClientTransaction | None:
+        """Sends a request, `data` as octets, whose topmost Via has `branch`, in a client transaction; None when the
+        table is full."""
         clients = self.clients
         if len(clients) >= clients.limit:
             clients.refused += 1
             return None
         transaction = ClientTransaction()
         machine = InviteClient if request.method == "INVITE" else NonInviteClient
-        transaction.machine = machine(self.values, flow.reliable, request, request.encode())
+        transaction.machine = machine(self.values, flow.reliable, request, data)
         transaction._layer = self
         transaction.flow = flow
         transaction.key = (branch.lower(), request.method)
