@@ -94,6 +94,9 @@ def _parse_head(text: str) -> Request | Response:
             raise MalformedMessage(f"not a status line: {start[:60]!r}", message=None)
         message = Response(int(status.group(1)), status.group(2) or "", headers, first, b"")
         message.start = start
+    elif start[:4].upper() == "SIP/":
+        # s7.2: a status line of another version; a method has no slash, and a response is never answered
+        raise MalformedMessage(f"not a status line: {start[:60]!r}", message=None)
     else:
         message, problem = _request(start, headers, first, problem)
     _type_core(message, problem)

@@ -15,6 +15,7 @@ from sipd.interfaces import IFlow, IFlowUser, ITransports
 from sipd.inventory import Inventory, Table
 from sipd.journal import Journal
 from sipd.message.errors import MalformedMessage
+from sipd.message.hop import DEFAULT_PORT
 from sipd.message.message import Request, Response
 from sipd.message.parser import parse
 from sipd.message.via import Via
@@ -219,6 +220,12 @@ class ServerTransaction(_Transaction):
         self.request = self.user = None
 
 
+def _says(via: Via, sent_by: str) -> bool:
+    """True when a Via names the same sent-by in other letters, or without the default port."""
+    port = via.port or DEFAULT_PORT.get(via.transport.lower(), 5060)
+    return f"{via.host}:{port}".lower() == sent_by.lower()
+
+
 class TransactionLayer:
     """All transactions of the server. `core` is set by whoever builds the server, before the first message."""
 
@@ -269,8 +276,12 @@ class TransactionLayer:
         transaction = self.clients.get((via.branch.lower(), response.cseq_method))
         if transaction is None:
             self.strays += 1
-        else:
-            transaction.receive(response)
+            return
+        sent_by = transaction.flow.listener.sent_by
+        if f"{via.host}:{via.port}" != sent_by and not _says(via, sent_by):
+            self.strays += 1  # s18.1.2: not what we wrote, so not a response to us
+            return
+        transaction.receive(response)
 
     def _request(self, request: Request, flow: IFlow) -> None:
         method = request.method
