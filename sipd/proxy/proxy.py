@@ -274,6 +274,8 @@ class Forwarding:
 
     def _timer_c(self, branch: Branch) -> None:
         branch.timer_c = None
+        if not branch.rang and branch.transaction is not None:
+            branch.transaction.end()  # s16.8: nothing that it could still hear would be of use
         self.perform(self.context.timer_c(branch))
 
     def _ring_timeout(self, nothing: None) -> None:

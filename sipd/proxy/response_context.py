@@ -160,8 +160,11 @@ class ResponseContext:
         return self._cancel_open(None) + self._next_group()
 
     def cancel(self) -> list[Output]:
-        """s16.10: the caller gave up; every pending branch is cancelled and no other is begun."""
-        if self.final_sent or self.cancelled:
+        """s16.10: the caller gave up; every pending branch is cancelled and no other is begun.
+
+        s9.2: it has no effect on anything but an INVITE.
+        """
+        if not self.invite or self.final_sent or self.cancelled:
             return []
         self.cancelled = True
         self._end_search()
