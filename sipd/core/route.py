@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from sipd.transaction.key import Key
     from sipd.transaction.layer import ServerTransaction, TransactionLayer
 
+#: Fields that requests of people we do not trust lose here, the second and third whole.
+_NOT_PASSED_ON = frozenset({"proxy-authorization", "p-asserted-identity", "p-preferred-identity"})
+
 
 class Route:
     """The core that every request without a transaction comes to.
@@ -49,7 +52,6 @@ class Route:
         self._location = location
         self._proxy = proxy
         self._journal = journal
-        self._our_realm = f'realm="{realm}"'
         self._auth_required = auth_required
         self._open_registrar = open_registrar
         self._guests = guests
@@ -73,16 +75,18 @@ class Route:
         if ours and request.method == "OPTIONS" and not uri.user:
             self._options(request, key)                          # whoever asks; also with no hop left (s16.3 step 3)
             return
-        checks.hops_left(request)                                # 483
         checks.proxy_require(request)                            # 420
+        if ours and request.method == "REGISTER":
+            self._register(request, key, uri)                    # it has arrived: also with no hop left
+            return
+        checks.hops_left(request)                                # 483
         mark = loop_mark(request) if ours else ""
         if mark and has_looped(request, mark, self._places.sent_bys):
             raise Reject(482)                                    # RFC 5393
-        if ours and request.method == "REGISTER":
-            self._register(request, key, uri)
-            return
         if routing.direction is None or not request.to_tag:
             self._authorize(request, ours)                       # 407, 403: never an open relay
+        if self._auth_required and not _NOT_PASSED_ON.isdisjoint(request.first):
+            self._forget(request)
         if not ours:
             self._forward_on(request, key, routing)              # by Route, or by the Request-URI
         elif not uri.user:
@@ -110,10 +114,10 @@ class Route:
         if not aor or aor.rpartition("@")[2] != self._places.place(uri.host, uri.port) or aor[0] == "@":
             raise Reject(404)  # step 5: not an address-of-record of the domain in the Request-URI
         if not self._open_registrar:
+            if self._users.by_aor(aor) is None and len(self._users):
+                raise Reject(404)  # nobody's: no binding for it could be authorized
             if not owns(user, aor):
                 raise Reject(403)  # step 4: somebody else's
-            if self._users.by_aor(aor) is None and len(self._users):
-                raise Reject(404)
         server: ServerTransaction | None = None
         early: list[tuple[int, str, tuple[tuple[str, str], ...]]] = []
 
@@ -135,10 +139,8 @@ class Route:
         caller = self._caller(request)
         if self._guests and ours and not caller and "proxy-authorization" not in request.first:
             return
-        user = self._authenticator.check(request, proxy=True)
-        self._forget_credentials(request)
-        # outside a dialog the caller's name must be their own (s16.3 step 6)
-        if not request.to_tag and not owns(user, caller):
+        # without our token a To tag proves no dialog: the caller's name must be their own (s16.3 step 6)
+        if not owns(self._authenticator.check(request, proxy=True), caller):
             raise Reject(403)
 
     def _caller(self, request: Request) -> str:
@@ -146,7 +148,10 @@ class Route:
         uri = Address.parse(request.first["from"]).uri
         if uri.host == "anonymous.invalid" and "p-preferred-identity" in request.first:
             uri = Address.parse(request.values("p-preferred-identity")[0]).uri
-        return self._places.aor(uri)
+        aor = self._places.aor(uri)
+        if not aor and self._places.is_domain(uri.host):
+            return f"@{uri.host}"  # our name with a port that is not ours: nobody's, and no guest's either
+        return aor
 
     def _from_ourselves(self, request: Request) -> bool:
         """A request that we sent to ourselves, as a binding may ask for: it was let through once already."""
@@ -157,11 +162,14 @@ class Route:
         return ((via.branch.lower(), request.method) in self._layer.clients
                 and self._places.is_ours(join_host_port(flow.address, None), None))
 
-    def _forget_credentials(self, request: Request) -> None:
-        """s22.3: credentials for our realm are not for those behind us; others stay."""
+    def _forget(self, request: Request) -> None:
+        """s22.3: credentials for our realm are not for those behind us; others stay. RFC 3325 s5, s6: nor are identities
+        that somebody we do not trust asserts or prefers."""
+        request.remove("p-asserted-identity")
+        request.remove("p-preferred-identity")
         if "proxy-authorization" in request.first:
             request.set_values("proxy-authorization", [
-                value for value in request.all("proxy-authorization") if self._our_realm not in value])
+                value for value in request.all("proxy-authorization") if not self._authenticator.concerns(value)])
 
     def _forward_on(self, request: Request, key: Key, routing: Routing) -> None:
         """To where Route, the flow in our token, or the Request-URI says (s16.5: the target set is the Request-URI)."""
@@ -193,6 +201,8 @@ class Route:
             direction = routing.direction
             if direction is None and (self._auth_required or not self._dialog_ack(request, routing)):
                 return
+            if self._auth_required and not _NOT_PASSED_ON.isdisjoint(request.first):
+                self._forget(request)
             target = Target(request.uri_text)
             if direction is not None:
                 target.flow_id, target.only = direction.flow_id, direction.only
