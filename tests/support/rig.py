@@ -351,6 +351,16 @@ class Phone:
                                  f"{self.rig.ladder()}")
         return message
 
+    def take_refusal(self, status: int) -> bytes:
+        """The octets of the next message, a response of `status` that need not be readable: what was missing in the
+        request is missing there too."""
+        raw = self.raw
+        if len(raw) <= self._read or not raw[self._read].startswith(b"SIP/2.0 %d " % status):
+            raise AssertionError(f"{self.name} at {self.address} waits for {status}, got {raw[self._read:]}\n"
+                                 f"{self.rig.ladder()}")
+        self._read += 1
+        return raw[self._read - 1]
+
     def take_all(self, wanted: str | int) -> list[Any]:
         """Every message waiting, each of which must be `wanted`."""
         return [self.take(wanted) for _ in range(len(self.raw) - self._read)]
