@@ -51,6 +51,7 @@ class Row:
 
 ROWS = (
     Row("register-500", "register", "REGISTER", 500),
+    Row("register-1500", "register", "REGISTER", 1500),
     Row("register-digest-500", "register_digest", "REGISTER with digest", 500, digest=True),
     Row("call-udp-500", "call_uac", "call", 500),
     Row("call-udp-1500", "call_uac", "call", 1500),
