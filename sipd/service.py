@@ -95,11 +95,11 @@ class Core:
             inventory, journal, config.limits.transactions)
         self.layer.core = Route(
             self.layer, self.places, users, authenticator, refusals, self.routes, registrar, self.location, self.proxy,
-            journal, realm, auth_required=config.auth.required, open_registrar=config.registrar.open,
+            journal, auth_required=config.auth.required, open_registrar=config.registrar.open,
             guests=config.proxy.guests)
 
     def listening(self) -> None:
-        """Tells the parts that know listeners by heart; called when the transports are open."""
+        """Tells the parts that know listeners by heart; called whenever these change."""
         self.places.refresh()
         for listener in self.layer.transports.listeners:
             self.routes.know(listener)
@@ -168,8 +168,8 @@ class Server(MultiService):
             Outside(self._transports, resolver, bindings, reactor, time.time, os.urandom), self.journal, self.inventory)
         core.location.start()
         self._transports.receive = core.layer.receive
+        self._transports.changed = core.listening
         self._transports.start()
-        core.listening()
         self._control = self._api(core, users, store, here)
         self._control.start()
         if made:

@@ -63,7 +63,7 @@ class Authenticator:
     authenticated. `entropy` as os.urandom.
     """
 
-    __slots__ = ("_users", "_nonces", "_realm", "_required", "_place", "_dummies", "_all", "_md5_alone")
+    __slots__ = ("_users", "_nonces", "_realm", "_usual", "_required", "_place", "_dummies", "_all", "_md5_alone")
 
     def __init__(self, users: Users, nonces: Nonces, realm: str, algorithms: Iterable[str],
                  place: Callable[[str, int | None], str], entropy: Callable[[int], bytes],
@@ -71,6 +71,8 @@ class Authenticator:
         self._users = users
         self._nonces = nonces
         self._realm = realm
+        #: How nearly every phone writes it.
+        self._usual = f'realm="{realm}"'
         algorithms = tuple(algorithms)
         self._required = required
         self._place = place
@@ -94,6 +96,7 @@ class Authenticator:
             return None
         name = "proxy-authorization" if proxy else "authorization"
         why = who = ""
+        stale = False
         if name in request.first:
             tried = 0
             for value in request.all(name):
@@ -111,10 +114,24 @@ class Authenticator:
                 if not why:
                     return user
                 who = credentials.username
+                # RFC 3261 s22.3: others of the same realm may follow, so an old nonce alone decides nothing
+                stale = stale or why == "stale nonce"
                 tried += 1
-                if why == "stale nonce" or tried == _TRIED:
+                if tried == _TRIED:
                     break
-        raise self._challenge(request, proxy, why, who)
+        raise self._challenge(request, proxy, "stale nonce" if stale else why, who)
+
+    def concerns(self, value: str) -> bool:
+        """True for credentials of our realm, good or bad, in the value of one header line."""
+        if self._usual in value:
+            return True
+        if self._realm not in value:
+            return False
+        try:
+            credentials = parse_credentials(value)
+        except MalformedMessage:
+            return False
+        return credentials is not None and credentials.realm == self._realm
 
     def _user(self, request: Request, login: str) -> User | None:
         users = self._users

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from ipaddress import IPv6Address
 
 from sipd.interfaces import IListener
 from sipd.message.hop import join_host_port
@@ -28,7 +29,6 @@ class Places:
         self._names = dict.fromkeys(domains, domain) | {domain: domain} | {name: name for name in tenants}
         self._listeners = listeners
         self._advertised = [split_advertise(text) for text in advertised]
-        self._seen: list[IListener] = []
         self._hosts: set[str] = set()
         self._host_ports: set[tuple[str, int]] = set()
         self._ports: set[int] = set()
@@ -36,9 +36,8 @@ class Places:
         self.sent_bys: set[str] = set()
 
     def refresh(self) -> None:
-        """Reads the listeners again; asked whenever they may have changed."""
-        listeners = list(self._listeners())
-        self._seen = listeners
+        """Reads the listeners again; called whenever they have changed."""
+        listeners = self._listeners()
         self._hosts = {join_host_port(one.address, None) for one in listeners} | {host for host, _ in self._advertised}
         self._host_ports = {(join_host_port(one.address, None), one.port) for one in listeners}
         self._host_ports |= {(host, port) for host, port in self._advertised if port is not None}
@@ -54,11 +53,19 @@ class Places:
         domain = self._names.get(host)
         if domain is not None:
             return domain if port is None or port in self._ports else ""
-        if len(self._listeners()) != len(self._seen):
-            self.refresh()
         if host in self._hosts and (port is None or (host, port) in self._host_ports):
             return self.domain
+        # s25.1 hostname: a name may end with a dot; s19.1.4: an IPv6 address is one, however it is written
+        if host[-1:] == "." and len(host) > 1:
+            return self.place(host[:-1].rstrip("."), port)
+        if host[:1] == "[":
+            usual = _usual_reference(host)
+            return self.place(usual, port) if usual != host else ""
         return ""
+
+    def is_domain(self, host: str) -> bool:
+        """True for a name of ours, at whatever port."""
+        return host.rstrip(".") in self._names
 
     def is_ours(self, host: str, port: int | None) -> bool:
         """True when host and port name this server."""
@@ -80,3 +87,11 @@ class Places:
             number = (uri.user or "").partition(";")[0].translate(_SEPARATORS)
             return f"{number}@{self.domain}"
         return ""
+
+
+def _usual_reference(host: str) -> str:
+    """An IPv6 reference as listeners write it; unchanged when it is none."""
+    try:
+        return f"[{IPv6Address(host[1:-1])}]"
+    except ValueError:
+        return host

@@ -40,7 +40,7 @@ class Route:
 
     def __init__(self, layer: TransactionLayer, places: Places, users: Users, authenticator: Authenticator,
                  refusals: Refusals, routes: RouteHeaders, registrar: Registrar, location: Location, proxy: Proxy,
-                 journal: Journal, realm: str, *, auth_required: bool = True, open_registrar: bool = False,
+                 journal: Journal, *, auth_required: bool = True, open_registrar: bool = False,
                  guests: bool = False) -> None:
         self._layer = layer
         self._places = places
@@ -137,7 +137,8 @@ class Route:
         if not self._auth_required or self._from_ourselves(request):
             return
         caller = self._caller(request)
-        if self._guests and ours and not caller and "proxy-authorization" not in request.first:
+        if self._guests and ours and not caller and not any(
+                map(self._authenticator.concerns, request.all("proxy-authorization"))):
             return
         # without our token a To tag proves no dialog: the caller's name must be their own (s16.3 step 6)
         if not owns(self._authenticator.check(request, proxy=True), caller):
@@ -163,8 +164,8 @@ class Route:
                 and self._places.is_ours(join_host_port(flow.address, None), None))
 
     def _forget(self, request: Request) -> None:
-        """s22.3: credentials for our realm are not for those behind us; others stay. RFC 3325 s5, s6: nor are identities
-        that somebody we do not trust asserts or prefers."""
+        """s22.3: credentials for our realm are not for those behind us, others stay. RFC 3325 s5, s6: neither are
+        identities that somebody we do not trust asserts or prefers."""
         request.remove("p-asserted-identity")
         request.remove("p-preferred-identity")
         if "proxy-authorization" in request.first:

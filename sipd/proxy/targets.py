@@ -50,7 +50,10 @@ def groups_of(bindings: Sequence[Binding], secure: bool = False) -> Groups:
         # a stream is used while it stands; a UDP source only where the contact itself cannot be reached
         stream = binding.source is not None and binding.source.transport != "udp"
         use_flow = not binding.path and (binding.nat or stream)
-        targets.append(Target(binding.contact, binding.path, binding.flow if use_flow else "",
+        contact = binding.contact
+        if "?" in contact or ";method" in contact.lower():
+            contact = str(_for_request(Uri.parse(contact)))
+        targets.append(Target(contact, binding.path, binding.flow if use_flow else "",
                               use_flow and binding.nat, binding.listener, binding.q))
     if len(targets) <= 1:
         return [targets] if targets else []
@@ -81,10 +84,14 @@ def redirected(contacts: Sequence[str], known: Sequence[str], secure: bool) -> t
             left.append(value)
         elif not any(uri.equivalent(other) for other in seen):
             seen.append(uri)
-            # s19.1.5: what the URI carries for the headers of a request is not for a Request-URI
-            plain = Uri(uri.scheme, uri.user, uri.password, uri.host, uri.port, uri.params)
-            targets.append(Target(str(plain), q=1000 if q is None else q))
+            targets.append(Target(str(_for_request(uri)), q=1000 if q is None else q))
     return _by_q(targets), left
+
+
+def _for_request(uri: Uri) -> Uri:
+    """The URI without what may not stand in a Request-URI: headers and method (s16.6 step 2, s19.1.1)."""
+    params = tuple([item for item in uri.params if item[0] != "method"])
+    return Uri(uri.scheme, uri.user, uri.password, uri.host, uri.port, params)
 
 
 def _by_q(targets: list[Target]) -> Groups:
