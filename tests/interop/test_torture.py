@@ -3,7 +3,6 @@ the same, and the server goes on serving."""
 
 from __future__ import annotations
 
-import csv
 import socket
 import time
 from pathlib import Path
@@ -13,45 +12,24 @@ from twisted.trial import unittest
 from bench.servers import answers_options
 from tests.interop.sipd_process import SipdProcess
 from tests.interop.wire import Message
+from tests.support.torture import verdicts
 
-VECTORS = Path(__file__).resolve().parents[1] / "vectors" / "rfc4475"
 #: Most of the messages ask for their answer at port 5060 of where they came from (RFC 3261 s18.2.2): an address of our
 #: own keeps that port free.
 SENDER = "127.0.0.3"
+#: What may come of a message that is in order and asks for something.
+SERVED = frozenset({"forward", "200", "404", "480"})
 
-#: What a message that is not malformed may get here, where every stranger is asked for credentials.
-HANDLED = frozenset({200, 401, 403, 404, 407, 480, 481, 501})
-
-#: Over a stream the framing decides first (RFC 3261 s18.3): a body that never comes is waited for, a length that
-#: cannot be told ends the connection, and the second request of `dblreq` is one of its own.
-STREAM = {"clerr.dat": "none", "baddn.dat": "none", "inv2543.dat": "400|forward|404|407"}
-
-DOMAINS = '["example.com", "example.org", "example.net", "company.com", "chair-dnrc.example.com"]'
-CONFIG = f'[server]\ndomains = {DOMAINS}\n[users]\nuser = "torture-secret"\n'
+CONFIG = (
+    '[server]\ndomains = ["example.com", "example.org", "example.net", "company.com", "chair-dnrc.example.com"]\n'
+    '[users]\nuser = "torture-secret"\n'
+)
 
 
-def allowed(expect: str) -> frozenset[int]:
-    """The statuses that a verdict such as `400|forward|404` allows; empty when nothing may be sent."""
-    found: set[int] = set()
-    for word in expect.split("|"):
-        if word.isdigit():
-            found.add(int(word))
-        elif word == "4xx-error":
-            found.update(range(400, 500))
-        elif word == "416-weak":
-            found.add(416)
-        elif word != "none":
-            found |= HANDLED
-    if found & {200, 404, 480}:
-        found |= HANDLED
-    return frozenset(found)
-
-
-def verdicts() -> list[tuple[str, bytes, frozenset[int]]]:
-    """File name, octets and allowed statuses of each vector."""
-    with open(VECTORS / "verdicts.tsv", newline="") as lines:
-        rows = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
-    return [(row["file"], (VECTORS / row["file"]).read_bytes(), allowed(row["expect"])) for row in rows]
+def allowed(expect: frozenset[str]) -> frozenset[int]:
+    """The statuses a verdict allows where every stranger is asked for credentials; empty when nothing may be sent."""
+    asked = {"401", "407"} if expect & SERVED else set()
+    return frozenset(int(word) for word in (expect - SERVED) | asked if word != "none")
 
 
 def same_call(message: Message, data: bytes) -> bool:
@@ -84,7 +62,8 @@ class TortureTests(unittest.TestCase):
             listening.setblocking(False)
             self.addCleanup(listening.close)
             sockets.append(listening)
-        for name, data, wanted in verdicts():
+        for verdict in verdicts():
+            name, data, wanted = verdict.file, verdict.data, allowed(verdict.expect)
             found: list[list[Message]] = []
             for _ in range(2):
                 sockets[2 if name == "mpart01.dat" else 0].sendto(data, self.server.address)
@@ -113,10 +92,8 @@ class TortureTests(unittest.TestCase):
         return answers
 
     def _over_tcp(self, split: int) -> None:
-        for name, data, wanted in verdicts():
-            allowed_here = allowed(STREAM[name]) if name in STREAM else wanted
-            if name == "dblreq.dat":
-                allowed_here = wanted | HANDLED
+        for verdict in verdicts():
+            name, data, wanted = verdict.file, verdict.data, allowed(verdict.stream)
             with socket.create_connection(self.server.address, 5) as stream:
                 stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 try:
@@ -125,7 +102,7 @@ class TortureTests(unittest.TestCase):
                 except OSError:
                     # Cut off in the middle: allowed when the framing is lost; the answer came before.
                     pass
-                self._check(name, self._answers(stream, 1.5 if allowed_here else 0.15), allowed_here)
+                self._check(name, self._answers(stream, 1.5 if wanted else 0.15), wanted)
             self.assertTrue(answers_options(*self.server.address), f"no answer to OPTIONS after {name}")
 
     @staticmethod
