@@ -40,6 +40,14 @@ def proxy_require(request: Request) -> None:
         raise Reject(420, headers=(("Unsupported", ", ".join(request.values("proxy-require"))),))
 
 
+def contacts(request: Request) -> None:
+    """s20.10: a URI with "?" stands in brackets. Told to strangers too, like what else is wrong with a message; the rest
+    of a Contact is read when it is known whose it is. Raises MalformedMessage."""
+    for line in request.all("contact"):
+        if "?" in line and "<" not in line:
+            raise MalformedMessage("a Contact with headers and no brackets")
+
+
 def require(request: Request, supported: frozenset[str]) -> None:
     """s8.2.2.3: what the one who serves the request must support. Raises Reject (420)."""
     if "require" in request.first:

@@ -71,7 +71,8 @@ class Route:
         checks.request_uri(request)                              # 400, 416
         routing = self._routes.preprocess(request)               # s16.4
         uri = checks.request_uri(request)                        # it may have been rewritten
-        ours = self._places.aor(uri) if not routing.routes else ""
+        # s16.5: a Route left over, or a maddr that is not us, says where it goes
+        ours = "" if routing.routes or ("maddr" in request.uri_text and uri.param("maddr")) else self._places.aor(uri)
         if ours and request.method == "OPTIONS" and not uri.user:
             self._options(request, key)                          # whoever asks; also with no hop left (s16.3 step 3)
             return
@@ -107,6 +108,7 @@ class Route:
         to = Address.parse(request.first["to"]).uri
         if not to.is_sip:
             raise MalformedMessage("To is not a SIP URI")
+        checks.contacts(request)
         user = None
         if not self._open_registrar:
             user = self._authenticator.check(request, proxy=False)

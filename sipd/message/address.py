@@ -60,11 +60,9 @@ _TAG = re.compile(rf";[ \t\r\n]*tag[ \t\r\n]*=[ \t\r\n]*({grammar.TOKEN})", re.I
 
 def tag_of(value: str) -> str:
     """The tag of a From or To value, "" when there is none (s19.3)."""
-    start = value.rfind(">")
-    if start < 0:
-        start = 0
-    elif '"' in value[start:]:
-        # a ">" inside a quoted parameter: read it the careful way
+    start = max(0, value.rfind(">"))
+    if '"' in value[start:]:
+        # a ">" or ";" inside a quoted parameter: read it the careful way
         return Address.parse(value).params.get("tag") or ""
     found = _TAG.search(value, start)
     return found.group(1) if found else ""

@@ -6,7 +6,8 @@ import re
 
 from sipd.message.errors import MalformedMessage
 
-_CONTENT_LENGTH = re.compile(rb"\r\n(?:content-length|l)[ \t]*:[ \t\r\n]*([^\r\n]*)", re.IGNORECASE)
+#: The value of each Content-Length, folded lines included.
+_CONTENT_LENGTH = re.compile(rb"\r\n(?:content-length|l)[ \t]*:((?:[^\r\n]|\r\n[ \t])*)", re.IGNORECASE)
 
 
 class Framer:
@@ -80,7 +81,7 @@ class Framer:
                 self._lose(MalformedMessage("the header fields are too long", 513), self._max_head)
             return False
         head = bytes(buffer[:end + 2])
-        lengths = {length.strip(b" \t") for length in _CONTENT_LENGTH.findall(head)}
+        lengths = {length.strip(b" \t\r\n") for length in _CONTENT_LENGTH.findall(head)}
         if len(lengths) != 1:
             reason = "no Content-Length on a stream" if not lengths else "Content-Lengths that differ"
             self._lose(MalformedMessage(reason), end + 4)
@@ -89,7 +90,7 @@ class Framer:
         if not length.isdigit():
             self._lose(MalformedMessage("Content-Length is not a number"), end + 4)
             return False
-        if len(length) > 10 or int(length) > self._max_body:
+        if len(length.lstrip(b"0")) > 10 or int(length) > self._max_body:
             self._lose(MalformedMessage("the body is too long", 413), end + 4)
             return False
         self._needed = end + 4 + int(length)

@@ -16,13 +16,19 @@ from sipd.message.message import Header, Message, Request, Response
 from sipd.message.params import split_list
 from sipd.message.via import Via
 
-_FOLD = re.compile(r"[ \t]*\r\n[ \t]+")
+#: The look-behind lets a run of blanks be read once only, however long it is.
+_FOLD = re.compile(r"(?<![ \t])[ \t]*\r\n[ \t]+")
 _METHOD = re.compile(grammar.TOKEN).fullmatch
 _STATUS_LINE = re.compile(r"SIP/2\.0 ([1-6][0-9][0-9])(?: (.*))?", re.IGNORECASE | re.DOTALL).fullmatch
 _VERSION = re.compile(r"SIP/([0-9]+\.[0-9]+)", re.IGNORECASE).fullmatch
 _CSEQ = re.compile(rf"([0-9]+)[ \t\r\n]+({grammar.TOKEN})").fullmatch
 #: From and To as nearly every phone writes them; anything else is read by Address.
-_USUAL_ADDRESS = re.compile(r'(?:"[^"\\]*" ?|[A-Za-z0-9 ._\-]*)<[^<>" \t\r\n]+>(?:;[^<>",; \t\r\n]+)*').fullmatch
+_USUAL_ADDRESS = re.compile(
+    r'(?:"[^"\\]*" ?|[A-Za-z0-9 ._\-]*)<sips?:(?:[A-Za-z0-9._+*#\-]+@)?[A-Za-z0-9.\-]+'
+    r'(?::(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}))?(?:;[a-z0-9=\-]+)*>'
+    r'(?:;[A-Za-z]+=[A-Za-z0-9._~*\-]+)*').fullmatch
+#: A Call-ID is one or two words (s25.1); whoever writes other visible characters is understood too.
+_CALL_ID = re.compile(r"[^\x00-\x20\x7f]+").fullmatch
 
 _REQUIRED = ("from", "to", "call-id", "cseq")
 
@@ -49,7 +55,7 @@ def parse(data: bytes, stream: bool = False) -> Request | Response:
     # str.isdigit takes other scripts' digits too
     if not (length.isascii() and length.isdigit()):
         raise MalformedMessage("Content-Length is not a number", message=message)
-    wanted = int(length) if len(length) < 10 else 10**9
+    wanted = int(length) if len(length.lstrip("0")) < 10 else 10**9
     if wanted > len(body):
         raise MalformedMessage("the body is shorter than Content-Length", message=message)
     message.body = body[:wanted] if wanted < len(body) else body
@@ -81,11 +87,13 @@ def _parse_head(text: str) -> Request | Response:
         value = value.strip(" \t\r\n")
         if "\r" in value:
             value = _FOLD.sub(" ", value)
-        headers.append((key, value, line))
         if key not in first:
             first[key] = value
         elif key in SINGLE:
+            # the refusal repeats the first of them
             problem = problem or f"more than one {key} header field"
+            continue
+        headers.append((key, value, line))
     start = lines[0]
     message: Request | Response
     if start[:8].upper() == "SIP/2.0 ":
@@ -132,23 +140,34 @@ def _type_core(message: Request | Response, problem: str) -> None:
     for name in _REQUIRED:
         if not first.get(name):
             raise MalformedMessage(f"no {name} header field", message=message)
-    cseq = _CSEQ(first["cseq"])
-    if cseq is None or len(cseq.group(1)) > 10 or int(cseq.group(1)) >= 2**32:  # s8.1.1.5
+    number, _, method = first["cseq"].partition(" ")
+    if not method or "\t" in method or method[0] == " " or "\t" in number:
+        number, method = _cseq(first["cseq"])
+    if not (number.isascii() and number.isdigit()) or len(number.lstrip("0")) > 10 or int(number) >= 2**32:  # s8.1.1.5
         raise MalformedMessage("CSeq is not a number below 2**32 and a method", message=message)
-    message.cseq_number = int(cseq.group(1))
-    message.cseq_method = cseq.group(2)
-    if isinstance(message, Request) and message.cseq_method != message.method:
+    message.cseq_number = int(number)
+    message.cseq_method = method
+    if type(message) is Response:
+        return  # From and To of a response are those we sent, and nobody could be told
+    if method != message.method:  # type: ignore[union-attr]
         raise MalformedMessage("CSeq names another method than the request line", message=message)
+    if _CALL_ID(first["call-id"]) is None:
+        raise MalformedMessage("Call-ID is not a word", message=message)
     for name in ("from", "to"):
         value = first[name]
         if _USUAL_ADDRESS(value) is None:
             try:
                 address = Address.parse(value)
                 address.params  # noqa: B018  read for its errors
-                if address.uri_text[:3].lower() == "sip":
-                    address.uri  # noqa: B018
+                address.uri  # noqa: B018
             except MalformedMessage as error:
                 raise MalformedMessage(f"{name}: {error.reason}", message=message) from None
+
+
+def _cseq(value: str) -> tuple[str, str]:
+    """Number and method of a CSeq with unusual white space, or one that is wrong."""
+    found = _CSEQ(value)
+    return (found.group(1), found.group(2)) if found is not None else ("", "")
 
 
 def _type_via(message: Message) -> None:

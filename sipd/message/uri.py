@@ -85,15 +85,15 @@ class Uri:
             return False
         if not self.host:
             return self.user == other.user
-        if (unescape(self.user or "") != unescape(other.user or "")
-                or unescape(self.password or "") != unescape(other.password or "")):
+        if (_comparable(self.user or "") != _comparable(other.user or "")
+                or _comparable(self.password or "") != _comparable(other.password or "")):
             return False
         mine, theirs = dict(self.params), dict(other.params)
         for name in _BOTH_OR_NEITHER:
             if (name in mine) != (name in theirs):
                 return False
         for name in mine.keys() & theirs.keys():
-            if unescape(mine[name] or "").lower() != unescape(theirs[name] or "").lower():
+            if _comparable(mine[name] or "").lower() != _comparable(theirs[name] or "").lower():
                 return False
         return _headers(self.headers) == _headers(other.headers)
 
@@ -101,7 +101,7 @@ class Uri:
 def _headers(text: str) -> list[tuple[str, str]]:
     """The headers component in an order of its own: present ones must match, whatever their order (s19.1.4)."""
     pairs = (part.partition("=") for part in text.split("&") if part)
-    return sorted((unescape(name).lower(), unescape(value)) for name, _, value in pairs)
+    return sorted((_comparable(name).lower(), _comparable(value)) for name, _, value in pairs)
 
 
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
@@ -112,6 +112,17 @@ def unescape(text: str) -> str:
     if "%" not in text or not _ESCAPE.search(text):
         return text
     return unquote_to_bytes(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
+
+
+#: Escapes of ; / ? : @ & = + $ and the comma.
+_RESERVED = re.compile(r"%(3[Bb]|2[Ff]|3[Ff]|3[Aa]|40|26|3[Dd]|2[Bb]|24|2[Cc])")
+
+
+def _comparable(text: str) -> str:
+    """s19.1.4: a character and its escape are the same, unless it is of the reserved set (s25.1)."""
+    if "%" not in text:
+        return text
+    return unescape(_RESERVED.sub(lambda found: f"%25{found.group(1).upper()}", text))
 
 
 def _parse(text: str) -> Uri:

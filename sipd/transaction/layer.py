@@ -169,6 +169,9 @@ class ServerTransaction(_Transaction):
     def receive(self, request: Request) -> None:
         """The request again, or an ACK for it."""
         machine = self.machine
+        flow = request.flow
+        if flow is not self.flow and flow is not None and flow.reliable:
+            self.flow = flow  # s18.2.2: the answer goes where the request came from, also when that is a new connection
         if request.method == "ACK":
             if isinstance(machine, InviteServer):
                 self._perform(machine.ack(request))

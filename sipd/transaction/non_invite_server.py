@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from sipd.message.message import Request
-from sipd.transaction.machine import END, FINISH, NOTHING, SEND, START, Outputs
+from sipd.transaction.machine import FINISH, NOTHING, SEND, START, Outputs
 from sipd.transaction.timers import J, TimerValues
 
 TRYING: Final = 0
@@ -35,11 +35,10 @@ class NonInviteServer:
         if status < 200:
             self.state = PROCEEDING
             return ((SEND, data),)
-        if self._reliable:  # timer J is zero
-            self.state = TERMINATED
-            return ((SEND, data), (END, None))
         self.state = COMPLETED
-        return ((SEND, data), (START, (J, self._values.timeout)))
+        # s17.2.2 has timer J zero over a reliable transport. Here it runs for T4: a request that comes again all the
+        # same, octet for octet, gets the same answer instead of being served twice
+        return ((SEND, data), (START, (J, self._values.t4 if self._reliable else self._values.timeout)))
 
     def request(self, request: Request) -> Outputs:
         """The request again: discarded while nothing was answered, else the last response is sent again (s17.2.2)."""
