@@ -41,8 +41,8 @@ def proxy_require(request: Request) -> None:
 
 
 def contacts(request: Request) -> None:
-    """s20.10: a URI with "?" stands in brackets. Told to strangers too, like what else is wrong with a message; the rest
-    of a Contact is read when it is known whose it is. Raises MalformedMessage."""
+    """s20.10: a URI with "?" stands in brackets. Told to strangers too, like what else is wrong with a message; the
+    rest of a Contact is read when it is known whose it is. Raises MalformedMessage."""
     for line in request.all("contact"):
         if "?" in line and "<" not in line:
             raise MalformedMessage("a Contact with headers and no brackets")

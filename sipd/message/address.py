@@ -37,7 +37,8 @@ class Address:
         return Address("", found.group(1), found.group(2) or "")
 
     def __str__(self) -> str:
-        return f"{self.display} <{self.uri_text}>{self.param_text}" if self.display else f"<{self.uri_text}>{self.param_text}"
+        display = f"{self.display} " if self.display else ""
+        return f"{display}<{self.uri_text}>{self.param_text}"
 
     @property
     def uri(self) -> Uri:

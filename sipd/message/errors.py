@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class MalformedMessage(ValueError):
-    """A message, or a part of one, breaks the grammar of RFC 3261 s25. `status` is what to answer, when it is a request.
+    """A message, or a part of one, breaks the grammar of RFC 3261 s25. `status` is what a request is answered.
 
     `message` holds the parts that could be read, so that the answer can be made from them; None when not even
     a Via was found.

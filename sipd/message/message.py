@@ -107,7 +107,7 @@ class Message:
         self.first[name] = value
 
     def set_values(self, name: str, values: list[str]) -> None:
-        """Writes a comma-separated header anew, one line a value, where its first line stood; none at all removes it."""
+        """Writes a comma-separated header anew, a line a value, where its first line stood; none at all removes it."""
         spelling = SPELLING.get(name, name)
         position = next((i for i, header in enumerate(self.headers) if header[0] == name), len(self.headers))
         self.headers = [header for header in self.headers if header[0] != name]

@@ -8,7 +8,7 @@ from sipd.message.params import parse_params
 
 
 class Via:
-    """One Via value: where a response goes. `transport` is in upper case, `host` as written, `branch` "" when absent."""
+    """One Via value: where a response goes. `transport` is in upper case, `host` as written, `branch` "" if absent."""
 
     __slots__ = ("version", "transport", "host", "port", "branch", "params", "text")
 
