@@ -52,6 +52,7 @@ class ITransports(Interface):
     """All listeners and flows of the server (RFC 3261 s18)."""
 
     listeners = Attribute("list of IListener, concrete addresses only")
+    changed = Attribute("called without arguments whenever `listeners` has changed; settable")
 
     def flow_to(hop: Hop, listener: str = "") -> IFlow | None:
         """The flow to `hop` when it exists already: always for UDP with a listener of that family, for a stream only

@@ -152,6 +152,8 @@ class Server(MultiService):
         store = self._user_store = UserStore(config.path(state.USERS))
         store.open()
         made = first_start.first_users(config, here, store, os.urandom)
+        if made:  # told at once: the passwords cannot be shown again
+            self.journal.write("first-start", note=first_start.announce(config, made))
         configured_users(users, config, here.realm)
         users.load(store.users())
         self._transports = Transports(
@@ -172,8 +174,6 @@ class Server(MultiService):
         self._transports.start()
         self._control = self._api(core, users, store, here)
         self._control.start()
-        if made:
-            self.journal.write("first-start", note=first_start.announce(config, made))
         _tune_collector()
 
     def _certificate(self) -> tuple[str, str] | None:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from hashlib import blake2b
 from hmac import compare_digest
+from typing import TYPE_CHECKING
 
 from sipd.message import compose
 from sipd.message.errors import MalformedMessage
 from sipd.message.message import Message, Request
-from sipd.transaction.layer import TransactionLayer
+
+if TYPE_CHECKING:
+    from sipd.transaction.layer import TransactionLayer
 
 
 class Refusals:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sipd.auth.authenticator import Authenticator, Unauthenticated, owns
+from sipd.auth.authenticator import Unauthenticated, owns
 from sipd.core import checks, uas
 from sipd.core.places import Places
 from sipd.core.refusals import Refusals
@@ -21,6 +21,7 @@ from sipd.proxy.route_headers import RouteHeaders, Routing
 from sipd.proxy.targets import Groups, Target, groups_of
 
 if TYPE_CHECKING:
+    from sipd.auth.authenticator import Authenticator
     from sipd.auth.credentials import Users
     from sipd.location.service import Location
     from sipd.proxy.proxy import Proxy

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from sipd.message import compose
 from sipd.message.errors import Reject
 from sipd.message.message import Request
-from sipd.transaction.layer import ServerTransaction
+
+if TYPE_CHECKING:
+    from sipd.transaction.layer import ServerTransaction
 
 #: What this server understands when it is itself the one addressed.
 ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 
@@ -29,15 +30,19 @@ from sipd.proxy.response_context import BranchState, Output, ResponseContext
 from sipd.proxy.route_headers import RouteHeaders, next_hop
 from sipd.proxy.targets import Groups, Target, redirected
 from sipd.proxy.token import RouteToken
-from sipd.transaction.key import Key
-from sipd.transaction.layer import ServerTransaction, TransactionLayer
 from sipd.wheel import Timer
+
+if TYPE_CHECKING:
+    from sipd.transaction.key import Key
+    from sipd.transaction.layer import ServerTransaction, TransactionLayer
 
 #: RFC 3326: why the losers of a fork are cancelled.
 _COMPLETED_ELSEWHERE = 'SIP;cause=200;text="Call completed elsewhere"'
 
 #: A request longer than this (octets) does not go by UDP unless it must (s18.1.1).
 _MAX_DATAGRAM = 1300
+#: How long TCP may take to open before the request goes by UDP (seconds).
+_TCP_PATIENCE = 0.5
 #: How long a place that refused TCP is believed to have none (seconds).
 _WITHOUT_TCP = 600.0
 
@@ -202,6 +207,8 @@ class Forwarding:
             if kind == _RELAY:
                 # s16.7 step 3: the Via of a final response was taken off as it came
                 if payload.status >= 200 or strip_via(payload):
+                    if payload.status >= 200:
+                        self._note_final(payload.status, payload)
                     self.server.respond(payload)
             elif kind == _START:
                 self._start(payload)
@@ -395,11 +402,19 @@ class Forwarding:
             self._send(branch, flow)
             return
 
+        waiting = True
+
         def connected(flow: IFlow | None, reason: str) -> None:
+            nonlocal waiting
+            if not waiting:
+                return  # it took too long; an open connection serves the next one
+            waiting = False
+            patience.cancel()
             if flow is None:
                 proxy.without_tcp.remember(place, proxy.layer.wheel.now + _WITHOUT_TCP)
             self._connected(branch, flow or datagrams, "", True)
 
+        patience = proxy.layer.wheel.start(_TCP_PATIENCE, lambda nothing: connected(None, ""), None)
         proxy.transports.connect(tcp, connected)
 
     def _send(self, branch: Branch, flow: IFlow, any_size: bool = False) -> None:
@@ -469,6 +484,7 @@ class Forwarding:
 
     def _final(self, status: int, response: Response | None, extra: tuple[tuple[str, str], ...]) -> None:
         request = self.request
+        self._note_final(status, response)
         if response is None or response.status != status:
             if request is not None:
                 self.server.respond(compose.response(request, status, "", self.proxy.to_tag(request)))
@@ -493,6 +509,18 @@ class Forwarding:
         self.context.branches = []
         self.request = self.prepared = None
         self.proxy.forwardings.pop(self.number, None)
+
+    def _note_final(self, status: int, response: Response | None) -> None:
+        """How a call went, for people."""
+        journal, request = self.proxy.journal, self.request
+        if not journal.sinks or not self.context.invite or request is None or request.to_tag:
+            return
+        if status < 300:
+            contact = response.first.get("contact", "") if response is not None else ""
+            journal.write("call-answered", call_id=request.call_id, answered_by=contact or request.uri_text)
+        else:
+            reason = response.reason if response is not None and response.status == status else compose.phrase(status)
+            journal.write("call-failed", call_id=request.call_id, status=status, reason=reason)
 
     def _note_failure(self, hop: object, reason: str) -> None:
         journal = self.proxy.journal

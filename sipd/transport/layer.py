@@ -65,6 +65,7 @@ class Transports:
     ) -> None:
         self.listeners: list[IListener] = []
         self.receive: Receive = nobody
+        self.changed: Callable[[], None] = _nothing
         self._listen = listen
         self._certificate = certificate
         self._reactor = reactor
@@ -220,14 +221,16 @@ class Transports:
         """Stops accepting; connections live on."""
         del self._streams[str(stream.listener)]
         self.listeners.remove(stream.listener)
+        self._listeners_changed()
         return stream.port.stopListening()
 
     def _listeners_changed(self) -> None:
-        """What follows from the set of UDP ports is worked out once."""
+        """What follows from the set of listeners is worked out once."""
         self._routes.clear()
         for v6 in (False, True):
             ports = [port for port in self._udp.values() if port.v6 is v6]
             self._only[v6] = ports[0] if len(ports) == 1 else None
+        self.changed()
 
     def _refresh(self) -> None:
         """Looks for addresses that came or went (TRN-19)."""
@@ -302,6 +305,10 @@ class Transports:
             for connection in left:
                 connection.abort("the server stops")
         self._clock.callLater(0.05, self._await_connections, done, give_up_at)
+
+
+def _nothing() -> None:
+    """Nobody asked to be told."""
 
 
 def _name(listen: Listen, address: str) -> str:

@@ -100,7 +100,7 @@ class Message(TestCase):
                  if packet.target == (self.b.address, 5060) and packet.data.startswith(b"MESSAGE")]
         wanted = [0.0, 0.5, 1.5, 3.5, 7.5, 11.5, 15.5, 19.5, 23.5, 27.5, 31.5]
         self.assertEqual(len(times), len(wanted))
-        for at, expected in zip(times, wanted):
+        for at, expected in zip(times, wanted, strict=False):
             # the wheel is at most two ticks late each time
             self.assertTrue(-0.001 <= at - expected <= 0.45, (times, wanted))
         self.assertEqual(len({packet.data for packet in self.rig.network.packets if packet.data[:7] == b"MESSAGE"

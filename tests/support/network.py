@@ -273,6 +273,7 @@ class MemoryTransports:
         self.listeners = listeners
         self.connect_timeout = connect_timeout
         self.receive: Receive | None = None
+        self.changed: Callable[[], object] = lambda: None
         self.flows: dict[str, MemoryFlow] = {}
         self._outgoing: dict[Hop, MemoryFlow] = {}
         self._attempts: dict[Hop, list[Callable[[IFlow | None, str], None]]] = {}
