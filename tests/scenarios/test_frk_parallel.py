@@ -18,7 +18,7 @@ def ringing(rig: Rig, caller: Phone, callees: list[Phone], *extra: str) -> tuple
     invite = caller.invite("1002", *extra)
     caller.take(100)
     got = [callee.take("INVITE") for callee in callees]
-    for callee, request in zip(callees, got):
+    for callee, request in zip(callees, got, strict=False):
         callee.answer(request, 180)
         caller.take(180)
     return invite, got
@@ -60,7 +60,7 @@ class Parallel(TestCase):
     def refused(self, *statuses: int, extra: dict[int, tuple[str, ...]] | None = None) -> Any:
         """The one final response of a call that the phones refuse with these, in every order alike."""
         invite, got = self.calling(len(statuses))
-        for callee, request, status in zip(self.bs, got, statuses):
+        for callee, request, status in zip(self.bs, got, statuses, strict=False):
             self.a.silent()
             refuse(callee, request, status, *(extra or {}).get(status, ()))
         final = self.a.take()
@@ -78,7 +78,7 @@ class Parallel(TestCase):
         self.a.take(100)
         got = [callee.take("INVITE") for callee in self.bs[:2]]
         tags = set()
-        for callee, request in zip(self.bs, got):
+        for callee, request in zip(self.bs, got, strict=False):
             callee.answer(request, 180)
             tags.add(self.a.take(180).to_tag)
         self.assertEqual(len(tags), 2)
@@ -250,15 +250,15 @@ class Parallel(TestCase):
         """Both 200 go up with their own tags; ACK and BYE of each dialog reach the phone that answered it."""
         _, got = ringing(self.rig, self.a, self.bs[:2])
         answers = []
-        for callee, request in zip(self.bs, got):
+        for callee, request in zip(self.bs, got, strict=False):
             callee.answer(request, 200)
             answers.append(self.a.take(200))
         self.assertNotEqual(answers[0].to_tag, answers[1].to_tag)
         self.bs[1].answer(self.bs[1].take("CANCEL"), 481)
-        for callee, ok in zip(self.bs, answers):
+        for callee, ok in zip(self.bs, answers, strict=False):
             self.a.ack(ok)
             self.assertEqual(callee.take("ACK").to_tag, ok.to_tag)
-        for callee, ok in zip(self.bs, answers):
+        for callee, ok in zip(self.bs, answers, strict=False):
             self.a.in_dialog("BYE", ok)
             bye = callee.take("BYE")
             self.assertEqual(bye.to_tag, ok.to_tag)
@@ -282,7 +282,7 @@ class Parallel(TestCase):
         invite, got = ringing(self.rig, self.a, self.bs)
         self.a.cancel(invite, 'Reason: SIP;cause=487;text="Bored"')
         self.a.take(200)
-        for callee, request in zip(self.bs, got):
+        for callee, request in zip(self.bs, got, strict=False):
             self.a.silent()
             cancel = cancelled(callee, request)
             self.assertEqual(cancel.all("reason"), ['SIP;cause=487;text="Bored"'])
@@ -356,7 +356,7 @@ class Many(TestCase):
         self.assertEqual(len({request.via.branch.lower() for request in got if request.via is not None}), 30)
         callees[17].answer(got[17], 200)
         a.ack(a.take(200))
-        for callee, request in zip(callees, got):
+        for callee, request in zip(callees, got, strict=False):
             if callee is callees[17]:
                 callee.take("ACK")
             else:
@@ -375,7 +375,7 @@ class Many(TestCase):
         ok = a.take(200)
         a.ack(ok)
         callees[2].take("ACK")
-        for callee, request in zip(callees[:2], got):
+        for callee, request in zip(callees[:2], got, strict=False):
             cancelled(callee, request)
         a.in_dialog("BYE", ok)
         callees[2].answer(callees[2].take("BYE"), 200)

@@ -222,10 +222,10 @@ class Others(TestCase):
     def test_subscribe(self) -> None:
         """SUBSCRIBE to two: one 2xx goes up, and NOTIFYs of both pass, each by its own dialog's route."""
         got = self.ask("SUBSCRIBE", "Event: dialog", "Expires: 600")
-        answers = [callee.answer(request, 200, "Expires: 600") for callee, request in zip(self.bs, got)]
+        answers = [callee.answer(request, 200, "Expires: 600") for callee, request in zip(self.bs, got, strict=False)]
         self.a.take(200)
         self.a.silent()
-        for callee, request, answer in zip(self.bs, got, answers):
+        for callee, request, answer in zip(self.bs, got, answers, strict=False):
             callee.in_callee_dialog("NOTIFY", request, answer, "Event: dialog", "Subscription-State: active")
             notify = self.a.take("NOTIFY")
             self.assertEqual(notify.from_tag, answer.to_tag)
