@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from ipaddress import ip_address, ip_network
 from typing import NamedTuple
 
 #: Transports that deliver in order and without loss, so that no timer repeats a message (RFC 3261 s17).
@@ -9,6 +11,10 @@ RELIABLE = frozenset({"tcp", "tls"})
 
 #: The port of a transport when none is written (RFC 3261 s19.1.2).
 DEFAULT_PORT = {"udp": 5060, "tcp": 5060, "tls": 5061}
+
+#: Hosts that mean something only where the phone stands: RFC 1918, RFC 6598, link-local, unique local, loopback.
+PRIVATE = tuple(map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16",
+                                 "127.0.0.0/8", "fc00::/7", "fe80::/10", "::1/128")))
 
 
 class Hop(NamedTuple):
@@ -33,3 +39,13 @@ def join_host_port(host: str, port: int | None) -> str:
     if ":" in host and not host.startswith("["):
         host = f"[{host}]"
     return host if port is None else f"{host}:{port}"
+
+
+@lru_cache(maxsize=1024)
+def private_address(host: str) -> str:
+    """The host (IPv6 without brackets) when it is a private address, written as sources are; else ""."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return ""
+    return str(address) if any(address in network for network in PRIVATE) else ""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from sipd.interfaces import IFlow
+from sipd.message.address import Address
+from sipd.message.errors import MalformedMessage
+from sipd.message.hop import private_address
 from sipd.message.message import Request
 from sipd.proxy.targets import Target
 
@@ -11,10 +14,11 @@ def caller_flow(request: Request, flow: IFlow) -> str:
     """The caller's flow for the token, when requests of the dialog need it to find their way back."""
     via = request.via
     assert via is not None
-    nat = _differs(via.host, via.port, via.params, flow)
+    first_hop = len(request.all("via")) == 1
+    nat = _differs(via.host, via.port, via.params, flow) or (first_hop and _is_private(request, flow))
     if not nat and not flow.reliable:
         return ""
-    if "record-route" not in request.first and len(request.all("via")) > 1:
+    if not first_hop and "record-route" not in request.first:
         return ""  # a proxy without Record-Route before us: the dialog's requests do not pass it
     return f"~{flow.id}" if nat else flow.id
 
@@ -24,6 +28,18 @@ def _differs(host: str, port: int | None, params: dict[str, str | None], flow: I
     if host.strip("[]") != flow.address:
         return True
     return "rport" in params and (port or 5060) != flow.port and not flow.reliable
+
+
+def _is_private(request: Request, flow: IFlow) -> bool:
+    """Behind NAT all the same: the Contact has a private address which is not the source."""
+    contact = request.first.get("contact")
+    if contact is None or f"@{flow.address}:" in contact:
+        return False
+    try:
+        host = Address.parse(contact).uri.address
+    except MalformedMessage:
+        return False
+    return private_address(host) not in ("", flow.address)
 
 
 def callee_flow(target: Target) -> str:

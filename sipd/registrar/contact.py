@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
-from ipaddress import ip_address, ip_network
 
 from sipd.message.address import Address
 from sipd.message.errors import MalformedMessage
@@ -16,10 +14,6 @@ from sipd.message.values import delta_seconds, qvalue
 MOST_TEXT = 1024
 #: reg-id runs from 1 to this (RFC 5626 s4.2).
 MOST_REG_ID = 2**31 - 1
-
-#: Hosts that mean something only where the phone stands: RFC 1918, RFC 6598, link-local, unique local, loopback.
-PRIVATE = tuple(map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16",
-                                 "127.0.0.0/8", "fc00::/7", "fe80::/10", "::1/128")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +62,3 @@ def _parse(value: str) -> Contact:
         expires=expires,
         instance=instance if reg_id else "",
         reg_id=min(reg_id, MOST_REG_ID) if instance else 0)
-
-
-@lru_cache(maxsize=1024)
-def private_address(host: str) -> str:
-    """The host (IPv6 without brackets) when it is a private address, written as sources are; else ""."""
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return ""
-    return str(address) if any(address in network for network in PRIVATE) else ""

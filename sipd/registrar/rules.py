@@ -18,10 +18,10 @@ from ipaddress import ip_address
 
 from sipd.binding import Binding, Change
 from sipd.message.errors import Reject
-from sipd.message.hop import DEFAULT_PORT, Hop
+from sipd.message.hop import DEFAULT_PORT, Hop, private_address
 from sipd.message.uri import Uri
 from sipd.message.via import Via
-from sipd.registrar.contact import Contact, private_address
+from sipd.registrar.contact import Contact
 
 #: s10.3 step 7: an hour or more is never too brief.
 _NEVER_BRIEF = 3600

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import TestCase
 
 from sipd.message.errors import MalformedMessage
-from sipd.registrar.contact import Contact, parse_contacts, private_address
+from sipd.message.hop import private_address
+from sipd.registrar.contact import Contact, parse_contacts
 from tests.support.cases import shows
 
 

@@ -156,6 +156,8 @@ class Phone:
         self.password = rig.config.users[name].password.get_secret_value() if name in rig.config.users else ""
         self._numbers = itertools.count(1)
         self._read = 0
+        #: More parameters of its Vias, such as ";rport".
+        self.via_params = ""
         self.connection: Connection | None = None
         self.endpoint: Endpoint | None = None
         if transport == "udp":
@@ -210,7 +212,7 @@ class Phone:
         lines = [
             f"{method} {uri} SIP/2.0",
             via or f"Via: SIP/2.0/{self.transport.upper()} {self.host}:{self.port};"
-                   f"branch={branch or f'z9hG4bK{self.name}x{number}x{id(self) % 9973}'}",
+                   f"branch={branch or f'z9hG4bK{self.name}x{number}x{id(self) % 9973}'}{self.via_params}",
             f"From: {from_ or f'<{self.aor}>;tag=f{number}{self.name}'}",
             f"To: {to or f'<{uri}>'}",
             f"Call-ID: {call_id or f'call{number}-{self.name}-{id(self) % 9973}@{self.address}'}",
