@@ -89,13 +89,14 @@ class RouteHeaders:
             request.set_values("route", [own, *routes])
 
     def _strip_maddr(self, request: Request) -> None:
-        """s16.4: a maddr that is us is taken off, and port and transport that only served to reach us with it."""
+        """s16.4: a maddr that is us is taken off, with the transport and the non-default port that led here by it."""
         uri = request.uri
         maddr = uri.param("maddr")
         if not maddr or not self._is_ours(maddr.lower(), uri.port):
             return
         params = tuple(item for item in uri.params if item[0] not in ("maddr", "transport"))
-        request.retarget(str(Uri(uri.scheme, uri.user, uri.password, uri.host, None, params, uri.headers)))
+        port = uri.port if uri.port == (5061 if uri.scheme == "sips" else 5060) else None
+        request.retarget(str(Uri(uri.scheme, uri.user, uri.password, uri.host, port, params, uri.headers)))
 
     def record_route(self, token: str, secure: bool, incoming: IListener, outgoing: IListener) -> list[str]:
         """The Record-Route values for a request that came to one listener and leaves by another, topmost first.
