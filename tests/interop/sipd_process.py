@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.servers import answers_options, cpu_seconds, free_port
@@ -21,10 +22,10 @@ class SipdProcess:
 
     def __init__(
         self, directory: Path, *, domain: str = "sip.example.com", users: dict[str, str] | None = None,
-        tls: bool = False, config: str = "",
+        tls: bool = False, config: str = "", addresses: Sequence[str] = ("127.0.0.1",),
     ) -> None:
         """`users` (name to password) go in as `--user`; `tls` adds a TLS listener on a port of its own; `config` is
-        TOML text, given to `--config` beside the options."""
+        TOML text, given to `--config` beside the options; `addresses` are those to listen on, IPv6 in brackets."""
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.domain = domain
@@ -37,7 +38,8 @@ class SipdProcess:
         twistd = Path(sys.executable).parent / "twistd"
         self.command = [str(twistd), "-n", "--pidfile=", "sipd", "--state-dir", str(self.state)]
         for transport, port in self.ports.items():
-            self.command += ["--listen", f"{transport}:127.0.0.1:{port}"]
+            for address in addresses:
+                self.command += ["--listen", f"{transport}:{address}:{port}"]
         if domain:
             self.command += ["--domain", domain]
         for name, password in (users or {}).items():

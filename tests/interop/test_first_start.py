@@ -15,11 +15,11 @@ EXTENSIONS = ("1001", "1002", "1003")
 
 
 class FirstStartTests(unittest.TestCase):
-    """A server with an empty state directory and no user anywhere."""
+    """A server as `make run` starts it: all addresses, an empty state directory and no user anywhere."""
 
     def setUp(self) -> None:
         self.directory = Path(self.mktemp()).resolve()
-        self.server = SipdProcess(self.directory / "server", domain="", tls=True)
+        self.server = SipdProcess(self.directory / "server", domain="", tls=True, addresses=("0.0.0.0", "[::]"))
         self.server.start()
         self.addCleanup(self.server.end)
 
@@ -50,6 +50,19 @@ class FirstStartTests(unittest.TestCase):
         phones[1].wait_event("CALL_INCOMING")
         phones[1].command("hangup")
         phones[0].wait_event("CALL_CLOSED")
+
+    def test_either_family(self) -> None:
+        """The address-of-record is one, whichever of the host's addresses a phone knows the server by."""
+        password = self._printed()["1003"]
+        contacts = []
+        for address, name in (("127.0.0.1", self.server.target()), ("::1", f"[::1]:{self.server.port}"), ("::1", "[::1]")):
+            client = Registrant((address, self.server.port), name)
+            self.addCleanup(client.close)
+            registration = Registration("1003", f"sip:1003@{client.sent_by}", password=password)
+            client.run([registration])
+            self.assertEqual(registration.status, 200, name)
+            contacts.append(registration.contact)
+            self.assertEqual(len(registration.bindings), len(contacts))
 
     def test_secrets_are_printed_once(self) -> None:
         """A second start on the same state directory prints no secret and keeps the extensions working."""
