@@ -255,7 +255,7 @@ class Phone:
         return self.request("INVITE", uri, *extra, **fields)
 
     def authorized(self, request: Request, challenge: Response, **fields: Any) -> Request:
-        """The request again with credentials for a challenge, as a new transaction; sent."""
+        """The request again with credentials for a challenge, as a new transaction; sent unless `send` is False."""
         proxy = challenge.status == 407
         values = challenge.all("proxy-authenticate" if proxy else "www-authenticate")
         credentials = digest_answer(parse_challenge(values[0]), request.method, request.uri_text,
@@ -268,7 +268,8 @@ class Phone:
         again.set("via", request.first["via"].replace(request.via.branch, f"{request.via.branch}a"))
         again.add("Proxy-Authorization" if proxy else "Authorization", credentials)
         data = again.encode()
-        self.send(data)
+        if fields.pop("send", True):
+            self.send(data)
         parsed = parse(data)
         assert isinstance(parsed, Request)
         return parsed
@@ -296,11 +297,11 @@ class Phone:
         return self.request(method, target, *route, *extra, to=invite.first["from"], from_=answer.first["to"],
                             call_id=invite.call_id, **fields)
 
-    def cancel(self, invite: Request, *extra: str) -> Request:
+    def cancel(self, invite: Request, *extra: str, send: bool = True) -> Request:
         """The CANCEL of an INVITE of ours (s9.1)."""
         assert invite.via is not None
         return self.request("CANCEL", invite.uri_text, *extra, to=invite.first["to"], from_=invite.first["from"],
-                            call_id=invite.call_id, cseq=invite.cseq_number, via=f"Via: {invite.via.text}")
+                            call_id=invite.call_id, cseq=invite.cseq_number, via=f"Via: {invite.via.text}", send=send)
 
     def answer(self, request: Request, status: int, *extra: str, reason: str = "Reason", tag: str = "", body: bytes = b"",
                contact: str | None = None, send: bool = True) -> Response:
