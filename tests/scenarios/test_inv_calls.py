@@ -58,7 +58,7 @@ class Calls(TestCase):
         a.take(100)
         got = b.take("INVITE")
         self.assertEqual(got.body, offer)
-        self.assertIn("X-Odd:   two  spaces ;\tand=a tab".encode(), b.raw[-1])
+        self.assertIn(b"X-Odd:   two  spaces ;\tand=a tab", b.raw[-1])
         self.assertIn("s: Grüße".encode(), b.raw[-1])
         self.assertEqual(got.first["max-forwards"], "69")
         self.assertEqual(len(got.values("via")), 2)
