@@ -43,8 +43,7 @@ def parse(data: bytes, stream: bool = False) -> Request | Response:
     end = data.find(b"\r\n\r\n")
     if end < 0:
         raise MalformedMessage("no empty line ends the header fields", message=_what_can_be_read(data))
-    text = data[:end].decode("utf-8", "surrogateescape")
-    message = _parse_head(text)
+    message = _parse_head(data[:end])
     body = data[end + 4:]
     length = message.first.get("content-length")
     if length is None:
@@ -62,12 +61,12 @@ def parse(data: bytes, stream: bool = False) -> Request | Response:
     return message
 
 
-def _parse_head(text: str) -> Request | Response:
+def _parse_head(head: bytes) -> Request | Response:
     """Start line and headers. Raises MalformedMessage."""
-    lines = text.split("\r\n")
-    if text.count("\n") >= len(lines) or text.count("\r") >= len(lines):
+    lines = head.decode("utf-8", "surrogateescape").split("\r\n")
+    if head.count(b"\n") >= len(lines) or head.count(b"\r") >= len(lines):
         raise MalformedMessage("a bare CR or LF stands in the header fields", message=_partial(lines))
-    if "\r\n " in text or "\r\n\t" in text:
+    if b"\n " in head or b"\n\t" in head:
         lines = _unfold(lines)
     headers: list[Header] = []
     first: dict[str, str] = {}
@@ -176,7 +175,7 @@ def _type_via(message: Message) -> None:
     if value is None:
         raise MalformedMessage("no Via header field", message=None)
     try:
-        message.via = Via.parse(split_list(value)[0] if "," in value else value)
+        message.via = Via.parse(split_list(value, 1)[0] if "," in value else value)
     except MalformedMessage as error:
         # s18.2.2 needs sent-by only; where that much can be read, the sender is answered
         via = _sent_by_only(value)

@@ -26,10 +26,6 @@ from sipd.transport.listener import Listener
 
 #: Datagrams read per wake-up before others get their turn.
 BATCH = 32
-#: When two wake-ups come within BUSY seconds the socket rests for REST seconds, so that one wake-up serves several
-#: datagrams: at 500 calls a second a wake-up and cold caches cost more than a message. An idle socket never rests.
-BUSY = 0.004
-REST = 0.001
 #: Octets of send and receive buffer asked of the kernel, which may give less.
 BUFFER = 4 * 1024 * 1024
 #: Nothing shorter is a SIP message; phones send CRLFs, NULs and the like to keep a NAT open.
@@ -104,8 +100,6 @@ class UdpPort:
         self._reactor = reactor
         self._receive = receive
         self._journal = journal
-        self._woken_at = -1.0
-        self._resting: Any = None
         self._epoll = select.epoll()
         self._epoll.register(self.socket.fileno(), select.EPOLLIN)
         self._open = True
@@ -132,8 +126,6 @@ class UdpPort:
                     # Woken for nothing to read: an error waits. Where there was a datagram too, the error wakes us
                     # again, so that the usual wake-up saves a system call.
                     self._read_errors()
-                else:
-                    self._maybe_rest()
                 return
             except OSError:
                 self._read_errors()
@@ -144,19 +136,6 @@ class UdpPort:
                 receive(data, find(peer) or self._new_flow(peer))
             except Exception:
                 write_bug(self._journal)
-
-    def _maybe_rest(self) -> None:
-        """Holds the next read back for a moment when there is much to read."""
-        now = self._reactor.seconds()
-        if now - self._woken_at < BUSY and self._open:
-            self._epoll.modify(self.socket.fileno(), 0)
-            self._resting = self._reactor.callLater(REST, self._wake)
-        self._woken_at = now
-
-    def _wake(self) -> None:
-        self._resting = None
-        if self._open:
-            self._epoll.modify(self.socket.fileno(), select.EPOLLIN)
 
     def flow(self, address: str, port: int) -> UdpFlow:
         """The flow to a peer; `address` must be numeric and of this family, written as the kernel writes it."""
@@ -179,8 +158,6 @@ class UdpPort:
         """Stops reading and frees the address. Flows live on but reach nobody."""
         if self._open:
             self._open = False
-            if self._resting is not None:
-                self._resting.cancel()
             self._reactor.removeReader(self)
             self._epoll.close()
             self.socket.close()
