@@ -101,7 +101,7 @@ class Making(TestCase):
         rig = Rig()
         a = rig.phone("1001")
         for text, granted in (("abc", 3600), ("-1", 3600), ("1.5", 3600), ("", 3600), ("\u0661", 3600), ("1e3", 3600),
-                              ("9" * 400, 7200), ("00000000000000000000060", 7200)):
+                              ("9" * 400, 7200), ("00000000000000000000060", 60)):
             answer = a.register(f"Expires: {text}", expires=None)
             self.assertEqual(listed(answer), {a.contact: granted}, f"header {text!r}")
             if text:
