@@ -56,7 +56,8 @@ class Address:
         return unquote(self.display)
 
 
-_TAG = re.compile(rf";[ \t\r\n]*tag[ \t\r\n]*=[ \t\r\n]*({grammar.TOKEN})", re.IGNORECASE)
+_TAG = re.compile(r';[ \t\r\n]*tag[ \t\r\n]*(?:=[ \t\r\n]*([^;,"<>= \t\r\n][^;,"<> \t\r\n]*)?)?(?=[; \t\r\n]|$)',
+                  re.IGNORECASE)
 
 
 def tag_of(value: str) -> str:
@@ -66,4 +67,4 @@ def tag_of(value: str) -> str:
         # a ">" or ";" inside a quoted parameter: read it the careful way
         return Address.parse(value).params.get("tag") or ""
     found = _TAG.search(value, start)
-    return found.group(1) if found else ""
+    return found.group(1) or "" if found else ""

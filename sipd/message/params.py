@@ -34,10 +34,10 @@ def parse_params(text: str) -> dict[str, str | None]:
 _DELIMITER = re.compile(r'[",<>]')
 
 
-def split_list(text: str) -> list[str]:
+def split_list(text: str, most: int = 0) -> list[str]:
     """Splits a header value at the commas outside quotes and angle brackets; each value stripped (s7.3.1).
 
-    A quote that never ends takes the rest of the text.
+    A quote that never ends takes the rest of the text. With `most` the text after so many values is left out unread.
     """
     if "," not in text:
         return [text.strip(LWS)]
@@ -55,6 +55,8 @@ def split_list(text: str) -> list[str]:
             brackets = 0
         elif not brackets:
             values.append(text[start:found.start()].strip(LWS))
+            if len(values) == most:
+                return values
             start = position
     values.append(text[start:].strip(LWS))
     return values

@@ -15,7 +15,9 @@ def delta_seconds(text: str) -> int | None:
     text = text.strip(" \t\r\n")
     if not text.isascii() or not text.isdigit():
         return None
-    return int(text) if len(text) <= 10 and int(text) <= MAX_DELTA_SECONDS else MAX_DELTA_SECONDS
+    if len(text) > 10:
+        text = text.lstrip("0")[:11] or "0"
+    return min(int(text), MAX_DELTA_SECONDS)
 
 
 def qvalue(text: str) -> int | None:
