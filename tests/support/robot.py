@@ -42,6 +42,8 @@ class Served:
     request: Request
     last: Response | None = None
     acknowledged: bool = False
+    #: The phone lost power, for this call at least.
+    dead: bool = False
 
 
 @dataclass
@@ -218,6 +220,8 @@ class Robot:
                 if served.request.call_id == request.call_id and served.request.method == "INVITE":
                     self._acknowledged(served)
             return
+        if method == "CANCEL" and (called := self._served.get((branch, "INVITE"))) is not None and called.dead:
+            return
         served_before = self._served.get((branch, method))
         if served_before is not None:
             if served_before.last is not None:
@@ -273,6 +277,7 @@ class Robot:
             return
         self._answer(served, world.dice.choice((100, 180)))
         if habit == "drop dead":
+            served.dead = True
             return
         self.world.later(world.dice.uniform(0.1, 2.0), self._answer, served, 180)
         if habit == "answer":
