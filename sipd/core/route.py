@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 #: Fields that requests of people we do not trust lose here, the second and third whole.
 _NOT_PASSED_ON = frozenset({"proxy-authorization", "p-asserted-identity", "p-preferred-identity"})
+#: Refusals that go out in a transaction: what is said of a user once it is known who asks.
+_IN_A_TRANSACTION = frozenset({404, 405, 480})
 
 
 class Route:
@@ -60,13 +62,13 @@ class Route:
     # --- the screen
 
     def request(self, request: Request, key: Key) -> None:
-        """A new request: served, forwarded, or refused without state."""
+        """A new request: served, forwarded, or refused."""
         try:
             self._serve(request, key)
         except Reject as refusal:
-            self._refuse(request, refusal)
+            self._refuse(request, key, refusal)
         except MalformedMessage as error:
-            self._refuse(request, Reject(error.status, error.reason))
+            self._refuse(request, key, Reject(error.status, error.reason))
 
     def _serve(self, request: Request, key: Key) -> None:
         checks.request_uri(request)                              # 400, 416
@@ -226,6 +228,8 @@ class Route:
         server = self._layer.serve(request, key)
         if server is not None:
             server.respond(compose.response(request, 200, "", self._refusals.tag(request)))
+        else:
+            self._refusals.refuse(request, 200)  # the table is full: all the more reason to let a call end
         if transaction.user is not None:
             transaction.user.cancelled(request)
 
@@ -247,10 +251,20 @@ class Route:
             raise Reject(503, "Server Overloaded", (("Retry-After", "10"),))
         return server
 
-    def _refuse(self, request: Request, refusal: Reject) -> None:
+    def _refuse(self, request: Request, key: Key, refusal: Reject) -> None:
+        """Without state, so that strangers cost none; what only those hear who passed the checks, in a transaction."""
         if self._journal.sinks and not (isinstance(refusal, Unauthenticated) and not refusal.why):
             self._note_refusal(request, refusal)
-        self._refusals.refuse(request, refusal.status, refusal.reason, refusal.headers)
+        server = self._layer.serve(request, key) if refusal.status in _IN_A_TRANSACTION else None
+        if server is not None:
+            server.respond(compose.response(request, refusal.status, refusal.reason, self._refusals.tag(request),
+                                            refusal.headers))
+        else:
+            self._refusals.refuse(request, refusal.status, refusal.reason, refusal.headers)
+
+    def broken(self, request: Request) -> None:
+        """A bug of ours met this request: its sender hears of it, once per request received."""
+        self._refusals.refuse(request, 500)
 
     def _note_refusal(self, request: Request, refusal: Reject) -> None:
         flow = request.flow

@@ -459,8 +459,9 @@ class Forwarding:
         if branch.hops:
             branch.timer = wheel.start(proxy.values.hop_timeout, self._silent, branch)
         branch.transaction = proxy.layer.send_request(request, data, branch_id, flow, branch)
-        if branch.transaction is None:
-            self.hop_failed(branch, "too many transactions")
+        if branch.transaction is None:  # the table is full, which is not the hop's fault
+            branch.stop_timers()
+            self.perform(self.context.failed(branch, 503))
 
     def _cancel(self, branch: BranchState) -> None:
         assert isinstance(branch, Branch)

@@ -62,6 +62,9 @@ class Core(Protocol):
     def cancel(self, request: Request, key: Key, transaction: ServerTransaction | None) -> None:
         """A CANCEL and the transaction it names (RFC 3261 s9.2)."""
 
+    def broken(self, request: Request) -> None:
+        """A new request that raised what nobody expected; it may be answered outside any transaction."""
+
     def malformed(self, error: MalformedMessage, flow: IFlow) -> None:
         """A message that cannot be read."""
 
@@ -368,7 +371,8 @@ class TransactionLayer:
         """Sends a request, `data` as octets, whose topmost Via has `branch`, in a client transaction; None when the
         table is full."""
         clients = self.clients
-        if len(clients) >= clients.limit:
+        # a CANCEL has room still: there is one for each INVITE at most, and it makes room
+        if len(clients) >= clients.limit and request.method != "CANCEL":
             clients.refused += 1
             return None
         transaction = ClientTransaction()
