@@ -182,6 +182,43 @@ class Calls(TestCase):
         b.take("ACK")
         hang_up(rig, a, b, a.in_dialog("BYE", ok))
 
+    @shows("INV-02", "16.6/4", "16.7/3")
+    def test_behind_another_proxy(self) -> None:
+        """A call that comes through a proxy: its Via and the caller's in one line, its Record-Route, all come back."""
+        rig = Rig()
+        proxy, b = rig.phone("1001"), rig.phone("1002")
+        b.register()
+        vias = [f"SIP/2.0/UDP {proxy.address}:5060;branch=z9hG4bKproxy", "SIP/2.0/TCP [2001:db8::9]:5061;branch=z9hG4bKa;x=\"a,b\""]
+        record = f"<sip:{proxy.address};lr;ftag=1>"
+        invite = proxy.invite("1002", f"Record-Route: {record}", via=f"Via: {vias[0]} , {vias[1]}", max_forwards="12")
+        self.assertEqual(proxy.take(100).values("via"), vias)
+        got = b.take("INVITE")
+        self.assertEqual(got.values("via")[1:], vias)
+        self.assertEqual(got.values("record-route")[1:], [record])
+        self.assertEqual(got.first["max-forwards"], "11")
+        b.answer(got, 180)
+        self.assertEqual(proxy.take(180).values("via"), vias)
+        proxy.send(("CANCEL sip:1002@example.com SIP/2.0\r\nVia: " + vias[0] + f"\r\nFrom: {invite.first['from']}\r\n"
+                    f"To: {invite.first['to']}\r\nCall-ID: {invite.call_id}\r\nCSeq: {invite.cseq_number} CANCEL\r\n\r\n")
+                   .encode())
+        self.assertEqual(proxy.take(200).values("via"), vias[:1])
+        b.answer(b.take("CANCEL"), 200)
+        b.answer(got, 200)
+        ok = proxy.take(200)
+        self.assertEqual(ok.values("via"), vias)
+        self.assertEqual(ok.values("record-route"), got.values("record-route"))
+        ours = ok.values("record-route")[0]
+        proxy.request("ACK", b.contact, f"Route: {ours}", to=ok.first["to"], from_=ok.first["from"], call_id=ok.call_id,
+                      cseq=ok.cseq_number)
+        b.take("ACK")
+        bye = b.request("BYE", proxy.contact, f"Route: {ours}", f"Route: {record}", to=got.first["from"],
+                        from_=ok.first["to"], call_id=got.call_id)
+        passed = proxy.take("BYE")
+        self.assertEqual(passed.values("route"), [record])
+        proxy.answer(passed, 200)
+        self.assertEqual(b.take(200).cseq, bye.cseq)
+        rig.finish()
+
     @shows("INV-02", "22.3")
     def test_with_credentials(self) -> None:
         """With authentication on the INVITE is challenged, ACK and BYE of the call are not; our credentials stay here."""

@@ -229,6 +229,64 @@ class Errors(TestCase):
         rig.finish()
 
 
+class Full(TestCase):
+    """What happens when the tables are full."""
+
+    @shows("CAN-01", "16.10", "21.5.4")
+    def test_cancel_when_full(self) -> None:
+        """New calls are refused with 503 and Retry-After; those that ring can be cancelled and so make room."""
+        rig = Rig(limits={"transactions": 100})
+        a, b = rig.phone("1001"), rig.phone("1002")
+        rig.binding("1002", b.contact)
+        invites = [a.invite("1002") for _ in range(100)]
+        a.take_all(100)
+        calls = b.take_all("INVITE")
+        for got in calls:
+            b.answer(got, 180)
+        a.take_all(180)
+        refused = a.invite("1002")
+        refusal = a.take(503)
+        self.assertIn("retry-after", refusal.first)
+        a.ack(refusal, refused)
+        b.silent()
+        for invite, got in zip(invites, calls, strict=True):
+            a.cancel(invite)
+            self.assertEqual(a.take(200).cseq_method, "CANCEL")
+            b.answer(b.take("CANCEL"), 200)
+            b.answer(got, 487)
+            b.take("ACK")
+            a.ack(a.take(487), invite)
+        rig.advance(40)
+        again = a.invite("1002")
+        a.take(100)
+        b.answer(b.take("INVITE"), 486)
+        b.take("ACK")
+        a.ack(a.take(486), again)
+        rig.finish()
+
+    @shows("INV-17", "16.7/6")
+    def test_fork_when_full(self) -> None:
+        """A call that finds no room for its branches ends with 500, and its hops are not blamed for it."""
+        rig = Rig(limits={"transactions": 100})
+        a, b, c = rig.phone("1001"), rig.phone("1002"), rig.phone("1002")
+        for phone in (b, c):
+            rig.binding("1002", phone.contact)
+        rig.binding("1003", "sip:1003@192.0.2.88")
+        for _ in range(50):
+            a.invite("1002")
+        a.take_all(100)
+        invite = a.invite("1003")
+        self.assertEqual([one.status for one in (a.take(), a.take())], [100, 500])
+        self.assertEqual([kind for kind, _ in rig.records if kind == "hop-failed"], [])
+        a.request("ACK", invite.uri_text, via=f"Via: {invite.via.text}")  # type: ignore[union-attr]
+        rig.advance(33)
+        for phone in (a, b, c):
+            phone.drain()
+        rig.advance(35)
+        a.drain()
+        rig.finish()
+
+
 class InDialog(TestCase):
     """INV-31, INV-32: nothing about a dialog is kept here."""
 
