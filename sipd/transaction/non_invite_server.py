@@ -46,12 +46,10 @@ class NonInviteServer:
 
     def timer(self, timer: int) -> Outputs:
         """A timer fired."""
-        if timer == J and self.state == COMPLETED:
-            self.state = TERMINATED
-            return FINISH
-        return NOTHING
+        return self.abandon() if timer == J and self.state == COMPLETED else NOTHING
 
     def abandon(self) -> Outputs:
         """RFC 4320 s4.2: nobody is told that no answer came; the transaction just ends."""
         self.state = TERMINATED
+        self._last = b""
         return FINISH
