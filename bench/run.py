@@ -13,12 +13,14 @@ import argparse
 import datetime
 import os
 import platform
+import resource
 import shlex
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +28,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.registrant import Registrant, Registration
-from bench.servers import DOMAIN, Kamailio, Server, Sipd, free_port
+from bench.servers import DOMAIN, Kamailio, Server, Sipd, busy_seconds, cpu_seconds, free_port
 from bench.sipp import Figures, Sipp, write_users
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,7 +66,8 @@ ROWS = (
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One server, one row, one round. Microseconds of CPU a unit, milliseconds of response time, MiB."""
+    """One server, one row, one round. Microseconds of CPU a unit, milliseconds of response time, MiB; `others` is what
+    programs that are no part of the benchmark used meanwhile, 1.0 being one CPU."""
 
     cpu: float
     p50: float
@@ -72,6 +75,7 @@ class Measure:
     failed: int
     retransmissions: int
     memory: float
+    others: float
 
 
 def measure(make: Callable[..., Server], row: Row, seconds: int, directory: Path) -> Measure:
@@ -119,9 +123,10 @@ def load(server: Server, row: Row, seconds: int, directory: Path) -> Measure:
         ).wait()
 
     run("warm", row.rate)
-    before = server.cpu()
+    before, busy, started = server.cpu(), busy_seconds() - _load_seconds(answering), time.monotonic()
     figures = run("counted", row.rate * seconds)
     spent = server.cpu() - before
+    others = busy_seconds() - _load_seconds(answering) - busy - spent
     memory = server.memory() / 1024
     failed, repeats = figures.failed, figures.retransmissions
     if answering is not None:
@@ -131,8 +136,16 @@ def load(server: Server, row: Row, seconds: int, directory: Path) -> Measure:
     if figures.succeeded == 0:
         raise RuntimeError(f"{server.name}: no unit of {row.name} succeeded\n{figures.errors}")
     return Measure(
-        1e6 * spent / figures.succeeded, figures.percentile(0.5), figures.percentile(0.99), failed, repeats, memory
+        1e6 * spent / figures.succeeded, figures.percentile(0.5), figures.percentile(0.99), failed, repeats, memory,
+        max(others / (time.monotonic() - started), 0.0),
     )
+
+
+def _load_seconds(answering: Sipp | None) -> float:
+    """CPU seconds of the load itself: this program, the SIPps that have ended and the one that answers."""
+    mine, ended = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    running = cpu_seconds(answering.process.pid) if answering is not None else 0.0
+    return mine.ru_utime + mine.ru_stime + ended.ru_utime + ended.ru_stime + running
 
 
 def _version(command: Sequence[str]) -> str:
@@ -210,11 +223,14 @@ def main(arguments: Sequence[str]) -> int:
                 results[row.name][name].append(one)
                 print(
                     f"round {number + 1}  {row.name:22} {name:9} {one.cpu:7.1f} us  p50 {one.p50:.0f} ms  p99 "
-                    f"{one.p99:.0f} ms  failed {one.failed}  repeats {one.retransmissions}  {one.memory:.0f} MiB",
+                    f"{one.p99:.0f} ms  failed {one.failed}  repeats {one.retransmissions}  {one.memory:.0f} MiB  "
+                    f"others {one.others:.2f}",
                     flush=True,
                 )
     lines = table(results, rows)
-    text = "\n".join(["# sipd and Kamailio side by side", "", *_surroundings(arguments), "", *lines, ""])
+    others = [one.others for row in results.values() for measures in row.values() for one in measures]
+    quiet = f"- Other programs used {statistics.median(others):.2f} CPUs (median run), {max(others):.2f} (worst run)"
+    text = "\n".join(["# sipd and Kamailio side by side", "", *_surroundings(arguments), quiet, "", *lines, ""])
     options.output.write_text(text)
     print("\n".join(lines))
     failed = sum(one.failed for row in results.values() for one in row.get("sipd", []))

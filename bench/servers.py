@@ -56,6 +56,13 @@ def cpu_seconds(pid: int) -> float:
     return total / _TICK
 
 
+def busy_seconds() -> float:
+    """CPU seconds the whole machine has spent on anything since it came up."""
+    fields = Path("/proc/stat").read_text().partition("\n")[0].split()[1:]
+    user, nice, system, _idle, _iowait, irq, softirq = (int(field) for field in fields[:7])
+    return (user + nice + system + irq + softirq) / _TICK
+
+
 def memory_kib(pid: int) -> int:
     """Memory of a process and all below it in kibibytes, shared pages counted once."""
     total = 0
