@@ -153,7 +153,7 @@ class Route:
         """The address-of-record the sender claims: From, or P-Preferred-Identity when From is anonymous (RFC 3323)."""
         uri = Address.parse(request.first["from"]).uri
         if uri.host == "anonymous.invalid" and "p-preferred-identity" in request.first:
-            uri = Address.parse(request.values("p-preferred-identity")[0]).uri
+            uri = Address.parse(next(iter(request.values("p-preferred-identity")), "")).uri
         aor = self._places.aor(uri)
         if not aor and self._places.is_domain(uri.host):
             return f"@{uri.host}"  # our name with a port that is not ours: nobody's, and no guest's either
@@ -205,10 +205,15 @@ class Route:
             checks.hops_left(request)
             routing = self._routes.preprocess(request)
             direction = routing.direction
-            if direction is None and (self._auth_required or not self._dialog_ack(request, routing)):
+            # where everybody counts as authenticated, whoever has a To tag is in a dialog
+            if direction is None and (self._auth_required or not request.to_tag):
                 return
             if self._auth_required and not _NOT_PASSED_ON.isdisjoint(request.first):
                 self._forget(request)
+            ours = "" if routing.routes else self._places.aor(request.uri)
+            if ours:
+                self._ack_to_user(request, ours)
+                return
             target = Target(request.uri_text)
             if direction is not None:
                 target.flow_id, target.only = direction.flow_id, direction.only
@@ -216,9 +221,12 @@ class Route:
         except (Reject, MalformedMessage):
             return
 
-    def _dialog_ack(self, request: Request, routing: Routing) -> bool:
-        """Where everybody counts as authenticated: an ACK that is on its way through us, to somebody else."""
-        return bool(request.to_tag) and (bool(routing.routes) or not self._places.is_our_uri(request.uri))
+    def _ack_to_user(self, request: Request, aor: str) -> None:
+        """s16.5 for callers that answer a 2xx at the address they called: whoever did not send it drops its copy."""
+        for group in groups_of(self._location.bindings(aor), request.uri.scheme == "sips"):
+            for target in group:
+                if not self._places.is_our_uri(Uri.parse(target.uri)):  # an ACK in a circle would multiply
+                    self._proxy.forward_ack(request, target)
 
     def cancel(self, request: Request, key: Key, transaction: ServerTransaction | None) -> None:
         """s9.2, s16.10: never challenged; 200 when it names a transaction, whatever comes of it, else 481."""
