@@ -366,3 +366,51 @@ class Redirections(TestCase):
         a.ack(final, invite)
         c.silent()
         rig.finish()
+
+    @shows("FRK-09", "16.7/4", "22.3")
+    def test_to_another_user_of_ours(self) -> None:
+        """A 302 to another of our users is followed through ourselves, also where credentials are required."""
+        for required in (False, True):
+            rig = Rig(auth={"required": required}, proxy={"recurse": True})
+            a, b, c = rig.phone("1001"), rig.phone("1002"), rig.phone("1003")
+            rig.binding("1002", b.contact)
+            rig.binding("1003", c.contact)
+            invite = a.invite("1002")
+            if required:
+                challenge = a.take(407)
+                a.ack(challenge, invite)
+                a.authorized(invite, challenge)
+            a.take(100)
+            refuse(b, b.take("INVITE"), 302, "Contact: <sip:1003@192.0.2.1>")
+            rig.advance(0.1, 0.02)
+            got = c.take("INVITE")
+            c.answer(got, 180)
+            rig.advance(0.1, 0.02)
+            a.take(180)
+            c.answer(got, 200)
+            rig.advance(0.1, 0.02)
+            ok = a.take(200)
+            a.ack(ok)
+            rig.advance(0.1, 0.02)
+            c.take("ACK")
+            a.in_dialog("BYE", ok)
+            rig.advance(0.1, 0.02)
+            c.answer(c.take("BYE"), 200)
+            rig.advance(0.1, 0.02)
+            a.take(200)
+            rig.finish()
+
+    @shows("FRK-09", "5393 4.2")
+    def test_to_oneself(self) -> None:
+        """A phone that redirects to its own user is asked once more at most, then the loop ends."""
+        rig, a, b, _ = self.prepare(True)
+        invite = a.invite("1002")
+        a.take(100)
+        for _ in range(2):
+            refuse(b, b.take("INVITE"), 302, "Contact: <sip:1002@192.0.2.1>")
+            rig.advance(0.1, 0.02)
+        b.silent()
+        final = a.take()
+        self.assertGreaterEqual(final.status, 300)
+        a.ack(final, invite)
+        rig.finish()
