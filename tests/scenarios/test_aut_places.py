@@ -271,6 +271,19 @@ class NobodyAsked(TestCase):
         a.request("ACK", "sip:1002@example.com", to="<sip:1002@example.com>;tag=1")
         rig.finish()
 
+    @shows("AUT-09", "8.2.7", "17.1.1.3")
+    def test_ack_of_a_refusal(self) -> None:
+        """The ACK of an INVITE refused without state ends here, though it looks like one on its way abroad."""
+        rig = Rig()
+        a, out = rig.phone("1001"), rig.phone("somebody", "198.51.100.5")
+        for fields, status in (({"max_forwards": "0"}, 483), ({}, 420)):
+            lines = ["Proxy-Require: foo"] if status == 420 else []
+            invite = a.invite("sip:somebody@198.51.100.5", *lines, **fields)
+            a.ack(a.take(status), invite)
+        rig.advance(1)
+        out.silent()
+        rig.finish()
+
     @shows("AUT-02")
     def test_credentials_are_no_harm(self) -> None:
         """Credentials that a phone sends all the same change nothing."""

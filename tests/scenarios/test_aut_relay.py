@@ -238,7 +238,7 @@ class Tokens(RelayCase):
                           self.route.replace(f"{user}@", ""), self.route.replace(user, "%00"),
                           self.route.replace(user, user.upper()) if user.upper() != user else "<sip:example.com;lr>"):
                 self.forged(thief, 407, method, route=route)
-        for fields in ({"call_id": "another"}, {"to": "<sip:x@y>;tag=z", "from_": "<sip:x@y>;tag=q"}):
+        for fields in ({"call_id": "another"}, {"to": to.partition(";tag")[0]}, {"to": "<sip:x@y>;tag=z", "from_": "<sip:x@y>;tag=q"}):
             values = {"from_": from_, "to": to, "call_id": self.ok.call_id} | fields
             thief.request("ACK", self.b.contact, f"Route: {self.route}", cseq=1, **values)  # type: ignore[arg-type]
         self.rig.advance(1)
