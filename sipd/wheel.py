@@ -82,8 +82,8 @@ class TimerWheel:
     def _turn(self) -> None:
         """Fires every slot whose time has come."""
         self._call = None
-        # the half tick forgives the rounding of a clock that wakes us exactly at the slot's beginning
-        due = int((self._seconds() + self._tick / 2) / self._tick)
+        # the hundredth forgives the rounding of a clock that wakes us exactly at the slot's beginning
+        due = int(self._seconds() / self._tick + 0.01)
         order, slots = self._order, self._slots
         while order and order[0] <= due:
             slot = slots.pop(heappop(order))
