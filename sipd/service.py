@@ -71,10 +71,12 @@ class Core:
     def __init__(self, config: Config, domain: str, realm: str, secret: bytes, users: Users, outside: Outside,
                  journal: Journal, inventory: Inventory) -> None:
         transports, clock = outside.transports, outside.clock
+        self._users, self._journal = users, journal
         timers = config.timers
         self.wheel = TimerWheel(clock)
         self.places = Places(domain, config.server.domains, config.server.tenants, lambda: transports.listeners,
                              [listen.advertise for listen in config.listen if listen.advertise])
+        outside.resolver.own = self.places.hops
         self.layer = TransactionLayer(transports, self.wheel, TimerValues(timers.t1, timers.t2, timers.t4), inventory,
                                       journal, config.limits.transactions)
         refusals = Refusals(self.layer, secret)
@@ -97,6 +99,14 @@ class Core:
             self.layer, self.places, users, authenticator, refusals, self.routes, registrar, self.location, self.proxy,
             journal, auth_required=config.auth.required, open_registrar=config.registrar.open,
             guests=config.proxy.guests)
+
+    def user_changed(self, aor: str) -> None:
+        """Called after a user was added, changed or removed: one who is gone is not called any more."""
+        gone = self.location.latest(aor) if self._users.by_aor(aor) is None else []
+        if gone:
+            self.location.change(aor, [("delete", binding) for binding in gone], lambda reason: None)
+        for binding in gone:
+            self._journal.write("registration-lost", aor=aor, contact=binding.contact, reason="the user was removed")
 
     def listening(self) -> None:
         """Tells the parts that know listeners by heart; called whenever these change."""
@@ -188,6 +198,7 @@ class Server(MultiService):
 
         def changed(aor: str) -> None:
             users.load(store.users())
+            core.user_changed(aor)
 
         api = Api()
         UserCommands(store, UserStoreError, here.domain, (*self.config.server.domains, *self.config.server.tenants),
