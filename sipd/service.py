@@ -79,7 +79,7 @@ class Core:
         outside.resolver.own = self.places.hops
         self.layer = TransactionLayer(transports, self.wheel, TimerValues(timers.t1, timers.t2, timers.t4), inventory,
                                       journal, config.limits.transactions)
-        refusals = Refusals(self.layer, secret)
+        refusals = Refusals(self.layer, secret, inventory)
         token = RouteToken(secret)
         self.routes = RouteHeaders(token, self.places.is_ours)
         self.location = Location(outside.store, clock, outside.wall, journal, inventory, config.limits.bindings)

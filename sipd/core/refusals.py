@@ -10,6 +10,7 @@ from hashlib import blake2b
 from hmac import compare_digest
 from typing import TYPE_CHECKING
 
+from sipd.inventory import Inventory, Table
 from sipd.message import compose
 from sipd.message.errors import MalformedMessage
 from sipd.message.message import Message, Request
@@ -21,11 +22,13 @@ if TYPE_CHECKING:
 class Refusals:
     """Sends refusals over the layer; `secret` (16 octets or more) keys their tags."""
 
-    __slots__ = ("_layer", "_secret")
+    __slots__ = ("_layer", "_secret", "_within")
 
-    def __init__(self, layer: TransactionLayer, secret: bytes) -> None:
+    def __init__(self, layer: TransactionLayer, secret: bytes, inventory: Inventory) -> None:
         self._layer = layer
         self._secret = secret
+        #: What the To tag would have been where the request had one of its own, as a re-INVITE has.
+        self._within: Table[str, None] = inventory.table("refusals within dialogs", 1024, cache=True)
 
     def tag(self, request: Message) -> str:
         """The To tag of a response of ours to this request: the same for a repeat and for its ACK."""
@@ -40,12 +43,17 @@ class Refusals:
     def refuse(self, request: Request, status: int, reason: str = "",
                headers: tuple[tuple[str, str], ...] = ()) -> None:
         """Answers a request outside any transaction."""
+        tag = self.tag(request)
         try:
-            tag = self.tag(request) if not request.to_tag else ""
+            if request.to_tag:
+                if request.method == "INVITE":
+                    self._within.remember(tag, None)
+                tag = ""
         except MalformedMessage:
             tag = ""  # To cannot be read: it goes back as it came
         self._layer.send_response(request, compose.response(request, status, reason, tag, headers))
 
     def knows_ack(self, ack: Message) -> bool:
-        """True for the ACK of a refusal sent here: its To tag is ours."""
-        return compare_digest(ack.to_tag.encode("utf-8", "surrogateescape"), self.tag(ack).encode())
+        """True for the ACK of a refusal sent here (s17.1.1.3): its To tag is ours, or all the rest is an INVITE's."""
+        tag = self.tag(ack)
+        return compare_digest(ack.to_tag.encode("utf-8", "surrogateescape"), tag.encode()) or tag in self._within

@@ -284,6 +284,37 @@ class NobodyAsked(TestCase):
         out.silent()
         rig.finish()
 
+    @shows("AUT-16", "8.2.7", "17.1.1.3")
+    def test_ack_of_a_refusal_within_a_call(self) -> None:
+        """So does the ACK of a re-INVITE refused without state, whose To tag is the callee's; the call goes on."""
+        for auth in (False, True):
+            rig = Rig(auth={"required": auth})
+            a, b = rig.phone("1001"), rig.phone("1002")
+            rig.binding("1002", b.contact)
+            invite = a.invite("1002")
+            if auth:
+                a.authorized(invite, a.take(407))
+            a.take(100)
+            b.answer(b.take("INVITE"), 200)
+            ok = a.take(200)
+            a.ack(ok)
+            b.take("ACK")
+            for cseq, (fields, lines, status) in enumerate((({"max_forwards": "0"}, [], 483),
+                                                            ({}, ["Proxy-Require: foo"], 420)), 10):
+                again = a.in_dialog("INVITE", ok, *lines, cseq=cseq, **fields)
+                refusal = a.take(status)
+                route = [f"Route: {value}" for value in again.values("route")]
+                for _ in range(2):
+                    a.request("ACK", again.uri_text, *route, to=refusal.first["to"], from_=refusal.first["from"],
+                              call_id=refusal.call_id, cseq=cseq, via=f"Via: {again.first['via']}")
+            b.silent()
+            a.in_dialog("INVITE", ok, cseq=20)
+            a.take(100)
+            b.answer(b.take("INVITE"), 200)
+            a.ack(a.take(200))
+            b.take("ACK")
+            rig.finish()
+
     @shows("AUT-02")
     def test_credentials_are_no_harm(self) -> None:
         """Credentials that a phone sends all the same change nothing."""
