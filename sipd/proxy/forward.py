@@ -4,19 +4,47 @@ from __future__ import annotations
 
 from zlib import crc32
 
+from sipd.message.errors import Reject
 from sipd.message.message import Request, Response
 from sipd.message.params import split_list
+from sipd.proxy.targets import Groups
 
 #: Requests that may start a dialog: the only ones for which Record-Route matters (s16.6 step 4).
 DIALOG_METHODS = frozenset({"INVITE", "SUBSCRIBE", "REFER", "NOTIFY"})
+
+#: What a request without Max-Breadth gets, and the most that is believed (RFC 5393 s5.3.3).
+MAX_BREADTH = 60
+_BREADTH = ("max-breadth", "60", "Max-Breadth: 60")
 
 #: What a request without Max-Forwards gets (s16.6 step 3).
 _MAX_FORWARDS = 70
 
 
-def prepare(request: Request) -> Request:
-    """What all branches of a request share: a copy with Max-Forwards counted down (s16.6 step 3)."""
+def breadth_share(request: Request, groups: Groups) -> int:
+    """The Max-Breadth of each copy of a request to all of `groups`. Raises Reject (440).
+
+    RFC 5393 s5.3.3: what came is shared out, and what came without is taken for 60. Targets that are tried later have
+    their share too, which the RFC does not ask: users who forward to each other one after the other could otherwise
+    still make as many requests as there are orders of them (s3).
+    """
+    breadth = MAX_BREADTH
+    text = request.first.get("max-breadth")
+    if text is not None and text.isascii() and text.isdigit() and len(text) < 10:
+        breadth = min(int(text) or 1, MAX_BREADTH)
+    targets = len(groups[0]) if len(groups) == 1 else sum(map(len, groups))
+    if targets > breadth:
+        raise Reject(440)
+    return breadth // targets
+
+
+def prepare(request: Request, breadth: int = MAX_BREADTH) -> Request:
+    """What all branches of a request share: a copy with Max-Forwards counted down (s16.6 step 3) and Max-Breadth."""
     copy = request.copy()
+    if breadth != MAX_BREADTH:
+        copy.set("max-breadth", str(breadth))
+    elif "max-breadth" not in copy.first:
+        copy.headers.append(_BREADTH)
+        copy.first["max-breadth"] = _BREADTH[1]
     text = copy.first.get("max-forwards")
     if text is None:
         header = ("max-forwards", str(_MAX_FORWARDS), f"Max-Forwards: {_MAX_FORWARDS}")

@@ -25,7 +25,7 @@ from sipd.message.uri import Uri
 from sipd.proxy import response_context as context_outputs
 from sipd.proxy.branch import NOBODY, Branch
 from sipd.proxy.dialog_flows import callee_flow, caller_flow
-from sipd.proxy.forward import DIALOG_METHODS, add_via, prepare, strip_via
+from sipd.proxy.forward import DIALOG_METHODS, add_via, breadth_share, prepare, strip_via
 from sipd.proxy.response_context import BranchState, Output, ResponseContext
 from sipd.proxy.route_headers import RouteHeaders, next_hop
 from sipd.proxy.targets import Groups, Target, redirected
@@ -95,10 +95,11 @@ class Proxy:
         if forwardings.full:
             forwardings.refused += 1
             raise Reject(503, "Server Overloaded", (("Retry-After", "10"),))
+        breadth = breadth_share(request, groups)
         server = self.layer.serve(request, key)
         if server is None:
             raise Reject(503, "Server Overloaded", (("Retry-After", "10"),))
-        forwarding = Forwarding(self, request, server, groups, looped_mark)
+        forwarding = Forwarding(self, request, server, groups, looped_mark, breadth)
         self._count += 1
         forwarding.number = self._count
         forwardings[self._count] = forwarding
@@ -117,9 +118,11 @@ class Proxy:
         """
         via = request.via
         assert via is not None
-        branch = self.token.branch(via.text, request.call_id, request.uri_text)
+        branch = self.token.branch(via.text, request.call_id, target.uri)
         copy = prepare(request)
         copy.retarget(target.uri)
+        if target.route:
+            copy.set_values("route", [*target.route, *request.values("route")])
 
         def send(flow: IFlow | None) -> None:
             if flow is not None:
@@ -188,14 +191,15 @@ class Forwarding:
 
     __slots__ = ("proxy", "number", "request", "server", "context", "prepared", "mark", "ring_timer", "reason")
 
-    def __init__(self, proxy: Proxy, request: Request, server: ServerTransaction, groups: Groups, mark: str) -> None:
+    def __init__(self, proxy: Proxy, request: Request, server: ServerTransaction, groups: Groups, mark: str,
+                 breadth: int) -> None:
         self.proxy = proxy
         self.number = 0
         #: The request as it came, dropped once it is answered.
         self.request: Request | None = request
         self.server = server
         self.context = ResponseContext(request.method == "INVITE", groups, proxy.values.recurse and bool(mark))
-        self.prepared: Request | None = prepare(request)
+        self.prepared: Request | None = prepare(request, breadth)
         self.mark = mark
         self.ring_timer: Timer | None = None
         #: Reason header values for the CANCELs: the caller's, or that of a fork completed elsewhere (RFC 3326).
