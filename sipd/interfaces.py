@@ -69,6 +69,9 @@ class ITransports(Interface):
 class IResolver(Interface):
     """From a URI to hops (RFC 3263 s4)."""
 
+    own = Attribute("Callable[[Uri], list[Hop]]: the hops of a URI that names this server, which is never looked up; "
+                    "empty for other URIs; settable")
+
     def lookup(uri: Uri) -> list[Hop] | None:
         """The hops when they are known without asking the network (numeric host, or cached), best first; empty when
         it is known that there are none; None when only `resolve` can tell."""

@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv6Address
 
 from sipd.interfaces import IListener
-from sipd.message.hop import join_host_port
+from sipd.message.hop import Hop, join_host_port
 from sipd.message.uri import Uri, unescape
 from sipd.transport.listener import split_advertise
 
 #: The ports a domain name may be written with although nobody listens there: what DNS leads elsewhere by (RFC 3263).
 _WELL_KNOWN = (5060, 5061)
+
+#: Which of our listeners is asked first when we are our own next hop.
+_RANK = {"udp": 0, "tcp": 1, "tls": 2}
 
 _SEPARATORS = str.maketrans("", "", "-.()")
 
@@ -74,6 +77,24 @@ class Places:
     def is_our_uri(self, uri: Uri) -> bool:
         """True for a SIP URI of this server."""
         return uri.is_sip and self.is_ours(uri.host, uri.port)
+
+    def hops(self, uri: Uri) -> list[Hop]:
+        """Where a URI of this server leads, whatever the DNS says of its names: one listener; empty for other URIs.
+
+        The listener has the transport of the URI (s19.1.2; UDP first where it names none), and the port and address
+        where somebody listens there.
+        """
+        host = (uri.param("maddr") or uri.host).lower()
+        if not uri.is_sip or not self.place(host, uri.port):
+            return []
+        wanted = "tls" if uri.scheme == "sips" else (uri.param("transport") or "").lower()
+        ranked = [
+            (one.port != uri.port, join_host_port(one.address, None) != host, _RANK.get(one.transport, 9), place)
+            for place, one in enumerate(self._listeners()) if wanted in ("", one.transport)]
+        if not ranked:
+            return []
+        listener = self._listeners()[min(ranked)[-1]]
+        return [Hop(listener.transport, listener.address, listener.port)]
 
     def aor(self, uri: Uri) -> str:
         """`user@domain` when the URI is an address-of-record here, "" when it is somebody else's (s10.3 step 5).

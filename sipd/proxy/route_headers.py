@@ -7,7 +7,6 @@ from collections.abc import Callable
 from sipd.interfaces import IListener
 from sipd.message.address import Address
 from sipd.message.errors import MalformedMessage
-from sipd.message.hop import DEFAULT_PORT
 from sipd.message.message import Request
 from sipd.message.uri import Uri
 from sipd.proxy.token import Direction, RouteToken
@@ -25,6 +24,9 @@ class Routing:
         #: The Route values left, ours taken off.
         self.routes = routes
 
+
+#: Values of ours in a row that are taken off at once.
+_MOST_TAKEN = 16
 
 _NO_ROUTE = Routing(False, None, [])
 
@@ -52,15 +54,22 @@ class RouteHeaders:
         if "route" not in request.first:
             return _NO_ROUTE
         routes = request.values("route")
+        if not routes:
+            request.remove("route")  # a line without a value says nothing
+            return _NO_ROUTE
         direction: Direction | None = None
+        token = ""
         taken = 0
-        # RFC 5658: where we wrote two values, one for either side, both are ours
-        while taken < len(routes) and taken < 2:
-            user = self._user_of_ours(routes[taken])
+        # RFC 5658: where we wrote two values, one for either side, both are ours; a spiral wrote more, and of its
+        # tokens the last leads on, since the others lead to ourselves
+        for value in routes[:_MOST_TAKEN]:
+            user = self._user_of_ours(value)
             if user is None:
                 break
-            if taken == 0 and user:
-                direction = self._token.check(user, request.call_id, request.from_tag, request.to_tag)
+            if user and user != token:
+                token = user
+                found = self._token.check(user, request.call_id, request.from_tag, request.to_tag)
+                direction = found or direction
             taken += 1
         if taken:
             routes = routes[taken:]
@@ -83,6 +92,8 @@ class RouteHeaders:
         uri = request.uri
         if uri.is_sip and uri.param("lr") is not None and self._is_ours(uri.host, uri.port):
             routes = request.values("route")
+            if not routes:
+                return
             own = f"<{request.uri_text}>"
             request.retarget(Address.parse(routes.pop()).uri_text)
             # kept on top of the Route, where a loose router would have left it, so that its token is read below
@@ -128,10 +139,3 @@ def next_hop(request: Request) -> Uri:
     if not uri.is_sip:
         raise MalformedMessage("Route is not a SIP URI")
     return uri
-
-
-def default_port(uri: Uri) -> int:
-    """The port of a SIP URI, its transport's own when none is written."""
-    if uri.port is not None:
-        return uri.port
-    return DEFAULT_PORT["tls" if uri.scheme == "sips" else uri.param("transport") or "udp"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any, NamedTuple
 
 from twisted.internet import interfaces
@@ -34,6 +34,11 @@ from sipd.resolver.select import (
 from sipd.resolver.system import Hosts
 
 _URI_KEY = tuple[str, str, int | None, tuple[tuple[str, str | None], ...]]
+
+
+def _nobodys(uri: Uri) -> list[Hop]:
+    """Until the core tells which URIs name this server."""
+    return []
 
 
 class Resolution(NamedTuple):
@@ -72,6 +77,8 @@ class Resolver:
         self._hosts = Hosts(clock) if hosts is None else hosts
         self._names = Names(clock, client, inventory, dns_timeout, answers=cache)
         self._quarantine = Quarantine(clock, inventory, quarantine, cache)
+        #: See IResolver.
+        self.own: Callable[[Uri], list[Hop]] = _nobodys
         #: The first table holds what a URI alone tells: the hops of a numeric host, or the name to look for.
         self._uris: Table[_URI_KEY, list[Hop] | Target] = inventory.table("resolver uris", cache, cache=True)
         self._resolutions: Table[Target, Resolution] = inventory.table("resolver targets", cache, cache=True)
@@ -81,6 +88,9 @@ class Resolver:
         key = (uri.scheme, uri.host, uri.port, uri.params)
         known = self._uris.get(key)
         if known is None:
+            ours = self.own(uri)
+            if ours:
+                return ours
             known = self._first_look(uri)
             self._uris.remember(key, known)
         if type(known) is list:
