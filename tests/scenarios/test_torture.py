@@ -12,7 +12,7 @@ from tests.support.cases import shows
 from tests.support.torture import DEVICE, ELSEWHERE, STRICT_ROUTER, Seen, Verdict, ordinary, send_twice, verdicts
 
 #: What our own hand changes in a request that is forwarded (RFC 3261 s16.6).
-_CHANGED = ("via", "max-forwards", "route", "record-route", "content-length")
+_CHANGED = ("via", "max-forwards", "max-breadth", "route", "record-route", "content-length")
 #: What a response repeats (s8.2.6.2); To may get a tag.
 _REPEATED = ("from", "call-id", "cseq")
 

@@ -262,6 +262,14 @@ class MemoryNetwork:
         endpoint = self.endpoints.get((flow.transport, flow.address, flow.port))
         if endpoint is not None:
             endpoint.deliver(data, (flow.listener.address, flow.listener.port))
+            return
+        for server in self.servers:
+            for listener in server.listeners:
+                if (listener.transport, listener.address, listener.port) == (flow.transport, flow.address, flow.port):
+                    # a server that sends to itself, or to another one
+                    back = server.udp_flow(listener, flow.listener.address, flow.listener.port)
+                    self.clock.callLater(0, server.arrived, data, back)
+                    return
 
 
 @implementer(ITransports)
@@ -317,13 +325,29 @@ class MemoryTransports:
             return
         self._attempts[hop] = [done]
         clock = self.network.clock
-        acceptor = self.network.acceptors.get((hop.transport, hop.address, hop.port))
+        acceptor = self.network.acceptors.get((hop.transport, hop.address, hop.port)) or self._own_acceptor(hop)
         if acceptor is None or acceptor.mode == "refuse":
             clock.callLater(2 * self.network.delay, self._attempted, hop, None, "connection refused")
         elif acceptor.mode == "blackhole":
             clock.callLater(self.connect_timeout, self._attempted, hop, None, "connection timed out")
         else:
             clock.callLater(2 * self.network.delay, self._attempted, hop, acceptor, "")
+
+    def _own_acceptor(self, hop: Hop) -> Acceptor | None:
+        """A listener of a server, this one or another: the two ends of the connection pass messages to each other."""
+        try:
+            server, listener = self.network.listener_at(hop.transport, (hop.address, hop.port))
+        except LookupError:
+            return None
+        acceptor = Acceptor()
+
+        def connected(near: Connection) -> None:
+            place = (near.flow.listener.address, self.network.ephemeral_port())
+            far = Connection(self.network, place, server.stream_flow(listener, *place))
+            near.on_receive, far.on_receive = far.send, near.send
+
+        acceptor.on_connect = connected
+        return acceptor
 
     def _attempted(self, hop: Hop, acceptor: Acceptor | None, reason: str) -> None:
         """The attempt ended; tells everybody who waits for it."""
