@@ -11,7 +11,7 @@ from sipd.proxy.targets import Target
 from sipd.wheel import Timer
 
 if TYPE_CHECKING:
-    from sipd.proxy.proxy import Forwarding
+    from sipd.proxy.forwarding import Forwarding
     from sipd.transaction.layer import ClientTransaction
 
 

@@ -13,6 +13,7 @@ from sipd.proxy.token import RouteToken
 from sipd.transport.listener import Listener
 
 UDP, TCP = Listener("udp", "192.0.2.1", 5060), Listener("tcp", "2001:db8::1", 5060)
+TLS = Listener("tls", "192.0.2.1", 5061)
 CALL = "c1"
 
 
@@ -135,8 +136,9 @@ class Preprocess(TestCase):
     def test_record_route(self) -> None:
         """s16.6 step 4: a SIP URI with lr; sips where the request is; for two sides the outgoing one on top."""
         self.assertEqual(self.routes.record_route("t", False, UDP, UDP), ["<sip:t@192.0.2.1:5060;lr>"])
-        self.assertEqual(self.routes.record_route("t", True, UDP, TCP),
-                         ["<sips:t@[2001:db8::1]:5060;transport=tcp;lr>", "<sips:t@192.0.2.1:5060;lr>"])
+        self.assertEqual(self.routes.record_route("t", False, UDP, TCP),
+                         ["<sip:t@[2001:db8::1]:5060;transport=tcp;lr>", "<sip:t@192.0.2.1:5060;lr>"])
+        self.assertEqual(self.routes.record_route("t", True, TLS, TLS), ["<sips:t@192.0.2.1:5061;transport=tls;lr>"])
         for value in self.routes.record_route("t", False, TCP, UDP):
             self.assertEqual(Address.parse(value).uri.param("lr"), "")
 

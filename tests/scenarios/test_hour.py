@@ -9,7 +9,7 @@ from random import Random
 from twisted.trial.unittest import TestCase
 
 from sipd.proxy.branch import Branch
-from sipd.proxy.proxy import Forwarding
+from sipd.proxy.forwarding import Forwarding
 from sipd.transaction.layer import ClientTransaction, ServerTransaction
 from tests.support.network import Packet
 from tests.support.rig import Rig

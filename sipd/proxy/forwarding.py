@@ -1,0 +1,389 @@
+"""One request on its way through the proxy: server transaction, response context, branches, timers (RFC 3261 s16).
+
+What the response context decides is performed here, and what happens to the branches is brought before it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sipd.interfaces import IFlow
+from sipd.message import compose
+from sipd.message.address import Address
+from sipd.message.errors import MalformedMessage
+from sipd.message.hop import Hop
+from sipd.message.message import Request, Response
+from sipd.message.uri import Uri
+from sipd.proxy import response_context as context_outputs
+from sipd.proxy.branch import NOBODY, Branch
+from sipd.proxy.dialog_flows import callee_flow, caller_flow
+from sipd.proxy.forward import DIALOG_METHODS, add_via, prepare, strip_via
+from sipd.proxy.response_context import BranchState, Output, ResponseContext
+from sipd.proxy.route_headers import next_hop
+from sipd.proxy.targets import Groups, Target, redirected
+from sipd.wheel import Timer
+
+if TYPE_CHECKING:
+    from sipd.proxy.proxy import Proxy
+    from sipd.transaction.layer import ServerTransaction
+
+#: RFC 3326: why the losers of a fork are cancelled.
+_COMPLETED_ELSEWHERE = 'SIP;cause=200;text="Call completed elsewhere"'
+
+#: A request longer than this (octets) does not go by UDP unless it must (s18.1.1).
+_MAX_DATAGRAM = 1300
+#: How long TCP may take to open before the request goes by UDP (seconds).
+_TCP_PATIENCE = 0.5
+#: How long a place that refused TCP is believed to have none (seconds).
+_WITHOUT_TCP = 600.0
+
+_START, _CANCEL, _RELAY = context_outputs.START, context_outputs.CANCEL, context_outputs.RELAY
+_FINAL, _ABANDON, _RING, _DONE = (context_outputs.FINAL, context_outputs.ABANDON, context_outputs.RING,
+                                  context_outputs.DONE)
+
+
+class Forwarding:
+    """One request on its way through the proxy."""
+
+    __slots__ = ("proxy", "number", "request", "server", "context", "prepared", "mark", "ring_timer", "reason")
+
+    def __init__(self, proxy: Proxy, request: Request, server: ServerTransaction, groups: Groups, mark: str,
+                 breadth: int) -> None:
+        self.proxy = proxy
+        self.number = 0
+        #: The request as it came, dropped once it is answered.
+        self.request: Request | None = request
+        self.server = server
+        self.context = ResponseContext(request.method == "INVITE", groups, proxy.values.recurse and bool(mark))
+        self.prepared: Request | None = prepare(request, breadth)
+        self.mark = mark
+        self.ring_timer: Timer | None = None
+        #: Reason header values for the CANCELs: the caller's, or that of a fork completed elsewhere (RFC 3326).
+        self.reason: list[str] = []
+
+    def perform(self, outputs: list[Output]) -> None:
+        """Performs what the context decided."""
+        for kind, payload in outputs:
+            if kind == _RELAY:
+                # s16.7 step 3: the Via of a final response was taken off as it came
+                if payload.status >= 200 or strip_via(payload):
+                    if payload.status >= 200:
+                        self._note_final(payload.status, payload)
+                    self.server.respond(payload)
+            elif kind == _START:
+                self._start(payload)
+            elif kind == _CANCEL:
+                self._cancel(payload)
+            elif kind == _FINAL:
+                self._final(*payload)
+            elif kind == _ABANDON:
+                self.server.abandon()
+            elif kind == _RING:
+                self._stop_ring_timer()
+                self.ring_timer = self.proxy.layer.wheel.start(self.proxy.values.ring_timeout, self._ring_timeout, None)
+            elif kind == _DONE:
+                self._done()
+
+    # --- inputs
+
+    def response(self, branch: Branch, response: Response) -> None:
+        """A response to what `branch` sent."""
+        status = response.status
+        context = self.context
+        if status >= 200:
+            branch.stop_timers()
+            branch.request = None
+            if status == 503 and self._next_hop_instead(branch, "answered 503"):
+                return
+            if not strip_via(response):
+                # s16.7 step 3: no Via of our caller's is left; whoever answers like that has not answered
+                self.hop_failed(branch, "answered without our caller's Via")
+                return
+        else:
+            if branch.timer is not None and not branch.cancel_wanted:
+                branch.timer.cancel()
+                branch.timer = None
+            if status > 100 and branch.timer_c is not None:
+                # s16.7 step 2: a provisional response other than 100 starts timer C anew
+                branch.timer_c.cancel()
+                branch.timer_c = self.proxy.layer.wheel.start(self.proxy.values.timer_c, self._timer_c, branch)
+        redirect = self._redirection(response) if context.recurse and 300 <= status < 400 else None
+        if 200 <= status < 300 and context.invite and not context.final_sent and not self.reason:
+            self.reason = [_COMPLETED_ELSEWHERE]
+        self.perform(context.response(branch, response, redirect))
+
+    def _redirection(self, response: Response) -> tuple[Groups, bool]:
+        """s16.7 step 4: the targets of a 3xx that are new here; the others stay in the response."""
+        request, context = self.request, self.context
+        known = [branch.target for branch in context.branches if isinstance(branch, Branch)]
+        known += [target for group in context.groups for target in group]
+        secure = request is not None and request.uri_text[:5].lower() == "sips:"
+        groups, left = redirected(response.values("contact"), [target.uri for target in known], secure)
+        if groups and left:
+            response.set_values("contact", left)
+        return groups, bool(left)
+
+    def hop_failed(self, branch: Branch, reason: str) -> None:
+        """The hop gave no answer: `reason` "" for a timeout, else what the transport said."""
+        branch.stop_timers()
+        if branch.done:
+            return
+        if branch.cancel_wanted:
+            self.perform(self.context.failed(branch, 487))
+        elif not self._next_hop_instead(branch, reason or "no answer"):
+            branch.request = None
+            self.perform(self.context.failed(branch, 503 if reason else 408))
+
+    def cancelled(self, request: Request) -> None:
+        """See ServerUser: the caller's CANCEL, whose Reason travels on (RFC 3326)."""
+        self.reason = request.all("reason")
+        self.perform(self.context.cancel())
+
+    def _timer_c(self, branch: Branch) -> None:
+        branch.timer_c = None
+        if not branch.rang and branch.transaction is not None:
+            branch.transaction.end()  # s16.8: nothing that it could still hear would be of use
+        self.perform(self.context.timer_c(branch))
+
+    def _ring_timeout(self, nothing: None) -> None:
+        self.ring_timer = None
+        self.perform(self.context.ring_timeout())
+
+    def _silent(self, branch: Branch) -> None:
+        """Nothing from a hop that has alternatives: the next one is tried beside it."""
+        branch.timer = None
+        hop = branch.hop
+        if branch.rang or branch.done or branch.cancel_wanted or not branch.hops or hop is None:
+            return
+        self.proxy.resolver.quarantine(hop)
+        self._note_failure(hop, "silent")
+        other = Branch(self, branch.target)
+        other.hops, branch.hops = branch.hops, []
+        branch.stop_timers()
+        self.context.branches.append(other)
+        self.context.supersede(branch)
+        self._try_next_hop(other)
+
+    def _gave_up(self, branch: Branch) -> None:
+        """s9.1: a cancelled branch that has not ended after 64*T1 is as good as ended, its transaction with it."""
+        branch.timer = None
+        if branch.transaction is not None:
+            branch.transaction.end()
+        self.perform(self.context.failed(branch, 487))
+
+    # --- outputs
+
+    def _start(self, target: Target) -> None:
+        branch = Branch(self, target)
+        self.context.branches.append(branch)
+        flow = self.proxy.flow_of(target)
+        if flow is not None:
+            self._send(branch, flow)
+        elif target.only:
+            # RFC 5626 s5.3: the connection or NAT binding that alone reaches it is gone
+            self.perform(self.context.failed(branch, 480))
+        else:
+            try:
+                uri = self._next_hop_uri(target)
+            except MalformedMessage:
+                self.perform(self.context.failed(branch, 503))
+                return
+            self.proxy.with_hops(uri, lambda hops: self._resolved(branch, hops))
+
+    def _next_hop_uri(self, target: Target) -> Uri:
+        if target.route:
+            return Address.parse(target.route[0]).uri
+        request = self.prepared
+        assert request is not None
+        if "route" in request.first:
+            return Address.parse(request.values("route")[0]).uri
+        return Uri.parse(target.uri)
+
+    def _resolved(self, branch: Branch, hops: list[Hop]) -> None:
+        if branch.done:
+            return
+        if branch.cancel_wanted or self.context.final_sent:
+            self.perform(self.context.failed(branch, 487))
+            return
+        branch.hops = list(hops)
+        if hops:
+            self._try_next_hop(branch)
+        else:
+            self._note_failure(branch.target.uri, "has no address")
+            self.perform(self.context.failed(branch, 503))
+
+    def _try_next_hop(self, branch: Branch) -> None:
+        hop = branch.hop = branch.hops.pop(0)
+        listener = branch.target.listener
+        if not listener and self.request is not None and self.request.flow is not None:
+            listener = self.request.flow.listener.name
+        flow = self.proxy.transports.flow_to(hop, listener)
+        if flow is not None:
+            self._send(branch, flow)
+        elif hop.transport == "udp":
+            self.hop_failed(branch, "no listener of its family")
+        else:
+            self.proxy.transports.connect(hop, lambda flow, reason: self._connected(branch, flow, reason))
+
+    def _connected(self, branch: Branch, flow: IFlow | None, reason: str, any_size: bool = False) -> None:
+        if branch.done:
+            return
+        if branch.cancel_wanted or self.context.final_sent:
+            self.perform(self.context.failed(branch, 487))
+        elif flow is None:
+            self.hop_failed(branch, reason)
+        else:
+            self._send(branch, flow, any_size)
+
+    def _next_hop_instead(self, branch: Branch, reason: str) -> bool:
+        """RFC 3263 s4.3: after a failure the next hop is tried, with a branch and a transaction of its own."""
+        hop = branch.hop
+        if hop is None:
+            return False
+        self.proxy.resolver.quarantine(hop)
+        self._note_failure(hop, reason)
+        if not branch.hops or branch.cancel_wanted or self.context.final_sent or self.prepared is None:
+            return False
+        branch.rang = False
+        branch.transaction = None
+        self._try_next_hop(branch)
+        return True
+
+    def _by_tcp(self, branch: Branch, hop: Hop, datagrams: IFlow) -> None:
+        """s18.1.1: what is too large for a datagram goes by TCP, and by UDP all the same where no TCP is to be had."""
+        proxy = self.proxy
+        place = (hop.address, hop.port)
+        if proxy.without_tcp.get(place, 0.0) > proxy.layer.wheel.now:
+            self._send(branch, datagrams, True)
+            return
+        tcp = Hop("tcp", hop.address, hop.port)
+        flow = proxy.transports.flow_to(tcp)
+        if flow is not None:
+            self._send(branch, flow)
+            return
+
+        waiting = True
+
+        def connected(flow: IFlow | None, reason: str) -> None:
+            nonlocal waiting
+            if not waiting:
+                return  # it took too long; an open connection serves the next one
+            waiting = False
+            patience.cancel()
+            if flow is None:
+                proxy.without_tcp.remember(place, proxy.layer.wheel.now + _WITHOUT_TCP)
+            self._connected(branch, flow or datagrams, "", True)
+
+        patience = proxy.layer.wheel.start(_TCP_PATIENCE, lambda nothing: connected(None, ""), None)
+        proxy.transports.connect(tcp, connected)
+
+    def _send(self, branch: Branch, flow: IFlow, any_size: bool = False) -> None:
+        """s16.6 steps 2 to 10 for one hop; `any_size`: also as a datagram that is too large for one."""
+        proxy = self.proxy
+        prepared = self.prepared
+        if prepared is None:
+            self.perform(self.context.failed(branch, 487))
+            return
+        target = branch.target
+        request = prepared.copy()
+        if target.uri != request.uri_text:
+            request.retarget(target.uri)
+        if target.route:
+            # RFC 3327 s5.3: the Path of the binding becomes the route
+            request.set_values("route", [*target.route, *request.values("route")])
+        if "route" in request.first:
+            try:
+                next_hop(request)  # rewrites for a strict router
+            except MalformedMessage:
+                self.perform(self.context.failed(branch, 503))
+                return
+        record_routes: list[str] = []
+        source = self.request.flow if self.request is not None else None
+        if proxy.values.record_route and request.method in DIALOG_METHODS and source is not None:
+            token = proxy.token.make(request.call_id, request.from_tag, caller_flow(prepared, source),
+                                     callee_flow(target))
+            secure = request.uri_text[:5].lower() == "sips:"
+            record_routes = proxy.routes.record_route(token, secure, source.listener, flow.listener)
+        branch_id = proxy.identifiers.branch()
+        if self.mark:
+            branch_id = f"{branch_id}.{self.mark}"
+        add_via(request, flow.listener.via_prefix, branch_id, record_routes, flow.reliable)
+        data = request.encode()
+        if len(data) > _MAX_DATAGRAM and not (flow.reliable or any_size or branch.hop is None):
+            self._by_tcp(branch, branch.hop, flow)
+            return
+        wheel = proxy.layer.wheel
+        if self.context.invite:
+            branch.request = request
+            branch.timer_c = wheel.start(proxy.values.timer_c, self._timer_c, branch)
+        if branch.hops:
+            branch.timer = wheel.start(proxy.values.hop_timeout, self._silent, branch)
+        branch.transaction = proxy.layer.send_request(request, data, branch_id, flow, branch)
+        if branch.transaction is None:  # the table is full, which is not the hop's fault
+            branch.stop_timers()
+            self.perform(self.context.failed(branch, 503))
+
+    def _cancel(self, branch: BranchState) -> None:
+        assert isinstance(branch, Branch)
+        transaction, request = branch.transaction, branch.request
+        if transaction is None:
+            # nothing was sent: a look-up or a connection is under way
+            branch.stop_timers()
+            self.perform(self.context.failed(branch, 487))
+            return
+        if branch.timer is not None:
+            branch.timer.cancel()
+            branch.timer = None
+        if not branch.cancel_sent or request is None:
+            return  # s9.1: it waits for a provisional response
+        layer = self.proxy.layer
+        cancel = compose.hop_by_hop(request, "CANCEL", request.first["to"])
+        for reason in self.reason:
+            cancel.add("Reason", reason)
+        layer.send_request(cancel, cancel.encode(), transaction.key[0], transaction.flow, NOBODY)
+        branch.timer = layer.wheel.start(layer.values.timeout, self._gave_up, branch)
+
+    def _final(self, status: int, response: Response | None, extra: tuple[tuple[str, str], ...]) -> None:
+        request = self.request
+        self._note_final(status, response)
+        if response is None or response.status != status:
+            if request is not None:
+                self.server.respond(compose.response(request, status, "", self.proxy.to_tag(request)))
+            return
+        for name, value in extra:
+            response.add(name, value)
+        self.server.respond(response)
+
+    def _stop_ring_timer(self) -> None:
+        if self.ring_timer is not None:
+            self.ring_timer.cancel()
+            self.ring_timer = None
+
+    def _done(self) -> None:
+        """Lets go of everything: only the 2xx of an INVITE may still come, and need the server transaction alone."""
+        self._stop_ring_timer()
+        for branch in self.context.branches:
+            assert isinstance(branch, Branch)
+            if not branch.superseded:  # one that comes alive late must be cancelled yet
+                branch.stop_timers()
+                branch.request = None
+        self.context.branches = []
+        self.request = self.prepared = None
+        self.proxy.forwardings.pop(self.number, None)
+
+    def _note_final(self, status: int, response: Response | None) -> None:
+        """How a call went, for people."""
+        journal, request = self.proxy.journal, self.request
+        if not journal.sinks or not self.context.invite or request is None or request.to_tag:
+            return
+        if status < 300:
+            contact = response.first.get("contact", "") if response is not None else ""
+            journal.write("call-answered", call_id=request.call_id, answered_by=contact or request.uri_text)
+        else:
+            reason = response.reason if response is not None and response.status == status else compose.phrase(status)
+            journal.write("call-failed", call_id=request.call_id, status=status, reason=reason)
+
+    def _note_failure(self, hop: object, reason: str) -> None:
+        journal = self.proxy.journal
+        if journal.sinks:
+            journal.write("hop-failed", hop=str(hop), reason=reason)
