@@ -112,12 +112,14 @@ class RouteHeaders:
     def record_route(self, token: str, secure: bool, incoming: IListener, outgoing: IListener) -> list[str]:
         """The Record-Route values for a request that came to one listener and leaves by another, topmost first.
 
-        One where they are the same; two where sides differ, so that each side finds its own (RFC 5658 s5).
+        One where they are the same; two where sides differ, so that each side finds its own (RFC 5658 s5). `secure`
+        asks for sips URIs, which only a TLS listener can keep: a side that came without TLS gets what it can reach.
         """
-        scheme = "sips" if secure else "sip"
+        scheme = "sips" if secure and outgoing.transport == "tls" else "sip"
         first = f"<{scheme}:{token}@{outgoing.route_suffix}"
         if incoming is outgoing:
             return [first]
+        scheme = "sips" if secure and incoming.transport == "tls" else "sip"
         return [first, f"<{scheme}:{token}@{incoming.route_suffix}"]
 
 

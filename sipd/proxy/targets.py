@@ -53,8 +53,10 @@ def groups_of(bindings: Sequence[Binding], secure: bool = False) -> Groups:
         contact = binding.contact
         if "?" in contact or ";method" in contact.lower():
             contact = str(_for_request(Uri.parse(contact)))
-        targets.append(Target(contact, binding.path, binding.flow if use_flow else "",
-                              use_flow and binding.nat, binding.listener, binding.q))
+        # s26.2.2: a sip contact that registered over TLS is reached over that connection, never by another transport
+        only = use_flow and (binding.nat or (secure and contact[:5].lower() != "sips:"))
+        flow = binding.flow if use_flow else ""
+        targets.append(Target(contact, binding.path, flow, only, binding.listener, binding.q))
     if len(targets) <= 1:
         return [targets] if targets else []
     return _by_q(targets)

@@ -134,7 +134,7 @@ class Preprocess(TestCase):
             self.assertRaises(MalformedMessage, self.routes.preprocess, request(f"Route: {value}"))
 
     def test_record_route(self) -> None:
-        """s16.6 step 4: a SIP URI with lr; sips where the request is; for two sides the outgoing one on top."""
+        """s16.6 step 4: a SIP URI with lr; sips on a side that has TLS; for two sides the outgoing one on top."""
         self.assertEqual(self.routes.record_route("t", False, UDP, UDP), ["<sip:t@192.0.2.1:5060;lr>"])
         self.assertEqual(self.routes.record_route("t", False, UDP, TCP),
                          ["<sip:t@[2001:db8::1]:5060;transport=tcp;lr>", "<sip:t@192.0.2.1:5060;lr>"])
