@@ -250,6 +250,7 @@ class TransactionLayer:
 
     def receive(self, data: bytes, flow: IFlow) -> None:
         """One message from a flow; never raises."""
+        message: Request | Response | None = None
         try:
             try:
                 message = parse(data, flow.reliable)
@@ -266,6 +267,8 @@ class TransactionLayer:
         except Exception as error:
             # the border: a bug of ours costs this message and is recorded, and the next message is served
             self._bug(error)
+            if isinstance(message, Request) and message.method != "ACK":
+                self.core.broken(message)
 
     @staticmethod
     def mark(request: Request, flow: IFlow) -> None:
