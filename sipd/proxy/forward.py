@@ -37,12 +37,16 @@ def breadth_share(request: Request, groups: Groups) -> int:
     return breadth // targets
 
 
-def prepare(request: Request, breadth: int = MAX_BREADTH) -> Request:
-    """What all branches of a request share: a copy with Max-Forwards counted down (s16.6 step 3) and Max-Breadth."""
+def prepare(request: Request, breadth: int = 0) -> Request:
+    """What all branches of a request share: a copy with Max-Forwards counted down (s16.6 step 3) and Max-Breadth.
+
+    `breadth` 0 leaves a Max-Breadth as it is, for an ACK.
+    """
     copy = request.copy()
-    if breadth != MAX_BREADTH:
-        copy.set("max-breadth", str(breadth))
-    elif "max-breadth" not in copy.first:
+    if "max-breadth" in copy.first or 0 < breadth < MAX_BREADTH:
+        if breadth:
+            copy.set("max-breadth", str(breadth))
+    else:
         copy.headers.append(_BREADTH)
         copy.first["max-breadth"] = _BREADTH[1]
     text = copy.first.get("max-forwards")

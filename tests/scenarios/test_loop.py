@@ -80,6 +80,47 @@ class Loops(TestCase):
         self.assertLess(between(rig), 200)
         rig.finish()
 
+    @shows("VAL-17", "5393 3")
+    def test_amplification_in_turn(self) -> None:
+        """The same with users who forward to all others one after the other: bounded too."""
+        rig = Rig()
+        names = [f"100{n}" for n in range(2, 10)]
+        for name in names:
+            for number, other in enumerate(names):
+                rig.binding(name, f"sip:{other}@{DOMAIN}", q=1000 - number)
+        a = rig.phone("1001")
+        a.request("MESSAGE", f"sip:1002@{DOMAIN}")
+        rig.advance(2, 0.05)
+        self.assertIn(a.take().status, (440, 482, 483))
+        self.assertLess(between(rig), 200)
+        rig.finish()
+
+    @shows("VAL-17", "5393 5.3.3")
+    def test_max_breadth(self) -> None:
+        """A request has one Max-Breadth: 60 or what it came with, if less, shared out among its copies; 440 when it
+        does not suffice."""
+        rig = Rig()
+        a, b, c = rig.phone("1001"), rig.phone("1002"), rig.phone("1003")
+        c.register()
+        for lines, expected in (((), "60"), (("Max-Breadth: 7",), "7"), (("max-breadth: 1000",), "60")):
+            a.request("MESSAGE", f"sip:1003@{DOMAIN}", *lines)
+            got = c.take("MESSAGE")
+            self.assertEqual(got.all("max-breadth"), [expected])
+            c.answer(got, 200)
+            a.take(200)
+        b.register()
+        b.register(contact=f"<sip:other@{c.address}>")
+        for lines, expected in (((), "30"), (("Max-Breadth: 3",), "1"), (("Max-Breadth: 100",), "30")):
+            a.request("MESSAGE", f"sip:1002@{DOMAIN}", *lines)
+            for phone in (b, c):
+                got = phone.take("MESSAGE")
+                self.assertEqual(got.all("max-breadth"), [expected])
+                phone.answer(got, 200)
+            a.take(200)
+        a.request("MESSAGE", f"sip:1002@{DOMAIN}", "Max-Breadth: 1")
+        a.take(440)
+        rig.finish()
+
     @shows("VAL-17", "16.3/3")
     def test_elsewhere(self) -> None:
         """A loop through another server that rewrites nothing: Max-Forwards or our mark ends it."""
