@@ -180,7 +180,7 @@ class Route:
     def _forward_on(self, request: Request, key: Key, routing: Routing) -> None:
         """To where Route, the flow in our token, or the Request-URI says (s16.5: the target set is the Request-URI)."""
         direction = routing.direction
-        target = Target(request.uri_text)
+        target = Target(request.uri_text, listener=routing.listener)
         if direction is not None and direction.flow_id:
             target.flow_id, target.only = direction.flow_id, direction.only
         self._note_call(request, routing)
@@ -214,7 +214,7 @@ class Route:
             if ours:
                 self._ack_to_user(request, ours)
                 return
-            target = Target(request.uri_text)
+            target = Target(request.uri_text, listener=routing.listener)
             if direction is not None:
                 target.flow_id, target.only = direction.flow_id, direction.only
             self._proxy.forward_ack(request, target)

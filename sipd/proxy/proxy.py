@@ -117,7 +117,9 @@ class Proxy:
                 uri = next_hop(copy)
             except MalformedMessage:
                 return  # an ACK is never answered
-            self.with_hops(uri, lambda hops: self._first_flow(hops, target.listener, send))
+            # as for every request: by the side it came to, unless another is known
+            listener = target.listener or (request.flow.listener.name if request.flow is not None else "")
+            self.with_hops(uri, lambda hops: self._first_flow(hops, listener, send))
 
     def _first_flow(self, hops: list[Hop], listener: str, done: Callable[[IFlow | None], None]) -> None:
         """A flow to the best hop, opened if need be."""

@@ -15,14 +15,16 @@ from sipd.proxy.token import Direction, RouteToken
 class Routing:
     """What Route preprocessing found: whether a Route of ours was taken off, what its token proves, what is left."""
 
-    __slots__ = ("popped", "direction", "routes")
+    __slots__ = ("popped", "direction", "routes", "listener")
 
-    def __init__(self, popped: bool, direction: Direction | None, routes: list[str]) -> None:
+    def __init__(self, popped: bool, direction: Direction | None, routes: list[str], listener: str = "") -> None:
         self.popped = popped
         #: Not None when the request belongs to a dialog that we let through.
         self.direction = direction
         #: The Route values left, ours taken off.
         self.routes = routes
+        #: Where two values of ours were taken off, the listener the second names: the request leaves by that side.
+        self.listener = listener
 
 
 #: Values of ours in a row that are taken off at once.
@@ -39,12 +41,13 @@ class RouteHeaders:
     def __init__(self, token: RouteToken, is_ours: Callable[[str, int | None], bool]) -> None:
         self._token = token
         self._is_ours = is_ours
-        #: Endings of the Route values we write, filled as listeners come: a Route that comes back is known by its text.
-        self._suffixes: set[str] = set()
+        #: Endings of the Route values we write, filled as listeners come, and whose they are: a Route
+        #: that comes back is known by its text.
+        self._suffixes: dict[str, str] = {}
 
     def know(self, listener: IListener) -> None:
         """Enters a listener whose Record-Route values may come back."""
-        self._suffixes.add(listener.route_suffix)
+        self._suffixes[listener.route_suffix] = listener.name
 
     def preprocess(self, request: Request) -> Routing:
         """s16.4: undoes strict routing and our maddr, takes our own values off the Route. Changes the request."""
@@ -71,10 +74,13 @@ class RouteHeaders:
                 found = self._token.check(user, request.call_id, request.from_tag, request.to_tag)
                 direction = found or direction
             taken += 1
+        listener = ""
         if taken:
+            if taken > 1:
+                listener = self._suffixes.get(routes[taken - 1].partition("@")[2], "")
             routes = routes[taken:]
             request.set_values("route", routes)
-        return Routing(taken > 0, direction, routes)
+        return Routing(taken > 0, direction, routes, listener)
 
     def _user_of_ours(self, value: str) -> str | None:
         """The user part of a Route value that names this server, None when it names another."""
