@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.trial.unittest import TestCase
 
 from sipd.message.message import Message
 from tests.support.cases import shows
-from tests.support.rig import Phone, Rig, established
+from tests.support.rig import SERVER, Phone, Rig, established
 
 LISTEN6 = (("udp", "192.0.2.1", 5060), ("udp", "2001:db8::1", 5060), ("tcp", "2001:db8::1", 5060))
 
@@ -261,6 +263,29 @@ class WithinCalls(TestCase):
         self.assertEqual(len(branches), 1)
         self.assertEqual(len([p for p in rig.network.packets if p.data.startswith(b"ACK") and p.source[0] == "192.0.2.1"]), 3)
         hang_up(rig, a, b, a.in_dialog("BYE", ok))
+
+    @shows("INV-06", "16.5")
+    def test_caller_without_route_set(self) -> None:
+        """A caller that knows no Record-Route sends ACK and BYE to the address it called: both arrive, where everybody
+        is trusted, and without a proof no ACK does where nobody is. An ACK that reuses the INVITE's branch arrives too."""
+        for branch in ("z9hG4bKown", "z9hG4bKinvite"):
+            rig = Rig()
+            a, b = rig.phone("1001"), rig.phone("1002", transport="tcp")
+            b.register()
+            rig.binding("1002", f"sip:1002@{SERVER}", q=100)  # ourselves: not to be sent there
+            a.invite("1002", branch="z9hG4bKinvite")
+            a.take(100)
+            b.answer(b.take("INVITE"), 200)
+            ok = a.take(200)
+            fields: dict[str, Any] = {"to": ok.first["to"], "from_": ok.first["from"], "call_id": ok.call_id}
+            a.request("ACK", f"sip:1002@{SERVER}", cseq=ok.cseq_number, branch=branch, **fields)
+            ack = b.take("ACK")
+            self.assertEqual(ack.uri_text, b.contact)
+            b.silent()
+            rig.core.layer.core._auth_required = True  # type: ignore[attr-defined]
+            a.request("ACK", f"sip:1002@{SERVER}", cseq=ok.cseq_number, **fields)
+            b.silent()
+            rig.finish()
 
     @shows("INV-26", "3262 3", "3311 5")
     def test_reliable_provisionals(self) -> None:
