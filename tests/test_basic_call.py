@@ -17,7 +17,7 @@ class BasicCall(TestCase):
         b.register()
         invite, got, sent, ok = established(a, b)
         self.assertEqual(got.body, invite.body)
-        bye = a.in_dialog("BYE", ok)
+        a.in_dialog("BYE", ok)
         b.answer(b.take("BYE"), 200)
         a.take(200)
         rig.finish()

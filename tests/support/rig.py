@@ -307,7 +307,7 @@ class Phone:
                contact: str | None = None, send: bool = True) -> Response:
         """Answers a request received (s8.2.6); the To tag is the phone's own, one per Call-ID."""
         lines = [f"SIP/2.0 {status} {reason}"]
-        for name, value, line in request.headers:
+        for name, _, line in request.headers:
             if name in ("via", "from", "call-id", "cseq"):
                 lines.append(line)
             elif name == "record-route" and status < 300:
