@@ -30,6 +30,7 @@ GROUPS = {
     "FRK": "Forking",
     "NIT": "Other requests",
     "TRN": "Transports, NAT, framing, targets",
+    "ROB": "Robustness",
 }
 
 

@@ -9,6 +9,7 @@ from twisted.trial.unittest import TestCase
 from sipd.message.address import Address
 from sipd.message.message import Message, Request
 from tests.support.cases import shows
+from tests.support.rig import Rig
 from tests.support.torture import DEVICE, ELSEWHERE, STRICT_ROUTER, Seen, Verdict, ordinary, send_twice, verdicts
 
 #: What our own hand changes in a request that is forwarded (RFC 3261 s16.6).
@@ -242,3 +243,60 @@ _MUST_NOT: dict[str, Callable[[Torture, Seen], None]] = {
     "cparam01.dat": Torture.cparam01, "cparam02.dat": Torture.cparam02, "regescrt.dat": Torture.regescrt,
     "inv2543.dat": Torture.inv2543,
 }
+
+
+class TortureInCalls(TestCase):
+    """What the messages mean inside a call of their own."""
+
+    @shows("ROB-01", "4475")
+    def test_reasons(self) -> None:
+        """3.1.1.12, 3.1.1.13: a reason phrase in UTF-8, and an empty one, reach the caller as they are."""
+        for phrase in ("= 2**3 * 5**2 \u043d\u043e \u0441\u0442\u043e \u0434\u0435\u0432\u044f\u043d\u043e\u0441\u0442\u043e", ""):
+            rig = Rig()
+            a, b = rig.phone("1001"), rig.phone("1002")
+            b.register()
+            invite = a.invite("1002")
+            a.take(100)
+            got = b.take("INVITE")
+            b.answer(got, 183, reason=phrase)
+            self.assertEqual(a.take(183).reason, phrase)
+            b.answer(got, 486, reason=phrase)
+            answer = a.take(486)
+            self.assertEqual(answer.reason, phrase)
+            a.ack(answer, invite)
+            b.take("ACK")
+            rig.finish()
+
+    @shows("ROB-01", "4475")
+    def test_odd_numbers(self) -> None:
+        """3.1.2.5, 3.1.2.19: a response with an impossible status or CSeq changes nothing; the call goes on."""
+        rig = Rig()
+        a, b = rig.phone("1001"), rig.phone("1002")
+        b.register()
+        invite = a.invite("1002")
+        a.take(100)
+        got = b.take("INVITE")
+        good = b.answer(got, 486, send=False).encode()
+        for bad in (good.replace(b"SIP/2.0 486", b"SIP/2.0 4294967301"), good.replace(b"SIP/2.0 486", b"SIP/7.0 200"),
+                    good.replace(b"CSeq: 1 ", b"CSeq: 36893488147419103232 "), good.replace(b"CSeq: 1 INVITE", b"CSeq: 1 BYE")):
+            b.send(bad)
+            a.silent()
+        b.send(good)
+        a.ack(a.take(486), invite)
+        b.take("ACK")
+        rig.finish()
+
+    @shows("ROB-01", "17.2.3")
+    def test_branch_of_the_cookie_alone(self) -> None:
+        """3.2.1: two requests whose branch is the bare cookie are two, and so are those without any."""
+        for branch in (";branch=z9hG4bK", ""):
+            rig = Rig()
+            a, b = rig.phone("1001"), rig.phone("1002")
+            b.register()
+            for number in (1, 2):
+                a.request("MESSAGE", "sip:1002@example.com", via=f"Via: SIP/2.0/UDP {a.address}{branch}", call_id=f"c{number}")
+                got = b.take("MESSAGE")
+                self.assertEqual(got.call_id, f"c{number}")
+                b.answer(got, 200)
+                a.take(200)
+            rig.finish()
