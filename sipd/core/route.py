@@ -123,19 +123,16 @@ class Route:
                 raise Reject(404)  # nobody's: no binding for it could be authorized
             if not owns(user, aor):
                 raise Reject(403)  # step 4: somebody else's
-        server: ServerTransaction | None = None
-        early: list[tuple[int, str, tuple[tuple[str, str], ...]]] = []
+        server = self._server(request, key)
 
         def answer(status: int, reason: str, headers: tuple[tuple[str, str], ...]) -> None:
-            if server is None:
-                early.append((status, reason, headers))
-            else:
-                server.respond(compose.response(request, status, reason, self._refusals.tag(request), headers))
+            server.respond(compose.response(request, status, reason, self._refusals.tag(request), headers))
 
-        self._registrar.register(request, aor, answer)
-        server = self._server(request, key)
-        if early:
-            answer(*early[0])
+        try:
+            self._registrar.register(request, aor, answer)
+        except (Reject, MalformedMessage):
+            server.end()  # refused without state, as every refusal of a check
+            raise
 
     def _authorize(self, request: Request, ours: str) -> None:
         """Who may have a request relayed: a user under their own name, or a guest who calls one of our users."""
