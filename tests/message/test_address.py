@@ -36,6 +36,7 @@ TAGS = [
     ("<sip:a@b>;tag=x", "x"), ("<sip:a@b>", ""), ("sip:a@b;tag=x", "x"), ("<sip:a@b;tag=no>", ""),
     ("<sip:a@b;tag=no>;tag=yes", "yes"), ('"x;tag=no" <sip:a@b>', ""), ("<sip:a@b> ; TAG = x", "x"),
     ("<sip:a@b>;mytag=no", ""), ('<sip:a@b>;p="a>;tag=no";tag=yes', "yes"), ('sip:a@b;p=";tag=no";tag=yes', "yes"),
+    ('sip:a@b;p=";tag=no;";tag=yes', "yes"), ('<sip:a@b>;p=">;tag=no;";tag=yes', "yes"),
     ("<sip:a@b>;tag=", ""), ("", ""), ("<sip:a@b>;x;tag=x~y;z", "x~y"),
 ]
 
