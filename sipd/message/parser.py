@@ -150,7 +150,8 @@ def _type_core(message: Request | Response, problem: str) -> None:
         return  # From and To of a response are those we sent, and nobody could be told
     if method != message.method:  # type: ignore[union-attr]
         raise MalformedMessage("CSeq names another method than the request line", message=message)
-    if _CALL_ID(first["call-id"]) is None:
+    call_id = message.call_id
+    if (" " in call_id or not call_id.isprintable()) and _CALL_ID(call_id) is None:
         raise MalformedMessage("Call-ID is not a word", message=message)
     for name in ("from", "to"):
         value = first[name]
