@@ -19,8 +19,8 @@ from sipd.message.via import Via
 #: The look-behind lets a run of blanks be read once only, however long it is.
 _FOLD = re.compile(r"(?<![ \t])[ \t]*\r\n[ \t]+")
 _METHOD = re.compile(grammar.TOKEN).fullmatch
-_STATUS_LINE = re.compile(r"SIP/2\.0 ([1-6][0-9][0-9])(?: (.*))?", re.IGNORECASE | re.DOTALL).fullmatch
-_VERSION = re.compile(r"SIP/([0-9]+\.[0-9]+)", re.IGNORECASE).fullmatch
+_STATUS_LINE = re.compile(r"SIP/2\.0 ([1-6][0-9][0-9])(?: (.*))?", re.IGNORECASE | re.DOTALL | re.ASCII).fullmatch
+_VERSION = re.compile(r"SIP/([0-9]+\.[0-9]+)", re.IGNORECASE | re.ASCII).fullmatch
 _CSEQ = re.compile(rf"([0-9]+)[ \t\r\n]+({grammar.TOKEN})").fullmatch
 #: From and To as nearly every phone writes them; anything else is read by Address.
 _USUAL_ADDRESS = re.compile(
@@ -42,7 +42,7 @@ def parse(data: bytes, stream: bool = False) -> Request | Response:
         data = data.lstrip(b"\r\n")  # s7.5: CRLFs before the start line are ignored
     end = data.find(b"\r\n\r\n")
     if end < 0:
-        raise MalformedMessage("no empty line ends the header fields", message=_what_can_be_read(data))
+        raise MalformedMessage("no empty line ends the header fields", message=what_can_be_read(data))
     message = _parse_head(data[:end])
     body = data[end + 4:]
     length = message.first.get("content-length")
@@ -54,7 +54,10 @@ def parse(data: bytes, stream: bool = False) -> Request | Response:
     # str.isdigit takes other scripts' digits too
     if not (length.isascii() and length.isdigit()):
         raise MalformedMessage("Content-Length is not a number", message=message)
-    wanted = int(length) if len(length.lstrip("0")) < 10 else 10**9
+    # int() raises for thousands of digits, also where they are zeros
+    if len(length) > 9:
+        length = length.lstrip("0") or "0"
+    wanted = int(length) if len(length) < 10 else 10**9
     if wanted > len(body):
         raise MalformedMessage("the body is shorter than Content-Length", message=message)
     message.body = body[:wanted] if wanted < len(body) else body
@@ -142,7 +145,9 @@ def _type_core(message: Request | Response, problem: str) -> None:
     number, _, method = first["cseq"].partition(" ")
     if not method or "\t" in method or method[0] == " " or "\t" in number:
         number, method = _cseq(first["cseq"])
-    if not (number.isascii() and number.isdigit()) or len(number.lstrip("0")) > 10 or int(number) >= 2**32:  # s8.1.1.5
+    if len(number) > 10:
+        number = number.lstrip("0") or "0"
+    if not (number.isascii() and number.isdigit()) or len(number) > 10 or int(number) >= 2**32:  # s8.1.1.5
         raise MalformedMessage("CSeq is not a number below 2**32 and a method", message=message)
     message.cseq_number = int(number)
     message.cseq_method = method
@@ -230,6 +235,6 @@ def _partial(lines: list[str]) -> Message | None:
     return message
 
 
-def _what_can_be_read(data: bytes) -> Message | None:
-    """As `_partial`, from octets in which no empty line ends the header fields."""
+def what_can_be_read(data: bytes) -> Message | None:
+    """The request as far as its lines can be read, for answering it; None for anything else and without a Via."""
     return _partial(data[:65536].decode("utf-8", "surrogateescape").split("\r\n"))

@@ -17,7 +17,7 @@ from sipd.journal import Journal
 from sipd.message.errors import MalformedMessage
 from sipd.message.hop import DEFAULT_PORT
 from sipd.message.message import Request, Response
-from sipd.message.parser import parse
+from sipd.message.parser import parse, what_can_be_read
 from sipd.message.via import Via
 from sipd.transaction.invite_client import InviteClient
 from sipd.transaction.invite_server import InviteServer
@@ -248,11 +248,14 @@ class TransactionLayer:
         #: Responses that no transaction waits for (s18.1.2, RFC 6026 s7.3): counted and dropped.
         self.strays = 0
 
-    def receive(self, data: bytes, flow: IFlow) -> None:
-        """One message from a flow; never raises."""
+    def receive(self, data: bytes, flow: IFlow, lost: MalformedMessage | None = None) -> None:
+        """One message from a flow; never raises. `lost` says why `data` is all that could be cut from a stream."""
         message: Request | Response | None = None
         try:
             try:
+                if lost is not None:
+                    lost.message = what_can_be_read(data)
+                    raise lost
                 message = parse(data, flow.reliable)
             except MalformedMessage as error:
                 if error.message is not None:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from typing import Protocol
 
 from sipd.interfaces import IFlow, IFlowUser
 from sipd.journal import Journal
+from sipd.message.errors import MalformedMessage
 from sipd.message.hop import join_host_port
 
-#: Called once for each message that came in: its bytes and the flow it came over.
-Receive = Callable[[bytes, IFlow], None]
+
+class Receive(Protocol):
+    """Called once for each message that came in, and once with what was read of a message whose framing was lost."""
+
+    def __call__(self, data: bytes, flow: IFlow, lost: MalformedMessage | None = None) -> None:
+        """Takes a message and the flow it came over."""
 
 
-def nobody(data: bytes, flow: IFlow) -> None:
+def nobody(data: bytes, flow: IFlow, lost: MalformedMessage | None = None) -> None:
     """Takes messages until somebody else does."""
 
 

@@ -16,6 +16,7 @@ from zope.interface import implementer
 from sipd.config import Limits
 from sipd.interfaces import IFlow, IFlowUser
 from sipd.journal import Journal
+from sipd.message.errors import MalformedMessage
 from sipd.message.framer import Framer
 from sipd.message.hop import Hop, join_host_port
 from sipd.transport.flows import Receive, tell_users, write_bug
@@ -151,7 +152,7 @@ class StreamConnection(Protocol):
             # RFC 3261 s18.3: with the framing lost nothing more can be read. What was read of the head goes the way
             # of all messages, where it is refused, so that the peer learns why (TRN-04).
             if framer.rest:
-                self._receive(framer.rest)
+                self._receive_lost(framer.rest, framer.error)
             self.close(framer.error.reason)
         elif framer.buffered and not self._begun_at:
             self._begun_at = settings.clock.seconds()
@@ -220,6 +221,12 @@ class StreamConnection(Protocol):
     def _receive(self, message: bytes) -> None:
         try:
             self._settings.receive(message, self.flow)
+        except Exception:
+            write_bug(self._settings.journal)
+
+    def _receive_lost(self, rest: bytes, error: MalformedMessage) -> None:
+        try:
+            self._settings.receive(rest, self.flow, error)
         except Exception:
             write_bug(self._settings.journal)
 

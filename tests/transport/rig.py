@@ -50,7 +50,7 @@ class Rig:
         self.transports = Transports(
             listens, limits or Limits(), reactor=reactor, clock=clock or reactor, entropy=self._entropy,
             journal=journal, inventory=self.inventory, **more)
-        self.transports.receive = lambda data, flow: self.received.append((data, flow))
+        self.transports.receive = lambda data, flow, lost=None: self.received.append((data, flow))
 
     def _entropy(self, count: int) -> bytes:
         self._number += 1

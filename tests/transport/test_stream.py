@@ -125,7 +125,7 @@ class StreamTests(TestCase):
     @shows("TRN-04", "18.3")
     def test_no_content_length(self) -> None:
         """Without Content-Length the head goes up, where it is refused; what is answered leaves, then the end."""
-        self.settings.receive = lambda data, flow: (self.received.append(data), flow.send(b"400"))
+        self.settings.receive = lambda data, flow, lost=None: (self.received.append(data), flow.send(b"400"))
         head = b"OPTIONS sip:example.com SIP/2.0\r\nTo: x\r\n\r\n"
         self.connection.dataReceived(message() + head)
         self.assertEqual(self.received, [message(), head])
