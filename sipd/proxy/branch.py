@@ -52,14 +52,18 @@ class Branch(BranchState):
             self.timer = None
 
 
-class _Nobody:
-    """The user of a CANCEL: its answer changes nothing (s9.1)."""
+class Cancelling:
+    """The user of a CANCEL: its answer changes nothing (s9.1), but that it cannot be sent ends the branch."""
 
-    def response(self, transaction: object, response: Response) -> None:
-        """Ignored."""
+    __slots__ = ("_branch",)
 
-    def failed(self, transaction: object, reason: str) -> None:
-        """Ignored."""
+    def __init__(self, branch: Branch) -> None:
+        self._branch = branch
 
+    def response(self, transaction: ClientTransaction, response: Response) -> None:
+        """Whatever it says, the INVITE has an answer of its own."""
 
-NOBODY = _Nobody()
+    def failed(self, transaction: ClientTransaction, reason: str) -> None:
+        """A way that is broken brings no 487 either; a CANCEL that nobody answers is waited out by the branch."""
+        if reason:
+            self._branch.forwarding.gave_up(self._branch)

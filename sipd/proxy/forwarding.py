@@ -15,7 +15,7 @@ from sipd.message.hop import Hop
 from sipd.message.message import Request, Response
 from sipd.message.uri import Uri
 from sipd.proxy import response_context as context_outputs
-from sipd.proxy.branch import NOBODY, Branch
+from sipd.proxy.branch import Branch, Cancelling
 from sipd.proxy.dialog_flows import callee_flow, caller_flow
 from sipd.proxy.forward import DIALOG_METHODS, add_via, prepare, strip_via
 from sipd.proxy.response_context import BranchState, Output, ResponseContext
@@ -164,9 +164,9 @@ class Forwarding:
         self.context.supersede(branch)
         self._try_next_hop(other)
 
-    def _gave_up(self, branch: Branch) -> None:
+    def gave_up(self, branch: Branch) -> None:
         """s9.1: a cancelled branch that has not ended after 64*T1 is as good as ended, its transaction with it."""
-        branch.timer = None
+        branch.stop_timers()
         if branch.transaction is not None:
             branch.transaction.end()
         self.perform(self.context.failed(branch, 487))
@@ -340,8 +340,8 @@ class Forwarding:
         cancel = compose.hop_by_hop(request, "CANCEL", request.first["to"])
         for reason in self.reason:
             cancel.add("Reason", reason)
-        layer.send_request(cancel, cancel.encode(), transaction.key[0], transaction.flow, NOBODY)
-        branch.timer = layer.wheel.start(layer.values.timeout, self._gave_up, branch)
+        layer.send_request(cancel, cancel.encode(), transaction.key[0], transaction.flow, Cancelling(branch))
+        branch.timer = layer.wheel.start(layer.values.timeout, self.gave_up, branch)
 
     def _final(self, status: int, response: Response | None, extra: tuple[tuple[str, str], ...]) -> None:
         request = self.request

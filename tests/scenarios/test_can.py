@@ -445,3 +445,25 @@ def _with_via(invite: Request, via: str) -> Request:
     copy = invite.copy()
     copy.via = Via.parse(via)
     return copy
+
+
+class BrokenWay(TestCase):
+    """A CANCEL that cannot be delivered."""
+
+    @shows("CAN-04", "9.1", "18.4")
+    def test_connection_gone(self) -> None:
+        """The callee's connection breaks while it rings: the caller who gives up hears 487 at once, not after 64*T1."""
+        rig = Rig()
+        a, b = rig.phone("1001"), rig.phone("1002", transport="tcp")
+        b.register()
+        invite = a.invite("1002")
+        a.take(100)
+        b.answer(b.take("INVITE"), 180)
+        a.take(180)
+        assert b.connection is not None
+        b.connection.close()
+        a.cancel(invite)
+        a.take(200)
+        rig.advance(0.1)
+        a.ack(a.take(487), invite)
+        rig.finish()
