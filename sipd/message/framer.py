@@ -90,10 +90,12 @@ class Framer:
         if not length.isdigit():
             self._lose(MalformedMessage("Content-Length is not a number"), end + 4)
             return False
-        if len(length.lstrip(b"0")) > 10 or int(length) > self._max_body:
+        # int() raises for thousands of digits, also where they are zeros
+        digits = length.lstrip(b"0") or b"0"
+        if len(digits) > 10 or int(digits) > self._max_body:
             self._lose(MalformedMessage("the body is too long", 413), end + 4)
             return False
-        self._needed = end + 4 + int(length)
+        self._needed = end + 4 + int(digits)
         return True
 
     def _lose(self, error: MalformedMessage, size: int) -> None:

@@ -37,7 +37,7 @@ addr_spec = re.compile(rf'{SWS}([^<>"?,; \t\r\n]+){SWS}(;.*)?', re.DOTALL)
 #: sent-protocol LWS sent-by with its parameters (s20.42).
 via = re.compile(
     rf"SIP{SWS}/{SWS}([0-9]+\.[0-9]+){SWS}/{SWS}({TOKEN})[ \t\r\n]+({HOST}){SWS}(?::{SWS}([0-9]{{1,5}}){SWS})?(;.*)?",
-    re.DOTALL | re.IGNORECASE)
+    re.DOTALL | re.IGNORECASE | re.ASCII)
 
 #: generic-param: ";" name [ "=" token / host / quoted-string ].
 generic_param = re.compile(

@@ -93,6 +93,11 @@ class FramerTests(TestCase):
             self.assertEqual(framer.error.status, status)
         framer = Framer(1000, 500)
         self.assertEqual(len(framer.feed(message(body=b"b" * 500))), 1)
+        for digits, status in (("0" * 5000, 0), ("9" * 5000, 413)):
+            framer = Framer()
+            whole = message(f"l: {digits}", length=False)
+            self.assertEqual(framer.feed(whole), [] if status else [whole])
+            self.assertEqual(framer.error.status if framer.error is not None else 0, status)
 
     def test_long_head_at_once(self) -> None:
         """The bound of the head holds when it comes in one piece, too."""

@@ -28,7 +28,7 @@ READ = [
 
 BROKEN = [
     "", "SIP/2.0/UDP", "SIP/2.0 a", "UDP a", "SIP/2.0/UDP a:0", "SIP/2.0/UDP a:65536", "SIP/2.0/UDP a:123456",
-    "SIP/2.0/UDP a b", "SIP/2.0/UDP a;;branch=x", "SIP/2.0/UDP a;", "SIP/2.0/UDP a;=x", "SIP/2.0/UDP a,b",
+    "SIP/2.0/UDP a b", "SIP/2.0/UDP a;;branch=x", "SIP/2.0/UDP a;", "SIP/2.0/UDP a;=x", "SIP/2.0/UDP a,b", "\u017fIP/2.0/UDP a", "SIP/2.0/UDP \u212a",
     "SIP/2.0/UDP [::1", "SIP/2.0/UDP \u00fc", "HTTP/1.1/TCP a", "SIP/2.0/UDP a;branch=x,y",
 ]
 
