@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -104,7 +106,8 @@ class Server:
         self.log = directory / "server.log"
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
-                command, cwd=directory, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
+                command, cwd=directory, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment,
+                start_new_session=True,
             )
         deadline = time.monotonic() + 30
         while not answers_options("127.0.0.1", port):
@@ -122,7 +125,7 @@ class Server:
         return memory_kib(self.process.pid)
 
     def stop(self) -> None:
-        """Ends the server: SIGTERM, and SIGKILL after ten seconds."""
+        """Ends the server: SIGTERM, and SIGKILL after ten seconds; no process of its session is left."""
         if self.process.poll() is None:
             self.process.terminate()
             try:
@@ -130,6 +133,9 @@ class Server:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+        # Kamailio's workers outlive a parent that had to be killed.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
 
 
 class Sipd(Server):
