@@ -28,6 +28,7 @@ lint: $(VENV)/.installed-dev
 	$(VENV)/bin/mypy
 
 bench: $(VENV)/.installed
+	tools/apt-install bench/apt-packages.txt
 	$(VENV)/bin/python bench/run.py
 
 docs: $(VENV)/.installed-dev
