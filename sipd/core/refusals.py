@@ -42,7 +42,7 @@ class Refusals:
 
     def refuse(self, request: Request, status: int, reason: str = "",
                headers: tuple[tuple[str, str], ...] = ()) -> None:
-        """Answers a request outside any transaction."""
+        """Answers a request outside any transaction; the 200 to a stranger's OPTIONS goes this way too."""
         tag = self.tag(request)
         try:
             if request.to_tag:

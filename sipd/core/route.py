@@ -77,7 +77,7 @@ class Route:
         # s16.5: a Route left over, or a maddr that is not us, says where it goes
         ours = "" if routing.routes or ("maddr" in request.uri_text and uri.param("maddr")) else self._places.aor(uri)
         if ours and request.method == "OPTIONS" and not uri.user:
-            self._options(request, key)                          # whoever asks; also with no hop left (s16.3 step 3)
+            self._options(request)                               # whoever asks; also with no hop left (s16.3 step 3)
             return
         checks.proxy_require(request)                            # 420
         if ours and request.method == "REGISTER":
@@ -100,10 +100,11 @@ class Route:
 
     # --- the steps
 
-    def _options(self, request: Request, key: Key) -> None:
+    def _options(self, request: Request) -> None:
+        """s11.2. Strangers may ask, so it costs no state, and a repeat is answered anew (s8.2.7)."""
         checks.proxy_require(request)
         checks.require(request, uas.SUPPORTED)
-        uas.options(request, self._server(request, key), self._refusals.tag(request))
+        self._refusals.refuse(request, 200, "", uas.CAPABILITIES)
 
     def _register(self, request: Request, key: Key, uri: Uri) -> None:
         """s10.3 steps 1 to 5; the registrar does the rest."""

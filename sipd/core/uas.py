@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from sipd.message import compose
 from sipd.message.errors import Reject
 from sipd.message.message import Request
-
-if TYPE_CHECKING:
-    from sipd.transaction.layer import ServerTransaction
 
 #: What this server understands when it is itself the one addressed.
 ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER"
 #: Extensions of the registrar (RFC 3327); those of calls are the phones' affair.
 SUPPORTED = frozenset({"path"})
+#: s11.2: what this server can do.
+CAPABILITIES = (
+    ("Allow", ALLOW), ("Accept", "application/sdp"), ("Accept-Encoding", "identity"), ("Accept-Language", "en"),
+    ("Supported", ", ".join(sorted(SUPPORTED))))
 #: What is asked of users, never of the server.
 _USERS_METHODS = frozenset({
     "INVITE", "MESSAGE", "SUBSCRIBE", "REFER", "PUBLISH", "BYE", "UPDATE", "INFO", "NOTIFY", "PRACK"})
@@ -27,10 +25,3 @@ def refuse_unserved(request: Request) -> None:
     if request.method in _USERS_METHODS:
         raise Reject(404)  # nobody in particular is called: there is no such user (s16.5)
     raise Reject(405, headers=(("Allow", ALLOW),))
-
-
-def options(request: Request, server: ServerTransaction, to_tag: str) -> None:
-    """s11.2: what this server can do."""
-    server.respond(compose.response(request, 200, "", to_tag, (
-        ("Allow", ALLOW), ("Accept", "application/sdp"), ("Accept-Encoding", "identity"), ("Accept-Language", "en"),
-        ("Supported", ", ".join(sorted(SUPPORTED))))))

@@ -74,8 +74,11 @@ class Message:
             self.first[key] = value
             self.headers.append(header)
             return
-        last = max(i for i, other in enumerate(self.headers) if other[0] == key)
-        self.headers.insert(last + 1, header)
+        headers = self.headers
+        position = len(headers)  # from behind: adding one line after the other must not cost their square
+        while headers[position - 1][0] != key:
+            position -= 1
+        headers.insert(position, header)
 
     def insert_first(self, name: str, value: str) -> None:
         """Adds a line above all others: above those of its name, and Via above everything."""

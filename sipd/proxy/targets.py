@@ -31,6 +31,9 @@ class Target:
         self.q = q
 
 
+#: Targets taken from one redirection: one response must not make thousands of requests.
+MOST_REDIRECTED = 10
+
 #: Targets tried at once, best group first.
 Groups = list[list[Target]]
 
@@ -64,7 +67,8 @@ def groups_of(bindings: Sequence[Binding], secure: bool = False) -> Groups:
 
 def redirected(contacts: Sequence[str], known: Sequence[str], secure: bool) -> tuple[Groups, list[str]]:
     """The targets in the Contact values of a 3xx that are not among the URIs `known` (s16.5: a target enters the set
-    once, by s19.1.4), and the values that no target was made of. `secure`: only sips will do (s16.7 step 4).
+    once, by s19.1.4), out of the first MOST_REDIRECTED values, and the values that no target was made of. `secure`:
+    only sips will do (s16.7 step 4).
     """
     seen: list[Uri] = []
     for text in known:
@@ -74,7 +78,10 @@ def redirected(contacts: Sequence[str], known: Sequence[str], secure: bool) -> t
             continue
     targets: list[Target] = []
     left: list[str] = []
-    for value in contacts:
+    for place, value in enumerate(contacts):
+        if place == MOST_REDIRECTED:
+            left += contacts[place:]
+            break
         try:
             address = Address.parse(value)
             uri = address.uri

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sipd.message.address import Address
-from sipd.message.errors import MalformedMessage
+from sipd.message.errors import MalformedMessage, Reject
 from sipd.message.params import split_list, unquote
 from sipd.message.uri import Uri
 from sipd.message.values import delta_seconds, qvalue
@@ -34,9 +34,12 @@ class Contact:
     reg_id: int
 
 
-def parse_contacts(line: str) -> tuple[Contact, ...]:
-    """The values of one Contact line, except "*". Raises MalformedMessage."""
-    return tuple(_parse(value) for value in split_list(line) if value)
+def parse_contacts(line: str, most: int = 0) -> tuple[Contact, ...]:
+    """The values of one Contact line, except "*". Raises MalformedMessage, and Reject (403) for more than `most`."""
+    values = split_list(line, most + 1 if most else 0)
+    if most and len(values) > most:
+        raise Reject(403, "Too Many Contacts")
+    return tuple(_parse(value) for value in values if value)
 
 
 def _parse(value: str) -> Contact:

@@ -54,6 +54,8 @@ class Registrar:
                  inventory: Inventory) -> None:
         self._location = location
         self._limits = limits
+        #: In one request: enough to replace all there may be. Each is compared with each.
+        self._most_contacts = 2 * max(limits.max_contacts, 10)
         self._wall = wall
         self._journal = journal
         self._read: Table[str, tuple[Contact, ...]] = inventory.table("contacts read", 8192, cache=True)
@@ -116,12 +118,14 @@ class Registrar:
         for line in lines:
             read = self._read.get(line)
             if read is None:
-                read = parse_contacts(line)
+                read = parse_contacts(line, self._most_contacts)
                 if not read:
                     raise MalformedMessage("Contact is empty")
                 if len(line) <= _CACHED_LINE:
                     self._read.remember(line, read)
             contacts = contacts + read if contacts else read
+            if len(contacts) > self._most_contacts:
+                raise Reject(403, "Too Many Contacts")
         return contacts
 
     def _path(self, request: Request) -> tuple[str, ...]:
