@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -81,8 +82,8 @@ class Phones(TestCase):
         for contacts, expires in ((3000, 60), (3000, 0)):
             values = [f"<sip:{n}@192.0.2.10>;expires={expires}" for n in range(contacts)]
             for lines in ([f"Contact: {', '.join(values)}"], [f"m: {value}" for value in values]):
-                cost = self.calls(rig, lambda lines=lines: a.request(
-                    "REGISTER", "sip:example.com", *lines, to="<sip:1001@example.com>", contact=""))
+                cost = self.calls(partial(a.request, "REGISTER", "sip:example.com", *lines,
+                                          to="<sip:1001@example.com>", contact=""))
                 self.assertEqual(a.take(403).reason, "Too Many Contacts")
                 self.assertLess(cost, 25_000)
         old = [f"<sip:old{n}@192.0.2.10>;expires=60" for n in range(10)]
