@@ -58,7 +58,7 @@ class Strangers(TestCase):
 class Phones(TestCase):
     """A phone that may register or call cannot stop the server with one message."""
 
-    def calls(self, rig: Rig, act: Callable[[], Any]) -> int:
+    def calls(self, act: Callable[[], Any]) -> int:
         """Python-level calls that `act` costs."""
         count = 0
 
