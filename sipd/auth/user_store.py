@@ -86,7 +86,7 @@ class UserStore:
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             connection.execute("COMMIT")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             connection.close()
             raise UserStoreError(f"{self.path}: {error}") from error
         except UserStoreError:
@@ -131,7 +131,7 @@ class UserStore:
             secrets: dict[str, dict[tuple[str, str], str]] = {}
             for aor, algorithm, login, ha1 in self._open().execute("SELECT aor, algorithm, login, ha1 FROM secrets"):
                 secrets.setdefault(aor, {})[algorithm, login] = ha1
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # of a damaged file SQLite speaks in any octets
             raise UserStoreError(f"{self.path}: {error}") from error
         return [StoredUser(aor, realm, display_name, secrets.get(aor, {})) for aor, realm, display_name in rows]
 

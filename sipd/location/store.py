@@ -102,10 +102,14 @@ class SqliteStore:
             self._connection = self._open()
             self._connection.execute("DELETE FROM binding WHERE expires_at <= ?", (self._wall(),))
             bindings = list(_bindings(self._connection.execute("SELECT * FROM binding")))
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, ValueError, TypeError) as error:
+            # a damaged file holds anything, and SQLite's words about it need not even be UTF-8
             if self._connection is not None:
                 self._connection.close()
-            raise StoreError(f"{self._path}: cannot be used as the location store: {error}") from error
+            damaged = not isinstance(error, (sqlite3.OperationalError, OSError))
+            remedy = "; move the file away and let the phones register again" if damaged else ""
+            why = str(error) if isinstance(error, (sqlite3.Error, OSError)) else "it is damaged"
+            raise StoreError(f"{self._path}: cannot be used as the location store: {why}{remedy}") from error
         self._thread = threading.Thread(target=self._write_until_closed, name="location store", daemon=True)
         self._thread.start()
         return bindings
@@ -267,6 +271,6 @@ def _bindings(rows: Iterable[tuple[Any, ...]]) -> Iterator[Binding]:
         if source:
             transport, address, port = source.split(" ")
             hop = Hop(shared.setdefault(transport, transport), address, int(port))
-        yield Binding(aor, contact, params, q, expires_at, call_id, cseq, paths[path], instance, reg_id, hop, bool(nat),
-                      flow, shared.setdefault(listener, listener), shared.setdefault(user_agent, user_agent),
-                      registered_at)
+        yield Binding(aor, contact, params, int(q), float(expires_at), call_id, int(cseq), paths[path], instance,
+                      int(reg_id), hop, bool(nat), flow, shared.setdefault(listener, listener),
+                      shared.setdefault(user_agent, user_agent), float(registered_at))

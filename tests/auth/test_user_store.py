@@ -124,6 +124,11 @@ class UserStoreTest(TestCase):
         for path in (other, self.directory / "none" / "users.sqlite", self.directory):
             with self.assertRaisesRegex(UserStoreError, str(path)):
                 UserStore(path).open()
+        self.path.write_bytes(self.path.read_bytes().replace(b"CREATE TABLE users", b"CREATE TABLE us\xb3rs"))
+        with self.assertRaisesRegex(UserStoreError, str(self.path)):
+            damaged = UserStore(self.path)
+            damaged.open()
+            damaged.users()
 
     def test_closed(self) -> None:
         """A closed store says so; closing twice is fine."""

@@ -179,8 +179,27 @@ class SqliteStoreTest(TestCase):
         """Something else under that name, or no directory, is one readable error."""
         self.path.write_bytes(b"this is no database, really, not even nearly" * 100)
         self.assertIn("not a database", str(self.assertRaises(StoreError, self.open().load)))
-        self.path = Path("/nonexistent/location.sqlite")
+        path, self.path = self.path, Path("/nonexistent/location.sqlite")
         self.assertIn("No such file", str(self.assertRaises(StoreError, self.open().load)))
+        self.path = path
+
+    def test_damaged(self) -> None:
+        """Rows that no sipd wrote, and a schema of other octets, are one readable error that says what to do."""
+        for damage in ("UPDATE binding SET source = 'junk'", "UPDATE binding SET cseq = 'x'",
+                       "UPDATE binding SET expires_at = 'never'"):
+            self.path.unlink(missing_ok=True)
+            store = self.open()
+            store.load()
+            self.commit(store, ("put", binding()))
+            store.close()
+            connection = sqlite3.connect(self.path, isolation_level=None)
+            connection.execute(damage)
+            connection.close()
+            error = self.assertRaises(StoreError, self.open().load)
+            self.assertIn("damaged; move the file away", str(error), damage)
+        store = self.open()
+        self.path.write_bytes(self.path.read_bytes().replace(b"CREATE TABLE binding", b"CREATE TABLE b\xb3nding"))
+        self.assertIn(str(self.path), str(self.assertRaises(StoreError, store.load)))
 
     def fill_disk(self, store: SqliteStore, full: bool) -> None:
         """Lets the file grow no more, as a full disk would; or lets it grow again."""
