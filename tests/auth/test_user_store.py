@@ -124,7 +124,7 @@ class UserStoreTest(TestCase):
         for path in (other, self.directory / "none" / "users.sqlite", self.directory):
             with self.assertRaisesRegex(UserStoreError, str(path)):
                 UserStore(path).open()
-        self.path.write_bytes(self.path.read_bytes().replace(b"CREATE TABLE users", b"CREATE TABLE us\xb3rs"))
+        self.path.write_bytes(self.path.read_bytes().replace(b"tableusersusers", b"tableus\xb3rsusers"))
         with self.assertRaisesRegex(UserStoreError, str(self.path)):
             damaged = UserStore(self.path)
             damaged.open()

@@ -198,7 +198,7 @@ class SqliteStoreTest(TestCase):
             error = self.assertRaises(StoreError, self.open().load)
             self.assertIn("damaged; move the file away", str(error), damage)
         store = self.open()
-        self.path.write_bytes(self.path.read_bytes().replace(b"CREATE TABLE binding", b"CREATE TABLE b\xb3nding"))
+        self.path.write_bytes(self.path.read_bytes().replace(b"tablebindingbinding", b"tableb\xb3ndingbinding"))
         self.assertIn(str(self.path), str(self.assertRaises(StoreError, store.load)))
 
     def fill_disk(self, store: SqliteStore, full: bool) -> None:
