@@ -29,15 +29,21 @@ class KeyTests(TestCase):
 
     @shows("NIT-11", "17.2.3")
     def test_branch(self) -> None:
-        """s17.2.3: branch, sent-by and method; branch and sent-by without regard to case. Nothing else counts."""
+        """s17.2.3: branch, sent-by and method; branch and sent-by without regard to case. Else only Call-ID counts."""
         via = "SIP/2.0/UDP host;branch=z9hG4bKabc"
         same = key(via=via)
         self.assertEqual(key(via="SIP/2.0/UDP HOST;branch=Z9HG4BKABC;rport"), same)
-        self.assertEqual(key(via=via, uri="sip:other", call_id="d", from_="<sip:z>;tag=2", cseq="9"), same)
+        self.assertEqual(key(via=via, uri="sip:other", from_="<sip:z>;tag=2", cseq="9"), same)
         for other in ("SIP/2.0/UDP host:5060;branch=z9hG4bKabc", "SIP/2.0/UDP host2;branch=z9hG4bKabc",
                       "SIP/2.0/UDP host;branch=z9hG4bKabcd", "SIP/2.0/UDP host;branch=z9hG4bK"):
             self.assertNotEqual(key(via=other), same, other)
         self.assertNotEqual(key(via=via, method="OPTIONS"), same)
+
+    @shows("ROB-01", "17.2.3")
+    def test_branch_used_again(self) -> None:
+        """A branch that a client uses for two requests, as RFC 4475 s3.3.12 and s3.3.13 do, makes them one no more."""
+        via = "SIP/2.0/UDP host;branch=z9hG4bKabc"
+        self.assertNotEqual(key(via=via, call_id="d"), key(via=via))
 
     def test_ack(self) -> None:
         """s17.2.3: an ACK is of the INVITE with its branch."""
