@@ -6,11 +6,12 @@ bytes, unless a docstring says otherwise. Unknown keys are mistakes: a misspelt 
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -42,11 +43,16 @@ _USER_NAME = re.compile(r"[A-Za-z0-9_.!~*'()&=+$-]{1,128}\Z")
 
 
 class ConfigError(Exception):
-    """The configuration is wrong; the text lists every mistake, one a line, and `errors` holds those lines."""
+    """The configuration is wrong; the text lists every mistake, one a line, and `errors` holds those lines.
 
-    def __init__(self, errors: list[str]) -> None:
+    `listen` and `state_dir` are what is right in it and still has to be tried on this host; empty where it says none.
+    """
+
+    def __init__(self, errors: list[str], listen: Sequence[Listen] = (), state_dir: str = "") -> None:
         super().__init__("\n".join(errors))
         self.errors = errors
+        self.listen = listen
+        self.state_dir = state_dir
 
 
 class Section(BaseModel):
@@ -411,8 +417,19 @@ def load(path: str | None = None, overrides: Overrides = Overrides()) -> Config:
     except ValidationError as failure:
         errors.extend(describe(Config, failure, path or "", text, origins))
     if errors:
-        raise ConfigError(errors)
+        raise ConfigError(errors, *_fit(data))
     return config
+
+
+def _fit(data: dict[str, Any]) -> tuple[list[Listen], str]:
+    """The listeners that are right and the state directory, as far as `data` names them."""
+    listeners, server = data.get("listen"), data.get("server")
+    fit = []
+    for table in listeners if isinstance(listeners, list) else ():
+        with contextlib.suppress(ValidationError):
+            fit.append(Listen.model_validate(table))
+    directory = server.get("state_dir") if isinstance(server, dict) else ""
+    return fit, directory if isinstance(directory, str) else ""
 
 
 def _absolute(data: dict[str, Any], base: str) -> None:

@@ -5,39 +5,76 @@ What is opened here is closed here: twistd forks afterwards.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import pwd
 import socket
 import ssl
+from collections.abc import Iterator, Sequence
 
 from sipd import state
-from sipd.config import Config, Listen
+from sipd.config import Listen
 from sipd.transport.addresses import local_addresses
 
 
-def check(config: Config, uid: int | None = None, gid: int | None = None) -> list[str]:
-    """One line for each thing that would stop a start with `config`: what, and what would be right. Empty when fit.
+def check(
+    directory: str, listeners: Sequence[Listen], uid: int | None = None, gid: int | None = None
+) -> list[str]:
+    """One line for each thing that would stop a start with this state directory ("" for none) and these listeners:
+    what, and what would be right. Empty when fit.
 
-    Makes the state directory when it is missing, for `uid` and `gid` when the process will change to them.
+    Makes the state directory when it is missing, for `uid` and `gid` when the process will change to them; the rest
+    is tried with their rights.
     """
     errors = []
-    try:
-        state.ensure(config.server.state_dir, uid, gid)
-        lock = state.StateLock(config.server.state_dir)
-        if not lock.acquire():
-            return [
-                f"[server] state_dir = {config.server.state_dir}: in use by a running sipd, process {lock.holder()}; "
-                "stop that one or give another --state-dir"
-            ]
-        lock.release()
-    except state.StateError as error:
-        errors.append(str(error))
-    for listen in config.listen:
-        errors.extend(certificate_problems(listen))
-        problem = port_problem(listen)
-        if problem:
-            errors.append(problem)
+    if directory:
+        try:
+            state.ensure(directory, uid, gid)
+            lock = state.StateLock(directory)
+            if not lock.acquire():
+                return [
+                    f"[server] state_dir = {directory}: in use by a running sipd, process {lock.holder()}; "
+                    "stop that one or give another --state-dir"
+                ]
+            lock.release()
+        except state.StateError as error:
+            errors.append(str(error))
+    with _acting_as(uid, gid):
+        if directory and not errors:
+            try:
+                state.ensure(directory)
+            except state.StateError as error:
+                errors.append(str(error))
+        for listen in listeners:
+            errors.extend(certificate_problems(listen))
+            problem = port_problem(listen)
+            if problem:
+                errors.append(problem)
     return errors
+
+
+@contextlib.contextmanager
+def _acting_as(uid: int | None, gid: int | None) -> Iterator[None]:
+    """For root: with the rights that are left once twistd has changed to `uid` and `gid`, and then root again."""
+    if os.geteuid() != 0 or (uid is None and gid is None):
+        yield
+        return
+    groups, group = os.getgroups(), os.getegid()
+    try:
+        if uid is not None:
+            user = pwd.getpwuid(uid)
+            gid = user.pw_gid if gid is None else gid
+            os.initgroups(user.pw_name, gid)
+        if gid is not None:
+            os.setegid(gid)
+        if uid is not None:
+            os.seteuid(uid)
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(group)
+        os.setgroups(groups)
 
 
 def certificate_problems(listen: Listen) -> list[str]:

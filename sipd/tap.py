@@ -71,6 +71,11 @@ class Options(usage.Options):
         except usage.UsageError as error:
             raise SystemExit(f"twistd sipd: {error}; twistd sipd --help lists the options")
 
+    def parseArgs(self, *arguments: str) -> None:
+        """Takes none: what is no option is a mistake."""
+        if arguments:
+            raise usage.UsageError(f"{' '.join(arguments)}: no option; each begins with --")
+
     def load(self) -> Config:
         """The configuration the options ask for. Raises ConfigError."""
         overrides = Overrides(tuple(self.listen), tuple(self.domains), tuple(self.users), self["state-dir"] or "")
@@ -81,16 +86,38 @@ def makeService(options: Options) -> MultiService:
     """The server as a service; twistd calls this before it forks, so nothing that is opened here stays open but the
     log file. Ends the process with every reason at once when it could not start."""
     twistd: Any = options.parent or {}
+    uid, gid = twistd.get("uid"), twistd.get("gid")
+    errors = _process_problems(twistd)
     try:
         config = options.load()
-        errors = preflight.check(config, twistd.get("uid"), twistd.get("gid")) or first_start.stored_problems(config)
-    except (ConfigError, StateError) as error:
-        errors = [str(error)]
+        errors += preflight.check(config.server.state_dir, config.listen, uid, gid)
+        if not errors:
+            errors = first_start.stored_problems(config)
+    except ConfigError as error:
+        errors += [*error.errors, *preflight.check(error.state_dir, error.listen, uid, gid)]
+    except StateError as error:
+        errors.append(str(error))
     if errors:
         raise SystemExit("\n".join(errors))
     if twistd.get("syslog") or twistd.get("logger"):
         return Sipd(config, None, twistd)
     return Sipd(config, _writer(twistd), twistd)
+
+
+def _process_problems(twistd: Any) -> list[str]:
+    """What twistd would find out about its own options only in the background, or would wait for without end."""
+    problems = []
+    uid, gid = twistd.get("uid"), twistd.get("gid")
+    if os.geteuid() != 0 and (uid not in (None, os.geteuid()) or gid not in (None, os.getegid())):
+        problems.append("--uid, --gid: only root may become another user; leave them out or start as root")
+    pidfile = twistd.get("pidfile") or ""
+    if pidfile and not twistd.get("chroot"):
+        path = os.path.abspath(os.path.join(twistd.get("rundir") or ".", pidfile))
+        place = path if os.path.exists(path) else os.path.dirname(path)
+        if not os.access(place, os.W_OK):
+            reason = "Permission denied" if os.path.exists(place) else "No such file or directory"
+            problems.append(f"--pidfile {pidfile}: {reason}; a file this user may write is wanted")
+    return problems
 
 
 def _writer(twistd: Any) -> Writer:

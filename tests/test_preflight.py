@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import socket
 
 from twisted.trial.unittest import TestCase
@@ -26,12 +27,16 @@ class PreflightTests(TestCase):
         return load(None, Overrides(listen=tuple(one.replace("PORT", str(self.port)) for one in listen),
                                     state_dir=self.directory))
 
+    def check(self, config: Config) -> list[str]:
+        """What is wrong with the directory and the listeners of a configuration."""
+        return preflight.check(config.server.state_dir, config.listen)
+
     def test_fit(self) -> None:
         """A start that will work has nothing against it, makes the state directory and leaves nothing open."""
         config = self.config("udp:127.0.0.1:PORT", "tcp:127.0.0.1:PORT", "udp:0.0.0.0:PORT")
         before = len(os.listdir("/proc/self/fd"))
-        self.assertEqual(preflight.check(config), [])
-        self.assertEqual(preflight.check(config), [])
+        self.assertEqual(self.check(config), [])
+        self.assertEqual(self.check(config), [])
         self.assertEqual(len(os.listdir("/proc/self/fd")), before)
         self.assertTrue(os.path.isdir(self.directory))
 
@@ -41,7 +46,7 @@ class PreflightTests(TestCase):
             other.bind(("127.0.0.1", self.port))
             config = self.config("udp:127.0.0.1:PORT", "tcp:192.0.2.254:PORT")
             config = config.model_copy(update={"server": config.server.model_copy(update={"state_dir": "/dev/null/x"})})
-            errors = preflight.check(config)
+            errors = self.check(config)
         self.assertEqual(len(errors), 3, errors)
         self.assertIn("state_dir = /dev/null/x: Not a directory", errors[0])
         self.assertTrue(errors[1].startswith(f"[[listen]] udp:127.0.0.1:{self.port}: Address already in use; "))
@@ -52,7 +57,7 @@ class PreflightTests(TestCase):
         with socket.socket() as other:
             other.bind(("127.0.0.1", self.port))
             other.listen()
-            errors = preflight.check(self.config("tcp:0.0.0.0:PORT"))
+            errors = self.check(self.config("tcp:0.0.0.0:PORT"))
         self.assertEqual(len(errors), 1)
         self.assertIn("(on 127.0.0.1): Address already in use", errors[0])
 
@@ -63,9 +68,22 @@ class PreflightTests(TestCase):
         lock.acquire()
         self.addCleanup(lock.release)
         lock.sign()
-        errors = preflight.check(self.config("udp:192.0.2.254:PORT"))
+        errors = self.check(self.config("udp:192.0.2.254:PORT"))
         self.assertEqual(len(errors), 1)
         self.assertIn(f"in use by a running sipd, process {os.getpid()}", errors[0])
+
+    def test_rights_that_are_left(self) -> None:
+        """A start as root that becomes another user is tried with that user's rights, and root's come back; whoever is
+        not root has its own rights throughout."""
+        root = os.geteuid() == 0
+        nobody = pwd.getpwnam("nobody")
+        state.ensure(self.directory)
+        good, key = certificate.self_signed(self.directory, ["a"], 1795341600.0)
+        tls = Listen(transport="tls", address="127.0.0.1", port=self.port, certificate=good, private_key=key)
+        before = (os.geteuid(), os.getegid(), os.getgroups())
+        errors = preflight.check(self.directory, [tls], nobody.pw_uid)
+        self.assertEqual((os.geteuid(), os.getegid(), os.getgroups()), before)
+        self.assertEqual(["Permission denied" in error for error in errors], [True, True, True] if root else [], errors)
 
     def test_certificates(self) -> None:
         """Missing, foreign, mismatched and encrypted files are told apart; a good pair is none of them."""

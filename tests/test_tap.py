@@ -80,6 +80,26 @@ class RefusalTests(ProcessTestCase):
         self.assertEqual((status, out), (1, ""))
         self.assertEqual(err, "twistd sipd: option --fast not recognized; twistd sipd --help lists the options\n")
 
+    def test_words_that_are_no_option(self) -> None:
+        """What stands there without dashes is named."""
+        status, _, err = self.run_to_end("udp:127.0.0.1:5060")
+        self.assertEqual(status, 1)
+        self.assertIn("twistd sipd: udp:127.0.0.1:5060: no option; each begins with --; ", err)
+
+    def test_host_and_file_at_once(self) -> None:
+        """A mistake in the file, a port in use, a directory that cannot be and a pid file that cannot be: one message."""
+        path = os.path.join(self.directory, "bad.toml")
+        Path(path).write_text("[proxy]\nrign_timeout = 3\n")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+            other.bind(("127.0.0.1", self.port))
+            status, out, err = self.run_to_end(
+                "--config", path, self.listen, "--state-dir=/dev/null/x", twistd=("--pidfile=/none/pid", "--logfile=log"))
+        self.assertEqual((status, out), (1, ""))
+        self.assertEqual(len(err.splitlines()), 4, err)
+        for words in ("--pidfile /none/pid: No such file or directory", "bad.toml:2: [proxy] rign_timeout",
+                      "Address already in use", "state_dir = /dev/null/x: Not a directory"):
+            self.assertIn(words, err)
+
     def test_port_in_use_in_the_background(self) -> None:
         """A daemon that cannot have its port says so before it goes into the background, with exit status 1."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
@@ -229,6 +249,13 @@ class ServiceTests(TestCase):
         self.assertIn("error: cannot start: ", Path(logfile).read_text())
         os.close(read)
         os.close(write)
+
+    def test_another_user(self) -> None:
+        """Whoever is not root cannot become another user: told before twistd would wait for a daemon that is gone."""
+        options = self.options(self.listen(), uid=os.geteuid() + 1)
+        with mock.patch("os.geteuid", return_value=os.geteuid() or 12345):
+            error = self.assertRaises(SystemExit, tap.makeService, options)
+        self.assertIn("--uid, --gid: only root may become another user", str(error))
 
     def test_warnings(self) -> None:
         """An open server is warned about at each start; the default one is not."""
