@@ -5,7 +5,7 @@ from __future__ import annotations
 from sipd.interfaces import IFlow
 from sipd.message.address import Address
 from sipd.message.errors import MalformedMessage
-from sipd.message.hop import private_address
+from sipd.message.hop import hidden_from
 from sipd.message.message import Request
 from sipd.proxy.targets import Target
 
@@ -39,7 +39,7 @@ def _is_private(request: Request, flow: IFlow) -> bool:
         host = Address.parse(contact).uri.address
     except MalformedMessage:
         return False
-    return private_address(host) not in ("", flow.address)
+    return hidden_from(flow.address, host)
 
 
 def callee_flow(target: Target) -> str:

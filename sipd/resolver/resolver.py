@@ -48,6 +48,12 @@ class Resolution(NamedTuple):
     choices: tuple[Choice, ...]
 
 
+#: Characters of a URI that is remembered; longer ones are looked at each time, since they would only fill the table.
+_REMEMBERED = 300
+#: Characters of the longest name the DNS knows (RFC 1035 s2.3.4), with a dot at its end.
+_LONGEST_NAME = 254
+
+
 @implementer(IResolver)
 class Resolver:
     """Resolves targets with the transports and address families (4, 6) this server can send by.
@@ -92,7 +98,8 @@ class Resolver:
             if ours:
                 return ours
             known = self._first_look(uri)
-            self._uris.remember(key, known)
+            if len(str(uri)) <= _REMEMBERED:
+                self._uris.remember(key, known)
         if type(known) is list:
             return known[:]
         assert isinstance(known, Target)
@@ -111,7 +118,7 @@ class Resolver:
 
     def _first_look(self, uri: Uri) -> list[Hop] | Target:
         target = target_of(uri)
-        if target is None:
+        if target is None or len(target.host) > _LONGEST_NAME:
             return []
         return numeric_hops(target, self._transports, self._families) if target.numeric else target
 

@@ -31,9 +31,17 @@ def source_address(target: str) -> str:
             return ""
 
 
-@lru_cache(maxsize=4096)
+#: Characters of the longest address, with room for a zone: longer texts would only fill tables.
+_LONGEST = 64
+
+
 def canonical_address(text: str) -> str:
     """A numeric address as the kernel writes it; "" when it is none."""
+    return _canonical(text) if len(text) <= _LONGEST else ""
+
+
+@lru_cache(maxsize=4096)
+def _canonical(text: str) -> str:
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:

@@ -92,7 +92,10 @@ def response_hop(via: Via, flow: IFlow) -> Hop | None:
 
 
 def is_unicast(address: str) -> bool:
-    """True for the numeric address of one host: not multicast, broadcast or unspecified."""
+    """True for the numeric address of one host: not multicast, broadcast or unspecified, and without a zone, which
+    means nothing here and may be of any length."""
+    if "%" in address:
+        return False
     try:
         value = ipaddress.ip_address(address)
     except ValueError:

@@ -352,6 +352,13 @@ class Memory(Rig):
         self.assertTrue(all(len(table) <= table.limit for table in self.inventory), sizes)
         self.assertTrue(40 <= max(sizes) <= 50, sizes)
 
+    def test_long(self) -> None:
+        """Endless names lead nowhere and endless parameters change nothing; neither is remembered or asked for."""
+        self.assertEqual(self.known(f"sip:{'x' * 40000}"), [])
+        for _ in range(2):
+            self.assertEqual(self.known(f"sip:192.0.2.1;x={'y' * 40000}"), ["udp:192.0.2.1:5060"])
+        self.assertEqual([len(table) for table in self.inventory], [0] * len(list(self.inventory)))
+
 
 class Trouble(Rig):
     """Servers that are silent, broken or slow."""

@@ -140,6 +140,7 @@ class LayerTests(TestCase):
         self.assertEqual(source_address("127.0.0.1"), "127.0.0.1")
         self.assertEqual([canonical_address(text) for text in ("2001:DB8:0::1", "name", "1.2.3")],
                          ["2001:db8::1", "", ""])
+        self.assertEqual(canonical_address("fe80::1%" + "x" * 100), "")
 
     # -- which flow
 

@@ -123,7 +123,8 @@ class ViaTests(TestCase):
 
     def test_no_amplifier(self) -> None:
         """A maddr that is no single host is passed over: the source is answered."""
-        for maddr in ("224.0.1.75", "255.255.255.255", "0.0.0.0", "[ff02::1]", "name.example.com", ""):
+        for maddr in ("224.0.1.75", "255.255.255.255", "0.0.0.0", "[ff02::1]", "name.example.com", "",
+                      "[fe80::1%lo]", "fe80::1%" + "x" * 40000):
             self.assertIsNone(self.answered(f"SIP/2.0/UDP 10.0.0.1;rport;maddr={maddr}" if maddr else
                                             "SIP/2.0/UDP 10.0.0.1;rport;maddr"))
         self.assertTrue(is_unicast("192.0.2.1"))
