@@ -18,7 +18,7 @@ from ipaddress import ip_address
 
 from sipd.binding import Binding, Change
 from sipd.message.errors import Reject
-from sipd.message.hop import DEFAULT_PORT, Hop, private_address
+from sipd.message.hop import DEFAULT_PORT, Hop, hidden_from
 from sipd.message.uri import Uri
 from sipd.message.via import Via
 from sipd.registrar.contact import Contact
@@ -151,7 +151,7 @@ def behind_nat(contact: Contact, registration: Registration) -> bool:
         if "rport" in via.params and (via.port or DEFAULT_PORT[source.transport]) != source.port:
             return True
     host = contact.uri.address
-    return host != source.address and private_address(host) not in ("", source.address)
+    return host != source.address and hidden_from(source.address, host)
 
 
 def _is_address(host: str, address: str) -> bool:

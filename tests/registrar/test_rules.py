@@ -285,6 +285,14 @@ class NatTest(TestCase):
         self.assertTrue(self.nat("<sip:a@192.168.1.7>", "192.0.2.7"))
         self.assertTrue(self.nat("<sip:a@[fd00::7]>", "[2001:db8::7]", Hop("udp", "2001:db8::7", 5060)))
 
+    def test_loopback(self) -> None:
+        """From this very machine its other loopback addresses can be meant; from elsewhere, or along a NAT, not."""
+        here = Hop("udp", "127.0.0.1", 5060)
+        self.assertFalse(self.nat("<sip:a@127.0.0.7:5080>", "127.0.0.1", here))
+        self.assertTrue(self.nat("<sip:a@10.0.0.7>", "127.0.0.1", here))
+        self.assertTrue(self.nat("<sip:a@127.0.0.7>", "10.0.0.7", here))
+        self.assertTrue(self.nat("<sip:a@127.0.0.7>", "192.0.2.7"))
+
     def test_path(self) -> None:
         """Along a Path there is no NAT for us."""
         self.assertFalse(self.nat("<sip:a@192.168.1.7>", "198.51.100.1", path=("<sip:edge.example.com;lr>",)))
