@@ -49,3 +49,10 @@ def private_address(host: str) -> str:
     except ValueError:
         return ""
     return str(address) if any(address in network for network in PRIVATE) else ""
+
+
+def hidden_from(source: str, host: str) -> bool:
+    """True when a host (IPv6 without brackets) is a private address that is not reached where `source` is seen: not
+    the source itself, nor, for a source on this very machine, another loopback address."""
+    private = private_address(host)
+    return private not in ("", source) and not (private.startswith("127.") and source.startswith("127."))
