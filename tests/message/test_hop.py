@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import TestCase
 
-from sipd.message.hop import DEFAULT_PORT, RELIABLE, Hop, join_host_port, hidden_from
+from sipd.message.hop import DEFAULT_PORT, RELIABLE, Hop, hidden_from, join_host_port
 
 
 class HopTests(TestCase):
