@@ -129,7 +129,7 @@ def announce(config: Config, made: Sequence[NewUser], stream: TextIO | None = No
     """Tells the person who started the server what to type into a phone, once: on `stream` (the process's own stdout
     unless given), or, in the background, in a file that only its owner can read. Returns the line for the log."""
     stream = stream or sys.__stdout__
-    if stream is not None and not _is_null(stream):
+    if stream is not None and not _hides(stream):
         Console(file=stream, width=None if stream.isatty() else 100, highlight=False).print(_table(config, made))
         print(_more(config), file=stream, flush=True)
         return f"made the users {', '.join(user.name for user in made)}; their passwords were printed"
@@ -139,12 +139,15 @@ def announce(config: Config, made: Sequence[NewUser], stream: TextIO | None = No
     return f"made the users {', '.join(user.name for user in made)}; what to type into a phone is in {path}"
 
 
-def _is_null(stream: TextIO) -> bool:
-    """Whether what is written there is thrown away, as in a daemon."""
+def _hides(stream: TextIO) -> bool:
+    """Whether what is written there is thrown away, as in a daemon, or kept by systemd's journal, where passwords have
+    no place."""
     try:
-        return os.fstat(stream.fileno()).st_rdev == os.stat(os.devnull).st_rdev
+        status = os.fstat(stream.fileno())
     except (OSError, ValueError):
         return False
+    journal = os.environ.get("JOURNAL_STREAM", "")  # systemd.exec(5): device and inode of what leads there
+    return status.st_rdev == os.stat(os.devnull).st_rdev or journal == f"{status.st_dev}:{status.st_ino}"
 
 
 def _table(config: Config, made: Sequence[NewUser]) -> Table:

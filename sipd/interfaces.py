@@ -1,4 +1,4 @@
-"""The seams of sipd: zope interfaces, each with a real provider and a fake one in `tests/support`."""
+"""The seams of sipd: zope interfaces of what the rooms hand to one another, so that tests can put fakes there."""
 
 from __future__ import annotations
 

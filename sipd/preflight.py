@@ -40,7 +40,7 @@ def check(
             lock.release()
         except state.StateError as error:
             errors.append(str(error))
-    with _acting_as(uid, gid):
+    with acting_as(uid, gid):
         if directory and not errors:
             try:
                 state.ensure(directory)
@@ -55,7 +55,7 @@ def check(
 
 
 @contextlib.contextmanager
-def _acting_as(uid: int | None, gid: int | None) -> Iterator[None]:
+def acting_as(uid: int | None, gid: int | None) -> Iterator[None]:
     """For root: with the rights that are left once twistd has changed to `uid` and `gid`, and then root again."""
     if os.geteuid() != 0 or (uid is None and gid is None):
         yield

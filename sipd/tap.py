@@ -92,7 +92,8 @@ def makeService(options: Options) -> MultiService:
         config = options.load()
         errors += preflight.check(config.server.state_dir, config.listen, uid, gid)
         if not errors:
-            errors = first_start.stored_problems(config)
+            with preflight.acting_as(uid, gid):
+                errors = first_start.stored_problems(config)
     except ConfigError as error:
         errors += [*error.errors, *preflight.check(error.state_dir, error.listen, uid, gid)]
     except StateError as error:

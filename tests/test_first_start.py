@@ -136,6 +136,17 @@ class FirstStartTests(TestCase):
         with open(path) as file:
             self.assertIn("pass-word", file.read())
 
+    def test_announced_to_the_journal(self) -> None:
+        """systemd's journal would keep the passwords: it is told where they are instead."""
+        with open(self.mktemp(), "w+") as stream:
+            status = os.fstat(stream.fileno())
+            for journal, hidden in ((f"{status.st_dev}:{status.st_ino}", True), (f"{status.st_dev}:1", False)):
+                with mock.patch.dict(os.environ, JOURNAL_STREAM=journal):
+                    line = first_start.announce(self.config(), [first_start.NewUser("1001", "pass-word")], stream)
+                stream.seek(0)
+                self.assertEqual("pass-word" in stream.read(), not hidden)
+                self.assertEqual(state.FIRST_USERS in line, hidden)
+
     def test_addresses(self) -> None:
         """What is advertised is what a phone is pointed to; loopback addresses only when there is nothing else."""
         listen = '[[listen]]\ntransport = "udp"\naddress = "{}"\n'

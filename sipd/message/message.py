@@ -80,17 +80,6 @@ class Message:
             position -= 1
         headers.insert(position, header)
 
-    def insert_first(self, name: str, value: str) -> None:
-        """Adds a line above all others: above those of its name, and Via above everything."""
-        key = canonical(name)
-        position = 0
-        if key != "via" and key in self.first:
-            position = next(i for i, other in enumerate(self.headers) if other[0] == key)
-        elif key != "via":
-            position = sum(1 for other in self.headers if other[0] == "via")
-        self.headers.insert(position, (key, value, f"{name}: {value}"))
-        self.first[key] = value
-
     def remove(self, name: str) -> None:
         """Removes every line of that canonical name."""
         if self.first.pop(name, None) is not None:

@@ -48,15 +48,6 @@ class MessageTests(TestCase):
         self.assertEqual(names.index("subject"), names.index("route") + 3)
         self.consistent(self.request)
 
-    def test_insert_first(self) -> None:
-        """Above those of its name; Via above everything, what is new below the Vias."""
-        self.request.insert_first("Route", "<sip:0>")
-        self.request.insert_first("Via", "SIP/2.0/UDP us;branch=z9hG4bKu")
-        self.request.insert_first("Record-Route", "<sip:us;lr>")
-        self.assertEqual([header[0] for header in self.request.headers][:4], ["via", "via", "record-route", "max-forwards"])
-        self.assertEqual(self.request.values("route")[0], "<sip:0>")
-        self.consistent(self.request)
-
     def test_remove_and_set(self) -> None:
         """All lines of a name go; one is put in place of the first, or added."""
         self.request.remove("route")
@@ -87,7 +78,7 @@ class MessageTests(TestCase):
                              (before, found.call_id, found.cseq, found.from_tag, found.via))
             copy.set("call-id", "x")
             copy.remove("subject")
-            copy.insert_first("Via", "SIP/2.0/UDP us")
+            copy.add("Via", "SIP/2.0/UDP us")
             self.assertEqual(found.encode(), before)
 
     def test_retarget(self) -> None:
