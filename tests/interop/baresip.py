@@ -6,6 +6,7 @@ import json
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +31,11 @@ class Phone:
         if program is None:
             raise FileNotFoundError("baresip is not installed (Debian: apt-get install baresip-core)")
         directory.mkdir(parents=True)
-        self.directory = directory
+        # baresip cuts off the names of its recordings at about 150 characters: it sees a short path to the directory
+        self._short = Path(tempfile.mkdtemp(prefix="phone-"))
+        self.directory = directory.resolve()
+        directory = self._short / user
+        directory.symlink_to(self.directory)
         self.user = user
         self.server = server
         self.transport = transport
@@ -87,6 +92,7 @@ class Phone:
         """Ends the phone: it unregisters on SIGTERM; SIGKILL after five seconds."""
         if hasattr(self, "_control"):
             self._control.close()
+        shutil.rmtree(self._short, ignore_errors=True)
         if self.process.poll() is None:
             self.process.terminate()
             try:
