@@ -173,8 +173,12 @@ class ServerTransaction(_Transaction):
         """The request again, or an ACK for it."""
         machine = self.machine
         flow = request.flow
-        if flow is not self.flow and flow is not None and flow.reliable:
-            self.flow = flow  # s18.2.2: the answer goes where the request came from, also when that is a new connection
+        if flow is not self.flow and flow is not None:
+            # s18.2.2: the answer goes where the request came from, also when that is a new connection
+            if flow.reliable:
+                self.flow = flow
+            elif not self.flow.alive:
+                self.flow = self._layer.reply_flow(request) or self.flow
         if request.method == "ACK":
             if isinstance(machine, InviteServer):
                 self._perform(machine.ack(request))

@@ -8,7 +8,7 @@ from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet.error import ConnectError, ConnectionDone, ConnectionLost, TimeoutError
-from twisted.internet.interfaces import IHandshakeListener, IPushProducer
+from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -74,7 +74,7 @@ class StreamSettings:
         self.closed = closed
 
 
-@implementer(IHandshakeListener, IPushProducer)
+@implementer(IHandshakeListener, IHalfCloseableProtocol, IPushProducer)
 class StreamConnection(Protocol):
     """One connection over TCP or TLS, accepted or opened by us.
 
@@ -157,6 +157,13 @@ class StreamConnection(Protocol):
         elif framer.buffered and not self._begun_at:
             self._begun_at = settings.clock.seconds()
             self._due_within(settings.limits.message_timeout)
+
+    def readConnectionLost(self) -> None:
+        """The peer sends no more over TCP. What it is still owed leaves first: it may well read on (s18.2.2)."""
+        self.close("connection closed by the peer")
+
+    def writeConnectionLost(self) -> None:
+        """Never called: we do not close one half."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone, whoever ended it."""

@@ -161,6 +161,11 @@ class LayerTests(TestCase):
         assert rig.stream is not None
         self.assertEqual(len(rig.stream.received), 1)
         self.assertEqual(rig.core.heard, [("request", "MESSAGE")])
+        # and over UDP, when that one is gone too (the branch, not the transport, makes the transaction)
+        rig.stream.close()
+        rig.stream = None
+        rig.ask("MESSAGE")
+        self.assertEqual(len(rig.peer.received), 1)
 
     def test_full(self) -> None:
         """A full table makes no more transactions, and counts those it refused; a CANCEL still has room."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet import error
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
@@ -235,6 +236,18 @@ class StreamTests(TestCase):
         self.assertFalse(self.wire.aborted)
         self.clock.advance(1)
         self.assertTrue(self.wire.aborted)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    @shows("TRN-08", "18.2.2")
+    def test_half_closed(self) -> None:
+        """A peer that sends no more still gets what it is owed, then the connection ends; without an answer owed too."""
+        self.assertTrue(IHalfCloseableProtocol.providedBy(self.connection))
+        self.connection.flow.send(b"answer")
+        self.connection.readConnectionLost()
+        self.assertEqual((self.wire.value(), self.wire.disconnecting, self.wire.aborted), (b"answer", True, False))
+        self.assertFalse(self.connection.flow.alive)
+        self.wire.gone(error.ConnectionDone())
+        self.assertEqual((self.closed, self.user.reasons), (["connection closed by the peer"],) * 2)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_handshake(self) -> None:
