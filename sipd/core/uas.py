@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from sipd.message.errors import Reject
 from sipd.message.message import Request
 
@@ -18,10 +20,8 @@ _USERS_METHODS = frozenset({
     "INVITE", "MESSAGE", "SUBSCRIBE", "REFER", "PUBLISH", "BYE", "UPDATE", "INFO", "NOTIFY", "PRACK"})
 
 
-def refuse_unserved(request: Request) -> None:
-    """What may not be asked of the server itself. Raises Reject (404, 405)."""
-    if request.method == "OPTIONS":
-        return
+def refuse_unserved(request: Request) -> NoReturn:
+    """What may not be asked of the server itself: anything but OPTIONS and REGISTER. Raises Reject (404, 405)."""
     if request.method in _USERS_METHODS:
         raise Reject(404)  # nobody in particular is called: there is no such user (s16.5)
     raise Reject(405, headers=(("Allow", ALLOW),))
