@@ -20,6 +20,19 @@ Event = dict[str, Any]
 _MODULES = ("g711.so", "aufile.so", "aubridge.so", "sndfile.so", "uuid.so", "account.so", "menu.so", "ctrl_tcp.so")
 
 
+def _free_pair() -> int:
+    """A free port whose next one is free too: baresip takes that one for TLS."""
+    for _ in range(50):
+        port = free_port()
+        try:
+            with socket.socket() as following:
+                following.bind(("127.0.0.1", port + 1))
+            return port
+        except (OSError, OverflowError):
+            continue
+    raise OSError("no two free ports in a row")
+
+
 class Phone:
     """One baresip with one account, its own tone and its own recordings, under `directory`."""
 
@@ -45,7 +58,7 @@ class Phone:
         self._token = 0
         write_tone(directory / "tone.wav", tone, 60)
         control = free_port()
-        self.port = free_port()
+        self.port = _free_pair()
         lines = [
             "poll_method epoll", f"sip_listen 127.0.0.1:{self.port}", "net_interface 127.0.0.1",
             f"audio_source aufile,{directory / 'tone.wav'}", "audio_player aubridge,nil", "audio_alert aubridge,nil",
