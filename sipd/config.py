@@ -320,7 +320,7 @@ class Limits(Section):
     idle_timeout: float = Field(default=7500.0, ge=1, le=604800)
     #: Until a TLS handshake is done.
     handshake_timeout: float = Field(default=10.0, ge=0.1, le=600)
-    #: Until a new connection has sent a whole message, and until a message that has begun is whole.
+    #: Until a new connection has sent a whole message, a message that has begun is whole, and a full queue is read.
     message_timeout: float = Field(default=30.0, ge=0.1, le=600)
     #: Until a connection of ours is open.
     connect_timeout: float = Field(default=4.0, ge=0.1, le=60)

@@ -99,6 +99,7 @@ class StreamConnection(Protocol):
         self._write: Callable[[bytes], None] = _nowhere
         #: The peer takes data slower than we send: octets are counted until it caught up.
         self._paused = False
+        self._paused_at = 0.0
         self._waiting = 0
         self._closing = False
         self._seen = False
@@ -178,8 +179,10 @@ class StreamConnection(Protocol):
         tell_users(self.flow, why, self._settings.journal)
 
     def pauseProducing(self) -> None:
-        """The wire's buffer is full: from now on we count."""
+        """The wire's buffer is full: from now on we count, and the peer has `message_timeout` to read it all."""
         self._paused = True
+        self._paused_at = self._settings.clock.seconds()
+        self._due_within(self._settings.limits.message_timeout)
 
     def resumeProducing(self) -> None:
         """The wire's buffer is empty again."""
@@ -262,6 +265,9 @@ class StreamConnection(Protocol):
         if self._begun_at and self._begun_at + limits.message_timeout < deadline:
             deadline = self._begun_at + limits.message_timeout
             why = "a message was not whole in time"
+        if self._paused and self._paused_at + limits.message_timeout < deadline:
+            deadline = self._paused_at + limits.message_timeout
+            why = "the peer does not read"
         if deadline <= now:
             self.close(why)
         else:

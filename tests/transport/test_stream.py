@@ -216,6 +216,27 @@ class StreamTests(TestCase):
         self.assertEqual(self.user.reasons, ["the peer does not read"])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_never_reader(self) -> None:
+        """What waits for a peer that does not read is not kept for long, whatever that peer sends meanwhile."""
+        self.connection.pauseProducing()
+        self.clock.advance(25)
+        self.connection.resumeProducing()
+        self.connection.dataReceived(message())
+        self.clock.advance(10)
+        self.connection.pauseProducing()
+        for _ in range(3):
+            self.clock.advance(9)
+            self.connection.dataReceived(message())
+        self.assertTrue(self.connection.flow.alive)
+        self.clock.advance(4)
+        self.assertFalse(self.connection.flow.alive)
+        self.assertTrue(self.wire.disconnecting)
+        self.clock.advance(LINGER)
+        self.assertTrue(self.wire.aborted)
+        self.clock.advance(0)
+        self.assertEqual(self.user.reasons, ["the peer does not read"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_send_when_gone(self) -> None:
         """A send on a dead connection reaches the users from a fresh call stack, and no timer stays."""
         self.wire.gone(error.ConnectionLost())
