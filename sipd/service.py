@@ -203,8 +203,11 @@ class Server(MultiService):
         api = Api()
         UserCommands(store, UserStoreError, here.domain, (*self.config.server.domains, *self.config.server.tenants),
                      here.realm, changed).register(api)
-        StatusCommands(core.location, lambda: core.layer.transports.listeners, self.inventory, here.domain, time.time,
-                       __version__).register(api)
+        transports = self._transports
+        assert transports is not None
+        StatusCommands(core.location, lambda: transports.listeners, self.inventory, here.domain, time.time, __version__,
+                       lambda: {"stray responses dropped": core.layer.strays,
+                                "datagrams dropped, send buffer full": transports.dropped}).register(api)
         return ControlSocket(self.config.path(state.SOCKET), api, reactor, self.inventory)
 
     @inlineCallbacks

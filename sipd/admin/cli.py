@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from itertools import islice
 from typing import Any, NoReturn
 
 import click
@@ -114,7 +115,27 @@ def _set_json(context: click.Context, parameter: click.Parameter, value: bool) -
         context.find_object(Place).as_json = True  # type: ignore[union-attr]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _OptionsAnywhere(click.Group):
+    """A group whose options that say which server is meant may also stand behind the command's own words."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        """Brings them to the front."""
+        front: list[str] = []
+        rest: list[str] = []
+        words = iter(args)
+        for word in words:
+            if word in ("--state-dir", "--config"):
+                front += [word, *islice(words, 1)]
+            elif word.startswith(("--state-dir=", "--config=")):
+                front.append(word)
+            else:
+                rest.append(word)
+                if word in ("--", "--password", "--display-name"):
+                    rest += words if word == "--" else islice(words, 1)
+        return super().parse_args(context, front + rest)
+
+
+@click.group(cls=_OptionsAnywhere, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--state-dir", metavar="DIR", help="The server's state directory.")
 @click.option("--config", metavar="FILE", help="The server's configuration file.")
 @click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
@@ -204,6 +225,8 @@ def status(place: Place) -> None:
     if not place.as_json:
         click.echo(f"sipd {result['version']}, process {result['process']}, up {result['uptime']} s, "
                    f"domain {result['domain']}")
+        for name, number in result["dropped"].items():
+            click.echo(f"  {name}: {number}")
         for listener in result["listeners"]:
             click.echo(f"  listening on {listener['transport']} {listener['address']} port {listener['port']}")
     place.show(result, table)

@@ -109,15 +109,17 @@ class StatusCommands:
 
     def __init__(
         self, location: IBindings, listeners: Callable[[], Iterable[Any]], inventory: Inventory, domain: str,
-        wall: Callable[[], float], version: str,
+        wall: Callable[[], float], version: str, dropped: Callable[[], dict[str, int]],
     ) -> None:
-        """`listeners` gives the live ones as providers of IListener; `wall` gives seconds since the epoch."""
+        """`listeners` gives the live ones as providers of IListener; `wall` gives seconds since the epoch; `dropped`
+        what was thrown away and how often."""
         self._location = location
         self._listeners = listeners
         self._inventory = inventory
         self._domain = domain
         self._wall = wall
         self._version = version
+        self._dropped = dropped
         self._started = wall()
 
     def register(self, api: Api) -> None:
@@ -126,7 +128,7 @@ class StatusCommands:
         api.register("registrations", self.registrations)
 
     def status(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Version, uptime in seconds, listeners, and every table with its size and its bound."""
+        """Version, uptime in seconds, listeners, what was dropped, and every table with its size and its bound."""
         return {
             "version": self._version,
             "process": os.getpid(),
@@ -136,6 +138,7 @@ class StatusCommands:
                 {"transport": listener.transport, "address": listener.address, "port": listener.port}
                 for listener in self._listeners()
             ],
+            "dropped": self._dropped(),
             "tables": [
                 {"name": table.name, "size": len(table), "limit": table.limit, "refused": table.refused}
                 for table in self._inventory

@@ -120,6 +120,11 @@ class Transports:
             return None
         return port.flow(address, number)
 
+    @property
+    def dropped(self) -> int:
+        """Datagrams that the kernel had no room for."""
+        return sum(port.dropped for port in self._udp.values())
+
     def connect(self, hop: Hop, done: Done) -> None:
         """See ITransports."""
         if not addresses.canonical_address(hop.address) or not 0 < hop.port < 65536:

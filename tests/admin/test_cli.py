@@ -58,6 +58,13 @@ class AloneTests(CliTestCase):
         self.assertEqual(self.users()["1001@example.com"].display_name, "One")
         self.assertEqual(set(self.users()), {"1001@example.com", "1002@two.example"})
 
+    def test_options_behind(self) -> None:
+        """Which server is meant may be said behind the command as well; a password may look like an option."""
+        result = self.sipctl("user", "add", "1001", "--config", self.config, "--password", "--config", place=False)
+        self.assertEqual(result.output, "1001@example.com added\n")
+        result = self.sipctl("user", "list", f"--state-dir={self.directory}", "--json", place=False)
+        self.assertEqual(json.loads(result.output)[0]["aor"], "1001@example.com")
+
     def test_list_password_remove(self) -> None:
         """Users are listed, given other passwords and removed; --json may stand at either end."""
         self.sipctl("user", "add", "1001")
@@ -159,7 +166,7 @@ class ServerTests(CliTestCase):
             "aor": "1001@example.com", "contact": "sip:1001@192.0.2.9", "expires": 60, "q": 1.0,
             "source": "udp:192.0.2.9:5060", "nat": False, "user_agent": "[bold]\x1b[2J"}]})
         self.api.register("status", lambda request: {
-            "version": "1", "process": 7, "uptime": 60, "domain": "example.com",
+            "version": "1", "process": 7, "uptime": 60, "dropped": {"stray responses": 3}, "domain": "example.com",
             "listeners": [{"transport": "udp", "address": "192.0.2.1", "port": 5060}],
             "tables": [{"name": "client transactions", "size": 3, "limit": 200000, "refused": 0}]})
         self.serve()

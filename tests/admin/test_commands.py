@@ -80,7 +80,8 @@ class StatusTests(SynchronousTestCase):
             bindings=lambda aor: [binding for binding in self.bindings if binding.aor == aor])
         listener = SimpleNamespace(transport="udp", address="192.0.2.1", port=5060)
         self.now = 1000.0
-        self.commands = StatusCommands(location, lambda: [listener], self.inventory, "example.com", lambda: self.now, "9")
+        self.commands = StatusCommands(location, lambda: [listener], self.inventory, "example.com", lambda: self.now, "9",
+                                       lambda: {"stray responses": 3})
 
     def bind(self, aor: str) -> None:
         """A binding of this address-of-record."""
@@ -93,6 +94,7 @@ class StatusTests(SynchronousTestCase):
         status = self.commands.status({})
         self.assertEqual(status["listeners"], [{"transport": "udp", "address": "192.0.2.1", "port": 5060}])
         self.assertEqual(status["tables"], [{"name": "things", "size": 1, "limit": 7, "refused": 0}])
+        self.assertEqual(status["dropped"], {"stray responses": 3})
         self.assertEqual((status["uptime"], status["version"], status["process"]), (12, "9", os.getpid()))
 
     def test_registrations(self) -> None:
