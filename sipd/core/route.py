@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from sipd.transaction.key import Key
     from sipd.transaction.layer import ServerTransaction, TransactionLayer
 
-#: Fields that requests of people we do not trust lose here, the second and third whole.
-_NOT_PASSED_ON = frozenset({"proxy-authorization", "p-asserted-identity", "p-preferred-identity"})
+#: Fields by which somebody we do not trust could speak as somebody else (RFC 3325 s5, s6, and what came before it).
+_IDENTITIES = ("p-asserted-identity", "p-preferred-identity", "remote-party-id")
+#: Fields that requests of such people lose here, credentials for our realm among them.
+_NOT_PASSED_ON = frozenset({"proxy-authorization", *_IDENTITIES})
 #: Refusals that go out in a transaction: what is said of a user once it is known who asks.
 _IN_A_TRANSACTION = frozenset({404, 405, 480})
 
@@ -169,8 +171,8 @@ class Route:
     def _forget(self, request: Request) -> None:
         """s22.3: credentials for our realm are not for those behind us, others stay. RFC 3325 s5, s6: neither are
         identities that somebody we do not trust asserts or prefers."""
-        request.remove("p-asserted-identity")
-        request.remove("p-preferred-identity")
+        for name in _IDENTITIES:
+            request.remove(name)
         if "proxy-authorization" in request.first:
             request.set_values("proxy-authorization", [
                 value for value in request.all("proxy-authorization") if not self._authenticator.concerns(value)])
@@ -261,7 +263,8 @@ class Route:
         """Without state, so that strangers cost none; what only those hear who passed the checks, in a transaction."""
         if self._journal.sinks and not (isinstance(refusal, Unauthenticated) and not refusal.why):
             self._note_refusal(request, refusal)
-        server = self._layer.serve(request, key) if refusal.status in _IN_A_TRANSACTION else None
+        known = not self._guests or "proxy-authorization" in request.first
+        server = self._layer.serve(request, key) if known and refusal.status in _IN_A_TRANSACTION else None
         if server is not None:
             server.respond(compose.response(request, refusal.status, refusal.reason, self._refusals.tag(request),
                                             refusal.headers))

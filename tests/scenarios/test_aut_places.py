@@ -46,6 +46,13 @@ class Guests(TestCase):
         self.b.silent()
         self.out.silent()
 
+    def test_refused_once(self) -> None:
+        """What a stranger hears of users is said once per request, whoever's address it claims to come from."""
+        self.guest.request("INVITE", "sip:1003@example.com", from_=self.me)
+        self.guest.take(480)
+        self.rig.advance(40)
+        self.rig.finish()
+
     @shows("AUT-17", "16.3")
     def test_calls_our_users(self) -> None:
         """A guest calls a user without credentials, and both sides can speak in the call and end it."""

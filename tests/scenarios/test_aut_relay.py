@@ -164,17 +164,19 @@ class Users(RelayCase):
     @shows("AUT-11", "3325 5")
     def test_asserted_identity(self) -> None:
         """An identity that a phone asserts of itself is not passed on, in a new request and within a call."""
-        lines = ("P-Asserted-Identity: <sip:1009@example.com>, <tel:+1999>", "P-Preferred-Identity: <sip:1009@example.com>")
+        lines = ("P-Asserted-Identity: <sip:1009@example.com>, <tel:+1999>",
+                 "P-Preferred-Identity: <sip:1009@example.com>", "Remote-Party-ID: <sip:1009@example.com>;party=calling")
+        theirs = {"p-asserted-identity", "p-preferred-identity", "remote-party-id"}
         request = self.a.request("MESSAGE", "sip:1002@example.com", *lines)
         self.a.authorized(request, self.a.take(407))
         got = self.b.take("MESSAGE")
-        self.assertFalse({"p-asserted-identity", "p-preferred-identity"} & set(got.first))
+        self.assertFalse(theirs & set(got.first))
         self.b.answer(got, 200)
         self.a.take(200)
         _, _, ok = self.call(self.a, self.b, "1002")
         self.a.in_dialog("BYE", ok, *lines)
         got = self.b.take("BYE")
-        self.assertFalse({"p-asserted-identity", "p-preferred-identity"} & set(got.first))
+        self.assertFalse(theirs & set(got.first))
         self.b.answer(got, 200)
         self.a.take(200)
         self.rig.finish()
