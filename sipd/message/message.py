@@ -187,7 +187,7 @@ class Request(Message):
 
     def copy(self) -> Request:
         """A copy to forward: header lines are shared until changed (s16.6 step 1)."""
-        copy = Request.__new__(Request)
+        copy = Request(self.method, self.uri_text, [], {}, b"")
         self._copy_into(copy)
         copy.method = self.method
         copy.uri_text = self.uri_text
@@ -213,7 +213,7 @@ class Response(Message):
 
     def copy(self) -> Response:
         """A copy whose headers may be changed."""
-        copy = Response.__new__(Response)
+        copy = Response(self.status, self.reason, [], {}, b"")
         self._copy_into(copy)
         copy.start = self.start
         copy.status = self.status

@@ -9,7 +9,7 @@ from __future__ import annotations
 import traceback
 from typing import TYPE_CHECKING, Protocol
 
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from sipd.interfaces import IFlow, IFlowUser, ITransports
 from sipd.inventory import Inventory, Table
@@ -109,7 +109,6 @@ class _Transaction:
         raise AssertionError("each kind of transaction performs its own outputs")
 
 
-@implementer(IFlowUser)
 class ClientTransaction(_Transaction):
     """A request sent to one hop; `user` hears of its responses. Made by `TransactionLayer.send_request`."""
 
@@ -154,6 +153,9 @@ class ClientTransaction(_Transaction):
         self.flow.users.discard(self)
         self._layer.clients.pop(self.key, None)
         self.user = None
+
+
+classImplements(ClientTransaction, IFlowUser)
 
 
 class ServerTransaction(_Transaction):
@@ -267,9 +269,9 @@ class TransactionLayer:
                 self._response(message)
             else:
                 self._request(message, flow)  # type: ignore[arg-type]
-        except Exception as error:
+        except Exception as bug:
             # the border: a bug of ours costs this message and is recorded, and the next message is served
-            self._bug(error)
+            self._bug(bug)
             if isinstance(message, Request) and message.method != "ACK":
                 self.core.broken(message)
 

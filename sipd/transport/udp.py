@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IReadDescriptor
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from sipd.interfaces import IFlow, IFlowUser
 from sipd.inventory import Table
@@ -42,7 +42,6 @@ _EXTENDED_ERROR = struct.Struct("=IBBB")
 _ORIGIN_LOCAL, _ORIGIN_ICMP, _ORIGIN_ICMP6 = 1, 2, 3
 
 
-@implementer(IFlow)
 class UdpFlow:
     """One peer as seen from one listener. Its id is the same in every process."""
 
@@ -77,7 +76,9 @@ class UdpFlow:
         """Nothing: a UDP flow has no end."""
 
 
-@implementer(IReadDescriptor)
+classImplements(UdpFlow, IFlow)
+
+
 class UdpPort:
     """A UDP socket of one listener. `receive(data, flow)` is called for each datagram that may be a message.
 
@@ -187,6 +188,9 @@ class UdpPort:
                     number, origin, icmp_type, code = _EXTENDED_ERROR.unpack_from(blob)
                     if _is_final(number, origin, icmp_type, code):
                         tell_users(flow, os.strerror(number).lower(), self._journal)
+
+
+classImplements(UdpPort, IReadDescriptor)
 
 
 def _is_final(number: int, origin: int, icmp_type: int, code: int) -> bool:
