@@ -71,8 +71,8 @@ def _run(command: list[str], place: Path) -> int:
     """Runs trial in a directory and counts."""
     lines: list[str] = []
     environment = {**os.environ, "PYTHONPATH": str(place)}  # for the programs that tests start
-    with subprocess.Popen(command, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                          errors="replace") as trial:
+    with subprocess.Popen(command, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True, errors="replace") as trial:
         assert trial.stdout is not None
         for line in trial.stdout:
             sys.stdout.write(line)
