@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sipd.message.address import tag_of
 from sipd.message.headers import SPELLING, canonical
@@ -136,6 +136,11 @@ class Message:
             tag = self._to_tag = tag_of(self.first.get("to", ""))
         return tag
 
+    def know_tags(self, from_tag: str, to_tag: str) -> None:
+        """Enters the tags, read by somebody who had to look at From and To anyway."""
+        self._from_tag = from_tag
+        self._to_tag = to_tag
+
     @property
     def cseq(self) -> tuple[int, str]:
         """Number and method of CSeq."""
@@ -148,13 +153,10 @@ class Message:
         lines.append("\r\n")
         return "\r\n".join(lines).encode("utf-8", "surrogateescape") + self.body
 
-    def _copy_into(self, copy: Any) -> None:
-        copy.headers = self.headers.copy()
-        copy.first = self.first.copy()
-        copy.body = self.body
-        copy.flow = None
+    def _complete(self, copy: Message) -> None:
+        """What a copy has beyond its start line, headers and body."""
+        copy.start = self.start
         copy.via = self.via
-        copy.call_id = self.call_id
         copy.cseq_number = self.cseq_number
         copy.cseq_method = self.cseq_method
         copy._from_tag = self._from_tag
@@ -187,11 +189,8 @@ class Request(Message):
 
     def copy(self) -> Request:
         """A copy to forward: header lines are shared until changed (s16.6 step 1)."""
-        copy = Request(self.method, self.uri_text, [], {}, b"")
-        self._copy_into(copy)
-        copy.method = self.method
-        copy.uri_text = self.uri_text
-        copy.start = self.start
+        copy = Request(self.method, self.uri_text, self.headers.copy(), self.first.copy(), self.body)
+        self._complete(copy)
         return copy
 
     def __repr__(self) -> str:
@@ -213,11 +212,8 @@ class Response(Message):
 
     def copy(self) -> Response:
         """A copy whose headers may be changed."""
-        copy = Response(self.status, self.reason, [], {}, b"")
-        self._copy_into(copy)
-        copy.start = self.start
-        copy.status = self.status
-        copy.reason = self.reason
+        copy = Response(self.status, self.reason, self.headers.copy(), self.first.copy(), self.body)
+        self._complete(copy)
         return copy
 
     def __repr__(self) -> str:
