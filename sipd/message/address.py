@@ -11,7 +11,6 @@ from sipd.message.errors import MalformedMessage
 from sipd.message.params import parse_params, unquote
 from sipd.message.uri import Uri
 
-
 #: Values longer than this (characters) are read each time instead of being kept.
 _CACHED_LENGTH = 200
 

@@ -23,14 +23,16 @@ class Message:
     A line that nobody touches leaves as it came, octet for octet: text is UTF-8 with surrogateescape.
     """
 
-    __slots__ = ("start", "headers", "first", "body", "flow", "via", "call_id", "cseq_number", "cseq_method",
-                 "_from_tag", "_to_tag")
+    __slots__ = ("start", "headers", "first", "repeated", "body", "flow", "via", "call_id", "cseq_number",
+                 "cseq_method", "_from_tag", "_to_tag")
 
     #: The start line, without CRLF.
     start: str
     headers: list[Header]
     #: Canonical name to the value of the first line of that name.
     first: dict[str, str]
+    #: The names that may stand on more than one line, all others stand on one; None when nobody knows.
+    repeated: set[str] | None
     body: bytes
     #: The flow it came over; None for a message of our own.
     flow: IFlow | None
@@ -46,6 +48,7 @@ class Message:
         self.start = start
         self.headers = headers
         self.first = first
+        self.repeated = None
         self.body = body
         self.flow = None
         self.via = None
@@ -60,7 +63,12 @@ class Message:
 
     def all(self, name: str) -> list[str]:
         """The value of each line of that name, in order."""
-        return [header[1] for header in self.headers if header[0] == name] if name in self.first else []
+        first = self.first.get(name)
+        if first is None:
+            return []
+        if self.repeated is not None and name not in self.repeated:
+            return [first]
+        return [header[1] for header in self.headers if header[0] == name]
 
     def values(self, name: str) -> list[str]:
         """Every value of a comma-separated header, over all its lines, empty ones left out (s7.3.1)."""
@@ -74,6 +82,7 @@ class Message:
             self.first[key] = value
             self.headers.append(header)
             return
+        self.repeated = None
         headers = self.headers
         position = len(headers)  # from behind: adding one line after the other must not cost their square
         while headers[position - 1][0] != key:
@@ -90,6 +99,7 @@ class Message:
             position = sum(1 for other in self.headers if other[0] == "via")
         self.headers.insert(position, (key, value, f"{name}: {value}"))
         self.first[key] = value
+        self.repeated = None
 
     def remove(self, name: str) -> None:
         """Removes every line of that canonical name."""
@@ -115,6 +125,8 @@ class Message:
         position = next((i for i, header in enumerate(self.headers) if header[0] == name), len(self.headers))
         self.headers = [header for header in self.headers if header[0] != name]
         self.headers[position:position] = [(name, value, f"{spelling}: {value}") for value in values]
+        if len(values) > 1:
+            self.repeated = None
         if values:
             self.first[name] = values[0]
         else:
@@ -156,6 +168,7 @@ class Message:
     def _complete(self, copy: Message) -> None:
         """What a copy has beyond its start line, headers and body."""
         copy.start = self.start
+        copy.repeated = self.repeated
         copy.via = self.via
         copy.cseq_number = self.cseq_number
         copy.cseq_method = self.cseq_method

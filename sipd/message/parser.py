@@ -23,8 +23,8 @@ _STATUS_LINE = re.compile(r"SIP/2\.0 ([1-6][0-9][0-9])(?: (.*))?", re.IGNORECASE
 _VERSION = re.compile(r"SIP/([0-9]+\.[0-9]+)", re.IGNORECASE | re.ASCII).fullmatch
 _CSEQ = re.compile(rf"([0-9]+)[ \t\r\n]+({grammar.TOKEN})").fullmatch
 #: The methods that have a name here; any token is one.
-_METHODS = frozenset({"INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "REGISTER", "MESSAGE", "SUBSCRIBE", "NOTIFY", "PUBLISH",
-                      "INFO", "PRACK", "UPDATE", "REFER"})
+_METHODS = frozenset({"INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "REGISTER", "MESSAGE", "SUBSCRIBE", "NOTIFY",
+                      "PUBLISH", "INFO", "PRACK", "UPDATE", "REFER"})
 #: From and To as nearly every phone writes them, and the tag; anything else is read by Address.
 _USUAL_ADDRESS = re.compile(
     r'(?:"[^"\\]*" ?|[A-Za-z0-9 ._\-]*)<sips?:(?:[A-Za-z0-9._+*#\-]+@)?[A-Za-z0-9.\-]+'
@@ -77,6 +77,7 @@ def _parse_head(head: bytes) -> Request | Response:
         lines = _unfold(lines)
     headers: list[Header] = []
     first: dict[str, str] = {}
+    repeated: set[str] = set()
     problem = ""
     for line in lines[1:]:
         name, colon, value = line.partition(":")
@@ -99,6 +100,8 @@ def _parse_head(head: bytes) -> Request | Response:
             # the refusal repeats the first of them
             problem = problem or f"more than one {key} header field"
             continue
+        else:
+            repeated.add(key)
         headers.append((key, value, line))
     start = lines[0]
     message: Request | Response
@@ -113,6 +116,7 @@ def _parse_head(head: bytes) -> Request | Response:
         raise MalformedMessage(f"not a status line: {start[:60]!r}", message=None)
     else:
         message, problem = _request(start, headers, first, problem)
+    message.repeated = repeated
     _type_core(message, problem)
     return message
 

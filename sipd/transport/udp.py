@@ -104,6 +104,8 @@ class UdpPort:
         self._epoll = select.epoll()
         self._epoll.register(self.socket.fileno(), select.EPOLLIN)
         self._open = True
+        #: Twisted asks for it at every wake-up.
+        self._log_prefix = f"udp {self.listener.name}"
         reactor.addReader(self)
 
     def fileno(self) -> int:
@@ -112,7 +114,7 @@ class UdpPort:
 
     def logPrefix(self) -> str:
         """What Twisted's log calls us."""
-        return f"udp {self.listener.name}"
+        return self._log_prefix
 
     def doRead(self) -> None:
         """Reads datagrams until there are none, but no more than BATCH; then the reactor comes back."""
