@@ -5,7 +5,9 @@ STATE ?= state
 SOURCES = $(shell find sipd twisted -name '*.py') setup.cfg pyproject.toml
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: run test test-core test-real lint bench docs clean
+COMPILED = .venv-compiled
+
+.PHONY: run test test-core test-real compiled test-compiled lint bench docs clean
 
 run: $(VENV)/.installed
 	$(VENV)/bin/twistd -n --pidfile= sipd --state-dir '$(STATE)' \
@@ -22,6 +24,20 @@ test-core: $(VENV)/.installed-dev
 test-real: $(VENV)/.installed-dev
 	tools/apt-install tests/apt-packages.txt
 	$(VENV)/bin/python tools/run_tests.py real
+
+# The same sources with what every message passes compiled by mypyc, in an environment of its own: see setup.py.
+compiled: $(COMPILED)/.compiled
+
+test-compiled: $(COMPILED)/.compiled
+	$(COMPILED)/bin/python tools/run_tests.py compiled
+
+$(COMPILED)/.compiled: $(SOURCES) setup.py
+	tools/apt-install tools/compiler-apt-packages.txt
+	tools/make-venv '$(COMPILED)'
+	rm -rf build
+	SIPD_COMPILE=1 $(COMPILED)/bin/python -m pip --disable-pip-version-check --quiet install '.[dev]'
+	rm -rf build
+	touch $@
 
 lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .

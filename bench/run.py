@@ -1,6 +1,7 @@
 """Measures sipd and Kamailio in alternation, in one run, on the same scenarios, and writes bench/RESULTS.md.
 
     python bench/run.py [--rows NAME[,NAME]] [--rounds N] [--seconds N] [--servers sipd,kamailio] [--output FILE]
+                        [--compiled VENV]
 
 A figure of one run on one machine means little; the ratio of two servers that took turns means something. Costs depend
 on the rate, so each row states its own. CPU is user and system time of all the server's processes, read before and
@@ -28,11 +29,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.registrant import Registrant, Registration
-from bench.servers import DOMAIN, Kamailio, Server, Sipd, busy_seconds, cpu_seconds, free_port
+from bench.servers import DOMAIN, CompiledSipd, Kamailio, Server, Sipd, busy_seconds, cpu_seconds, free_port
 from bench.sipp import Figures, Sipp, write_users
 
 ROOT = Path(__file__).resolve().parent.parent
-SERVERS: dict[str, type[Server]] = {"sipd": Sipd, "kamailio": Kamailio}
+SERVERS: dict[str, type[Server]] = {"sipd": Sipd, "sipd-compiled": CompiledSipd, "kamailio": Kamailio}
 #: Which scenario answers which; the others are answered by the server.
 OTHER_SIDE = {"call_uac": "call_uas", "call_digest_uac": "call_uas", "message_uac": "message_uas"}
 CALLEES = 1000
@@ -205,6 +206,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seconds", type=int, default=10, help="seconds of counted load a row")
     parser.add_argument("--servers", default="sipd,kamailio", help="which servers, in order")
     parser.add_argument("--output", type=Path, default=ROOT / "bench" / "RESULTS.md", help="where the table goes")
+    parser.add_argument("--compiled", type=Path, default=None, metavar="VENV",
+                        help="an environment with the compiled build (make compiled): sipd-compiled is run too")
     options = parser.parse_args(arguments)
     missing = [name for name in ("sipp", "kamailio") if shutil.which(name) is None]
     if missing:
@@ -213,6 +216,10 @@ def main(arguments: Sequence[str]) -> int:
     by_name = {row.name: row for row in ROWS}
     rows = [by_name[name] for name in options.rows.split(",")]
     servers = options.servers.split(",")
+    if options.compiled is not None:
+        CompiledSipd.environment = options.compiled.resolve()
+        if CompiledSipd.name not in servers:
+            servers.insert(1, CompiledSipd.name)
     results: dict[str, dict[str, list[Measure]]] = {row.name: {name: [] for name in servers} for row in rows}
     for number in range(options.rounds):
         for row in rows:
@@ -222,7 +229,7 @@ def main(arguments: Sequence[str]) -> int:
                     one = measure(SERVERS[name], row, options.seconds, Path(directory))
                 results[row.name][name].append(one)
                 print(
-                    f"round {number + 1}  {row.name:22} {name:9} {one.cpu:7.1f} us  p50 {one.p50:.0f} ms  p99 "
+                    f"round {number + 1}  {row.name:22} {name:13} {one.cpu:7.1f} us  p50 {one.p50:.0f} ms  p99 "
                     f"{one.p99:.0f} ms  failed {one.failed}  repeats {one.retransmissions}  {one.memory:.0f} MiB  "
                     f"others {one.others:.2f}",
                     flush=True,
@@ -233,7 +240,7 @@ def main(arguments: Sequence[str]) -> int:
     text = "\n".join(["# sipd and Kamailio side by side", "", *_surroundings(arguments), quiet, "", *lines, ""])
     options.output.write_text(text)
     print("\n".join(lines))
-    failed = sum(one.failed for row in results.values() for one in row.get("sipd", []))
+    failed = sum(one.failed for row in results.values() for name in row if name != Kamailio.name for one in row[name])
     return 1 if failed else 0
 
 

@@ -142,6 +142,9 @@ class Sipd(Server):
     """`twistd sipd` of this tree, run by the Python that runs the benchmark."""
 
     name = "sipd"
+    #: The environment whose twistd is run, and the source tree that is run, None for what is installed there.
+    environment = Path(sys.executable).parent.parent
+    sources: Path | None = ROOT
 
     def __init__(
         self, directory: Path, users: dict[str, str] | None = None, durable: bool = False, options: Sequence[str] = ()
@@ -162,11 +165,23 @@ class Sipd(Server):
             f"[registrar]\nopen = {'false' if users else 'true'}\n"
             "[users]\n" + "".join(f'{name} = "{password}"\n' for name, password in (users or {}).items())
         )
-        twistd = Path(sys.executable).parent / "twistd"
+        twistd = self.environment / "bin" / "twistd"
+        variables = dict(os.environ)
+        variables.pop("PYTHONPATH", None)
+        if self.sources is not None:
+            variables["PYTHONPATH"] = str(self.sources)
         super().__init__(
             directory, port, [str(twistd), "-n", "--pidfile=", *options, "sipd", "--config", str(config)],
-            {**os.environ, "PYTHONPATH": str(ROOT)},
+            variables,
         )
+
+
+class CompiledSipd(Sipd):
+    """The compiled build, installed in an environment of its own (`make compiled`)."""
+
+    name = "sipd-compiled"
+    environment = ROOT / ".venv-compiled"
+    sources = None
 
 
 class Kamailio(Server):

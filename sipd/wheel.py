@@ -79,9 +79,14 @@ class TimerWheel:
         delay = number * self._tick - self._seconds()
         self._call = self._clock.callLater(max(0.0, delay), self._turn)
 
+    def _disarmed(self) -> None:
+        # in a method of its own: what fires may arm the wheel again, and a type checker that has just seen the None
+        # takes it for lasting, as does the code mypyc makes
+        self._call = None
+
     def _turn(self) -> None:
         """Fires every slot whose time has come."""
-        self._call = None
+        self._disarmed()
         # the hundredth forgives the rounding of a clock that wakes us exactly at the slot's beginning
         due = int(self._seconds() / self._tick + 0.01)
         order, slots = self._order, self._slots

@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 class Refusals:
     """Sends refusals over the layer; `secret` (16 octets or more) keys their tags."""
 
-    __slots__ = ("_layer", "_secret", "_within")
+    __slots__ = ("_layer", "_keyed", "_within")
 
     def __init__(self, layer: TransactionLayer, secret: bytes, inventory: Inventory) -> None:
         self._layer = layer
-        self._secret = secret
+        #: Copied for each tag, which spares it taking in the key again.
+        self._keyed = blake2b(key=secret, digest_size=8)
         #: What the To tag would have been where the request had one of its own, as a re-INVITE has.
         self._within: Table[str, None] = inventory.table("refusals within dialogs", 1024, cache=True)
 
@@ -38,7 +39,9 @@ class Refusals:
         except MalformedMessage:
             from_tag = ""
         text = f"{request.call_id}\0{from_tag}\0{request.cseq_number}\0{via.branch if via is not None else ''}"
-        return blake2b(text.encode("utf-8", "surrogateescape"), key=self._secret, digest_size=8).hexdigest()
+        mac = self._keyed.copy()
+        mac.update(text.encode("utf-8", "surrogateescape"))
+        return mac.hexdigest()
 
     def refuse(self, request: Request, status: int, reason: str = "",
                headers: tuple[tuple[str, str], ...] = ()) -> None:

@@ -73,9 +73,11 @@ class Route:
             self._refuse(request, key, Reject(error.status, error.reason))
 
     def _serve(self, request: Request, key: Key) -> None:
-        checks.request_uri(request)                              # 400, 416
+        written = request.uri_text
+        uri = checks.request_uri(request)                        # 400, 416
         routing = self._routes.preprocess(request)               # s16.4
-        uri = checks.request_uri(request)                        # it may have been rewritten
+        if request.uri_text != written:
+            uri = checks.request_uri(request)                    # rewritten
         # s16.5: a Route left over, or a maddr that is not us, says where it goes
         ours = "" if routing.routes or ("maddr" in request.uri_text and uri.param("maddr")) else self._places.aor(uri)
         if ours and request.method == "OPTIONS" and not uri.user:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from sipd.message import grammar
 from sipd.message.errors import MalformedMessage
 from sipd.message.params import parse_params, unquote
 from sipd.message.uri import Uri
+
+#: Values longer than this (characters) are read each time instead of being kept.
+_CACHED_LENGTH = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,11 @@ class Address:
     @staticmethod
     def parse(value: str) -> Address:
         """Reads one value. The URI is looked at only when `uri` is asked. Raises MalformedMessage."""
+        # without parameters, so without a tag, the same values come again and again: a user's own, our Routes
+        return _cached(value) if value[-1:] == ">" and len(value) <= _CACHED_LENGTH else Address._read(value)
+
+    @staticmethod
+    def _read(value: str) -> Address:
         if "<" in value:
             found = grammar.name_addr.fullmatch(value)
             if found is None:
@@ -55,6 +64,8 @@ class Address:
         """The display name as people read it."""
         return unquote(self.display)
 
+
+_cached = lru_cache(maxsize=8192)(Address._read)
 
 _TAG = re.compile(r';[ \t\r\n]*tag[ \t\r\n]*(?:=[ \t\r\n]*([^;,"<>= \t\r\n][^;,"<> \t\r\n]*)?)?(?=[; \t\r\n]|$)',
                   re.IGNORECASE)

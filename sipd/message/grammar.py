@@ -34,10 +34,10 @@ name_addr = re.compile(
 #: addr-spec outside brackets: "," "?" and ";" end the URI, ";" begins header parameters (s20.10).
 addr_spec = re.compile(rf'{SWS}([^<>"?,; \t\r\n]+){SWS}(;.*)?', re.DOTALL)
 
-#: sent-protocol LWS sent-by with its parameters (s20.42).
+#: sent-protocol LWS sent-by (s20.42), what stands before the parameters.
 via = re.compile(
-    rf"SIP{SWS}/{SWS}([0-9]+\.[0-9]+){SWS}/{SWS}({TOKEN})[ \t\r\n]+({HOST}){SWS}(?::{SWS}([0-9]{{1,5}}){SWS})?(;.*)?",
-    re.DOTALL | re.IGNORECASE | re.ASCII)
+    rf"SIP{SWS}/{SWS}([0-9]+\.[0-9]+){SWS}/{SWS}({TOKEN})[ \t\r\n]+({HOST}){SWS}(?::{SWS}([0-9]{{1,5}}){SWS})?",
+    re.IGNORECASE | re.ASCII)
 
 #: generic-param: ";" name [ "=" token / host / quoted-string ].
 generic_param = re.compile(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sipd.message.address import tag_of
 from sipd.message.headers import SPELLING, canonical
@@ -23,14 +23,16 @@ class Message:
     A line that nobody touches leaves as it came, octet for octet: text is UTF-8 with surrogateescape.
     """
 
-    __slots__ = ("start", "headers", "first", "body", "flow", "via", "call_id", "cseq_number", "cseq_method",
-                 "_from_tag", "_to_tag")
+    __slots__ = ("start", "headers", "first", "repeated", "body", "flow", "via", "call_id", "cseq_number",
+                 "cseq_method", "_from_tag", "_to_tag")
 
     #: The start line, without CRLF.
     start: str
     headers: list[Header]
     #: Canonical name to the value of the first line of that name.
     first: dict[str, str]
+    #: The names that may stand on more than one line, all others stand on one; None when nobody knows.
+    repeated: set[str] | None
     body: bytes
     #: The flow it came over; None for a message of our own.
     flow: IFlow | None
@@ -46,6 +48,7 @@ class Message:
         self.start = start
         self.headers = headers
         self.first = first
+        self.repeated = None
         self.body = body
         self.flow = None
         self.via = None
@@ -60,7 +63,12 @@ class Message:
 
     def all(self, name: str) -> list[str]:
         """The value of each line of that name, in order."""
-        return [header[1] for header in self.headers if header[0] == name] if name in self.first else []
+        first = self.first.get(name)
+        if first is None:
+            return []
+        if self.repeated is not None and name not in self.repeated:
+            return [first]
+        return [header[1] for header in self.headers if header[0] == name]
 
     def values(self, name: str) -> list[str]:
         """Every value of a comma-separated header, over all its lines, empty ones left out (s7.3.1)."""
@@ -74,6 +82,7 @@ class Message:
             self.first[key] = value
             self.headers.append(header)
             return
+        self.repeated = None
         headers = self.headers
         position = len(headers)  # from behind: adding one line after the other must not cost their square
         while headers[position - 1][0] != key:
@@ -104,6 +113,8 @@ class Message:
         position = next((i for i, header in enumerate(self.headers) if header[0] == name), len(self.headers))
         self.headers = [header for header in self.headers if header[0] != name]
         self.headers[position:position] = [(name, value, f"{spelling}: {value}") for value in values]
+        if len(values) > 1:
+            self.repeated = None
         if values:
             self.first[name] = values[0]
         else:
@@ -125,6 +136,11 @@ class Message:
             tag = self._to_tag = tag_of(self.first.get("to", ""))
         return tag
 
+    def know_tags(self, from_tag: str, to_tag: str) -> None:
+        """Enters the tags, read by somebody who had to look at From and To anyway."""
+        self._from_tag = from_tag
+        self._to_tag = to_tag
+
     @property
     def cseq(self) -> tuple[int, str]:
         """Number and method of CSeq."""
@@ -137,13 +153,11 @@ class Message:
         lines.append("\r\n")
         return "\r\n".join(lines).encode("utf-8", "surrogateescape") + self.body
 
-    def _copy_into(self, copy: Any) -> None:
-        copy.headers = self.headers.copy()
-        copy.first = self.first.copy()
-        copy.body = self.body
-        copy.flow = None
+    def _complete(self, copy: Message) -> None:
+        """What a copy has beyond its start line, headers and body."""
+        copy.start = self.start
+        copy.repeated = self.repeated
         copy.via = self.via
-        copy.call_id = self.call_id
         copy.cseq_number = self.cseq_number
         copy.cseq_method = self.cseq_method
         copy._from_tag = self._from_tag
@@ -176,11 +190,8 @@ class Request(Message):
 
     def copy(self) -> Request:
         """A copy to forward: header lines are shared until changed (s16.6 step 1)."""
-        copy = Request.__new__(Request)
-        self._copy_into(copy)
-        copy.method = self.method
-        copy.uri_text = self.uri_text
-        copy.start = self.start
+        copy = Request(self.method, self.uri_text, self.headers.copy(), self.first.copy(), self.body)
+        self._complete(copy)
         return copy
 
     def __repr__(self) -> str:
@@ -202,11 +213,8 @@ class Response(Message):
 
     def copy(self) -> Response:
         """A copy whose headers may be changed."""
-        copy = Response.__new__(Response)
-        self._copy_into(copy)
-        copy.start = self.start
-        copy.status = self.status
-        copy.reason = self.reason
+        copy = Response(self.status, self.reason, self.headers.copy(), self.first.copy(), self.body)
+        self._complete(copy)
         return copy
 
     def __repr__(self) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from sipd.message import grammar
-from sipd.message.address import Address
+from sipd.message.address import Address, tag_of
 from sipd.message.errors import MalformedMessage
 from sipd.message.headers import CANONICAL, SINGLE, canonical
 from sipd.message.message import Header, Message, Request, Response
@@ -22,11 +22,14 @@ _METHOD = re.compile(grammar.TOKEN).fullmatch
 _STATUS_LINE = re.compile(r"SIP/2\.0 ([1-6][0-9][0-9])(?: (.*))?", re.IGNORECASE | re.DOTALL | re.ASCII).fullmatch
 _VERSION = re.compile(r"SIP/([0-9]+\.[0-9]+)", re.IGNORECASE | re.ASCII).fullmatch
 _CSEQ = re.compile(rf"([0-9]+)[ \t\r\n]+({grammar.TOKEN})").fullmatch
-#: From and To as nearly every phone writes them; anything else is read by Address.
+#: The methods that have a name here; any token is one.
+_METHODS = frozenset({"INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "REGISTER", "MESSAGE", "SUBSCRIBE", "NOTIFY",
+                      "PUBLISH", "INFO", "PRACK", "UPDATE", "REFER"})
+#: From and To as nearly every phone writes them, and the tag; anything else is read by Address.
 _USUAL_ADDRESS = re.compile(
     r'(?:"[^"\\]*" ?|[A-Za-z0-9 ._\-]*)<sips?:(?:[A-Za-z0-9._+*#\-]+@)?[A-Za-z0-9.\-]+'
     r'(?::(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}))?(?:;[a-z0-9=\-]+)*>'
-    r'(?:;[A-Za-z]+=[A-Za-z0-9._~*\-]+)*').fullmatch
+    r'(?:;tag=([A-Za-z0-9._~*\-]+))?').fullmatch
 #: A Call-ID is one or two words (s25.1); whoever writes other visible characters is understood too.
 _CALL_ID = re.compile(r"[^\x00-\x20\x7f]+").fullmatch
 
@@ -69,10 +72,12 @@ def _parse_head(head: bytes) -> Request | Response:
     lines = head.decode("utf-8", "surrogateescape").split("\r\n")
     if head.count(b"\n") >= len(lines) or head.count(b"\r") >= len(lines):
         raise MalformedMessage("a bare CR or LF stands in the header fields", message=_partial(lines))
-    if b"\n " in head or b"\n\t" in head:
+    folded = b"\n " in head or b"\n\t" in head
+    if folded:
         lines = _unfold(lines)
     headers: list[Header] = []
     first: dict[str, str] = {}
+    repeated: set[str] = set()
     problem = ""
     for line in lines[1:]:
         name, colon, value = line.partition(":")
@@ -87,7 +92,7 @@ def _parse_head(head: bytes) -> Request | Response:
             problem = problem or f"a header line without a colon: {line[:40]!r}"
             continue
         value = value.strip(" \t\r\n")
-        if "\r" in value:
+        if folded and "\r" in value:
             value = _FOLD.sub(" ", value)
         if key not in first:
             first[key] = value
@@ -95,6 +100,8 @@ def _parse_head(head: bytes) -> Request | Response:
             # the refusal repeats the first of them
             problem = problem or f"more than one {key} header field"
             continue
+        else:
+            repeated.add(key)
         headers.append((key, value, line))
     start = lines[0]
     message: Request | Response
@@ -109,6 +116,7 @@ def _parse_head(head: bytes) -> Request | Response:
         raise MalformedMessage(f"not a status line: {start[:60]!r}", message=None)
     else:
         message, problem = _request(start, headers, first, problem)
+    message.repeated = repeated
     _type_core(message, problem)
     return message
 
@@ -126,7 +134,7 @@ def _request(start: str, headers: list[Header], first: dict[str, str], problem: 
             return message, f"not a request line: {start[:60]!r}"
         _type_via(message)
         raise MalformedMessage("the SIP version is not 2.0", 505, message)
-    if _METHOD(method) is None:
+    if method not in _METHODS and _METHOD(method) is None:
         problem = f"not a method: {method[:40]!r}"
     elif not uri_text:
         problem = "no Request-URI"
@@ -158,15 +166,22 @@ def _type_core(message: Request | Response, problem: str) -> None:
     call_id = message.call_id
     if (" " in call_id or not call_id.isprintable()) and _CALL_ID(call_id) is None:
         raise MalformedMessage("Call-ID is not a word", message=message)
-    for name in ("from", "to"):
-        value = first[name]
-        if _USUAL_ADDRESS(value) is None:
-            try:
-                address = Address.parse(value)
-                address.params  # noqa: B018  read for its errors
-                address.uri  # noqa: B018
-            except MalformedMessage as error:
-                raise MalformedMessage(f"{name}: {error.reason}", message=message) from None
+    message.know_tags(_checked("from", message), _checked("to", message))
+
+
+def _checked(name: str, message: Message) -> str:
+    """The tag of From or To, "" when there is none; both must be readable. Raises MalformedMessage."""
+    value = message.first[name]
+    usual = _USUAL_ADDRESS(value)
+    if usual is not None:
+        return usual.group(1) or ""
+    try:
+        address = Address.parse(value)
+        address.params  # noqa: B018  read for its errors
+        address.uri  # noqa: B018
+        return tag_of(value)
+    except MalformedMessage as error:
+        raise MalformedMessage(f"{name}: {error.reason}", message=message) from None
 
 
 def _cseq(value: str) -> tuple[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from sipd.message import grammar
 from sipd.message.errors import MalformedMessage
 from sipd.message.params import parse_params
@@ -10,12 +12,14 @@ from sipd.message.params import parse_params
 class Via:
     """One Via value: where a response goes. `transport` is in upper case, `host` as written, `branch` "" if absent."""
 
-    __slots__ = ("version", "transport", "host", "port", "branch", "params", "text")
+    __slots__ = ("version", "transport", "host", "port", "sent_by", "branch", "params", "text")
 
     version: str
     transport: str
     host: str
     port: int | None
+    #: `host[:port]` in lower case, as it takes part in transaction matching (s17.2.3).
+    sent_by: str
     branch: str
     #: All parameters as by parse_params: `received`, `rport`, `maddr`, `ttl` among them.
     params: dict[str, str | None]
@@ -25,26 +29,15 @@ class Via:
     @staticmethod
     def parse(value: str) -> Via:
         """Reads one value. Raises MalformedMessage."""
-        found = grammar.via.fullmatch(value)
-        if found is None:
-            raise MalformedMessage(f"Via cannot be read: {value[:80]!r}")
-        version, transport, host, port, params = found.groups()
+        # no ";" can stand before the parameters
+        head, semicolon, params = value.partition(";")
         self = Via()
-        self.version = version
-        self.transport = transport.upper()
-        self.host = host
-        self.port = int(port) if port else None
+        self.version, self.transport, self.host, self.port, self.sent_by = (
+            _head(head) if len(head) <= _CACHED_LENGTH else _read_head(head))
         self.text = value
-        self.params = _params(params) if params else {}
+        self.params = _params(params) if semicolon else {}
         self.branch = self.params.get("branch") or ""
-        if self.port is not None and not 0 < self.port <= 65535:
-            raise MalformedMessage(f"Via has a port that is not 1 to 65535: {value[:80]!r}")
         return self
-
-    @property
-    def sent_by(self) -> str:
-        """`host[:port]` in lower case, as it takes part in transaction matching (s17.2.3)."""
-        return self.host.lower() if self.port is None else f"{self.host.lower()}:{self.port}"
 
     @property
     def received(self) -> str | None:
@@ -57,12 +50,33 @@ class Via:
         return self.params.get("maddr")
 
 
+#: Longer ones (characters) are read each time instead of being kept.
+_CACHED_LENGTH = 80
+
+
+def _read_head(text: str) -> tuple[str, str, str, int | None, str]:
+    """Version, transport, host, port and sent-by: what stands before the parameters, the same in all a peer sends.
+    Raises MalformedMessage."""
+    found = grammar.via.fullmatch(text)
+    if found is None:
+        raise MalformedMessage(f"Via cannot be read: {text[:80]!r}")
+    version, transport, host, digits = found.groups()
+    port = int(digits) if digits else None
+    if port is not None and not 0 < port <= 65535:
+        raise MalformedMessage(f"Via has a port that is not 1 to 65535: {text[:80]!r}")
+    sent_by = host.lower() if port is None else f"{host.lower()}:{port}"
+    return version, transport.upper(), host, port, sent_by
+
+
+_head = lru_cache(maxsize=4096)(_read_head)
+
+
 def _params(text: str) -> dict[str, str | None]:
-    """Via parameters; the usual ones by plain splitting, anything unusual by the grammar."""
+    """Via parameters after the first ";"; the usual ones by plain splitting, anything unusual by the grammar."""
     params: dict[str, str | None] = {}
     if '"' in text or " " in text or "\t" in text or "\r" in text:
-        return parse_params(text)
-    for part in text[1:].split(";"):
+        return parse_params(";" + text)
+    for part in text.split(";"):
         name, equals, value = part.partition("=")
         if not name or "," in part:
             raise MalformedMessage(f"Via parameters cannot be read: {text[:80]!r}")

@@ -6,19 +6,21 @@ from typing import TYPE_CHECKING
 
 from sipd.message.hop import Hop
 from sipd.message.message import Request, Response
+from sipd.proxy.forward import strip_via
 from sipd.proxy.response_context import BranchState
 from sipd.proxy.targets import Target
 from sipd.wheel import Timer
 
 if TYPE_CHECKING:
     from sipd.proxy.forwarding import Forwarding
-    from sipd.transaction.layer import ClientTransaction
+    from sipd.transaction.layer import ClientTransaction, ServerTransaction
 
 
 class Branch(BranchState):
     """The state of a branch and where its responses go. The proxy drives it; it decides nothing."""
 
-    __slots__ = ("forwarding", "target", "hops", "hop", "transaction", "request", "timer_c", "timer")
+    __slots__ = ("forwarding", "target", "hops", "hop", "transaction", "request", "timer_c", "c_ends",
+                 "timer")
 
     def __init__(self, forwarding: Forwarding, target: Target) -> None:
         super().__init__()
@@ -31,6 +33,8 @@ class Branch(BranchState):
         #: The request as sent, while a CANCEL may still be made from it.
         self.request: Request | None = None
         self.timer_c: Timer | None = None
+        #: When timer C is over (seconds of the clock).
+        self.c_ends = 0.0
         #: Patience with a silent hop, later with a cancelled branch that does not end.
         self.timer: Timer | None = None
 
@@ -50,6 +54,24 @@ class Branch(BranchState):
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
+
+
+class LateSuccess:
+    """The user of an INVITE that has its answer: every further 2xx goes back too (s16.7 step 5), and needs nothing but
+    the server transaction. All else of the forwarding is gone by then."""
+
+    __slots__ = ("_server",)
+
+    def __init__(self, server: ServerTransaction) -> None:
+        self._server = server
+
+    def response(self, transaction: ClientTransaction, response: Response) -> None:
+        """A 2xx, of another fork behind the hop or sent again."""
+        if 200 <= response.status < 300 and strip_via(response):
+            self._server.respond(response)
+
+    def failed(self, transaction: ClientTransaction, reason: str) -> None:
+        """It was answered."""
 
 
 class Cancelling:

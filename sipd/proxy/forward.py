@@ -82,6 +82,7 @@ def add_via(request: Request, via_prefix: str, branch: str, record_routes: list[
     for route in record_routes:
         top.append(("record-route", route, f"Record-Route: {route}"))
     headers[0:0] = top
+    request.repeated = None
     request.first["via"] = value
     if stream and "content-length" not in request.first:
         request.headers.append(("content-length", str(len(request.body)), f"Content-Length: {len(request.body)}"))

@@ -15,7 +15,7 @@ from sipd.message.hop import Hop
 from sipd.message.message import Request, Response
 from sipd.message.uri import Uri
 from sipd.proxy import response_context as context_outputs
-from sipd.proxy.branch import Branch, Cancelling
+from sipd.proxy.branch import Branch, Cancelling, LateSuccess
 from sipd.proxy.dialog_flows import callee_flow, caller_flow
 from sipd.proxy.forward import DIALOG_METHODS, add_via, prepare, strip_via
 from sipd.proxy.response_context import BranchState, Output, ResponseContext
@@ -104,9 +104,9 @@ class Forwarding:
                 branch.timer.cancel()
                 branch.timer = None
             if status > 100 and branch.timer_c is not None:
-                # s16.7 step 2: a provisional response other than 100 starts timer C anew
-                branch.timer_c.cancel()
-                branch.timer_c = self.proxy.layer.wheel.start(self.proxy.values.timer_c, self._timer_c, branch)
+                # s16.7 step 2: a provisional response other than 100 starts timer C anew; the timer that runs sees
+                # that when it fires, which it hardly ever does
+                branch.c_ends = self.proxy.layer.wheel.now + self.proxy.values.timer_c
         redirect = self._redirection(response) if context.recurse and 300 <= status < 400 else None
         if 200 <= status < 300 and context.invite and not context.final_sent and not self.reason:
             self.reason = [_COMPLETED_ELSEWHERE]
@@ -141,6 +141,11 @@ class Forwarding:
 
     def _timer_c(self, branch: Branch) -> None:
         branch.timer_c = None
+        wheel = self.proxy.layer.wheel
+        left = branch.c_ends - wheel.now
+        if left > 0:
+            branch.timer_c = wheel.start(left, self._timer_c, branch)
+            return
         if not branch.rang and branch.transaction is not None:
             branch.transaction.end()  # s16.8: nothing that it could still hear would be of use
         self.perform(self.context.timer_c(branch))
@@ -362,11 +367,14 @@ class Forwarding:
     def _done(self) -> None:
         """Lets go of everything: only the 2xx of an INVITE may still come, and need the server transaction alone."""
         self._stop_ring_timer()
+        late = LateSuccess(self.server) if self.context.invite else None
         for branch in self.context.branches:
             assert isinstance(branch, Branch)
             if not branch.superseded:  # one that comes alive late must be cancelled yet
                 branch.stop_timers()
                 branch.request = None
+                if branch.transaction is not None:
+                    branch.transaction.user = late
         self.context.branches = []
         self.request = self.prepared = None
         self.proxy.forwardings.pop(self.number, None)

@@ -36,10 +36,12 @@ class Direction(NamedTuple):
 class RouteToken:
     """Makes and checks tokens with `secret` (16 octets or more)."""
 
-    __slots__ = ("_secret",)
+    __slots__ = ("_keyed", "_keyed_branch")
 
     def __init__(self, secret: bytes) -> None:
-        self._secret = secret
+        #: Copied for each token, which spares it taking in the key again.
+        self._keyed = blake2b(key=secret, digest_size=_MAC_LENGTH // 2)
+        self._keyed_branch = blake2b(key=secret, digest_size=10)
 
     def make(self, call_id: str, caller_tag: str, caller: str = "", callee: str = "") -> str:
         """The token for a request that starts a dialog; `caller` and `callee` are flow ids, "~" before them for nat."""
@@ -71,8 +73,12 @@ class RouteToken:
     def branch(self, *parts: str) -> str:
         """A branch that follows from `parts`: the same each time a request is forwarded without state (s16.11)."""
         text = "\0".join(parts).encode("utf-8", "surrogateescape")
-        return MAGIC_COOKIE + blake2b(text, key=self._secret, digest_size=10).hexdigest()
+        mac = self._keyed_branch.copy()
+        mac.update(text)
+        return MAGIC_COOKIE + mac.hexdigest()
 
     def _mac(self, call_id: str, tag: str, flows: str) -> str:
         text = f"{call_id}\0{tag}\0{flows}".encode("utf-8", "surrogateescape")
-        return blake2b(text, key=self._secret, digest_size=_MAC_LENGTH // 2).hexdigest()
+        mac = self._keyed.copy()
+        mac.update(text)
+        return mac.hexdigest()

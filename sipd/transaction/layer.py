@@ -9,7 +9,7 @@ from __future__ import annotations
 import traceback
 from typing import TYPE_CHECKING, Protocol
 
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from sipd.interfaces import IFlow, IFlowUser, ITransports
 from sipd.inventory import Inventory, Table
@@ -72,28 +72,25 @@ class Core(Protocol):
 class _Transaction:
     """A machine with its flow and its two timers."""
 
-    __slots__ = ("_layer", "machine", "flow", "key", "_repeat", "_deadline", "__weakref__")
+    __slots__ = ("_layer", "machine", "flow", "key", "_repeat", "_deadline", "_repeats", "_ends")
 
     _layer: TransactionLayer
     flow: IFlow
     key: Key
     _repeat: Timer | None
     _deadline: Timer | None
+    #: Which timers of the machine these two stand for.
+    _repeats: int
+    _ends: int
 
     def _start_timer(self, timer: int, seconds: float) -> None:
         wheel = self._layer.wheel
         if timer in REPEATS:
-            self._repeat = wheel.start(seconds, self._repeat_fired, timer)
+            self._repeats = timer
+            self._repeat = wheel.start(seconds, _repeat_fired, self)
         else:
-            self._deadline = wheel.start(seconds, self._deadline_fired, timer)
-
-    def _repeat_fired(self, timer: int) -> None:
-        self._repeat = None
-        self._perform(self.machine.timer(timer))  # type: ignore[attr-defined]
-
-    def _deadline_fired(self, timer: int) -> None:
-        self._deadline = None
-        self._perform(self.machine.timer(timer))  # type: ignore[attr-defined]
+            self._ends = timer
+            self._deadline = wheel.start(seconds, _deadline_fired, self)
 
     def _stop_repeat(self) -> None:
         if self._repeat is not None:
@@ -109,7 +106,19 @@ class _Transaction:
         raise AssertionError("each kind of transaction performs its own outputs")
 
 
-@implementer(IFlowUser)
+# Functions, not methods: a bound method would live as long as the timer, one more object of each transaction for the
+# garbage collector to walk over.
+
+def _repeat_fired(transaction: _Transaction) -> None:
+    transaction._repeat = None
+    transaction._perform(transaction.machine.timer(transaction._repeats))  # type: ignore[attr-defined]
+
+
+def _deadline_fired(transaction: _Transaction) -> None:
+    transaction._deadline = None
+    transaction._perform(transaction.machine.timer(transaction._ends))  # type: ignore[attr-defined]
+
+
 class ClientTransaction(_Transaction):
     """A request sent to one hop; `user` hears of its responses. Made by `TransactionLayer.send_request`."""
 
@@ -156,6 +165,9 @@ class ClientTransaction(_Transaction):
         self.user = None
 
 
+classImplements(ClientTransaction, IFlowUser)
+
+
 class ServerTransaction(_Transaction):
     """A request received. `user` hears when it is cancelled; `respond` answers it."""
 
@@ -192,9 +204,7 @@ class ServerTransaction(_Transaction):
             self._trying.cancel()
             self._trying = None
         if status >= 200:
-            self.request = None
-            if status >= 300 or self.key[-1] != "INVITE":
-                self.user = None
+            self.request = self.user = None  # s9.2: a CANCEL has no effect any more
         self._perform(self.machine.respond(status, response.encode()))
 
     def abandon(self) -> None:
@@ -271,9 +281,9 @@ class TransactionLayer:
                 self._response(message)
             else:
                 self._request(message, flow)  # type: ignore[arg-type]
-        except Exception as error:
+        except Exception as bug:
             # the border: a bug of ours costs this message and is recorded, and the next message is served
-            self._bug(error)
+            self._bug(bug)
             if isinstance(message, Request) and message.method != "ACK":
                 self.core.broken(message)
 
@@ -343,6 +353,7 @@ class TransactionLayer:
         transaction.via = request.via
         transaction.user = None
         transaction._repeat = transaction._deadline = transaction._trying = None
+        transaction._repeats = transaction._ends = 0
         servers[key] = transaction
         return transaction
 
@@ -393,6 +404,7 @@ class TransactionLayer:
         transaction.key = (branch.lower(), request.method)
         transaction.user = user
         transaction._repeat = transaction._deadline = None
+        transaction._repeats = transaction._ends = 0
         clients[transaction.key] = transaction
         flow.users.add(transaction)
         transaction._perform(transaction.machine.start())

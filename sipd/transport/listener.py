@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from sipd.interfaces import IListener
 from sipd.message.hop import join_host_port
@@ -11,7 +11,6 @@ from sipd.message.hop import join_host_port
 WILDCARDS = frozenset({"0.0.0.0", "::"})
 
 
-@implementer(IListener)
 class Listener:
     """One local address of one transport, with what peers are told about it.
 
@@ -38,6 +37,9 @@ class Listener:
     def __str__(self) -> str:
         """The listener as people read it: `tls:[2001:db8::1]:5061`."""
         return f"{self.transport}:{self.name}"
+
+
+classImplements(Listener, IListener)
 
 
 def split_advertise(text: str) -> tuple[str, int | None]:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IReadDescriptor
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from sipd.interfaces import IFlow, IFlowUser
 from sipd.inventory import Table
@@ -42,7 +42,6 @@ _EXTENDED_ERROR = struct.Struct("=IBBB")
 _ORIGIN_LOCAL, _ORIGIN_ICMP, _ORIGIN_ICMP6 = 1, 2, 3
 
 
-@implementer(IFlow)
 class UdpFlow:
     """One peer as seen from one listener. Its id is the same in every process."""
 
@@ -77,7 +76,9 @@ class UdpFlow:
         """Nothing: a UDP flow has no end."""
 
 
-@implementer(IReadDescriptor)
+classImplements(UdpFlow, IFlow)
+
+
 class UdpPort:
     """A UDP socket of one listener. `receive(data, flow)` is called for each datagram that may be a message.
 
@@ -103,6 +104,8 @@ class UdpPort:
         self._epoll = select.epoll()
         self._epoll.register(self.socket.fileno(), select.EPOLLIN)
         self._open = True
+        #: Twisted asks for it at every wake-up.
+        self._log_prefix = f"udp {self.listener.name}"
         reactor.addReader(self)
 
     def fileno(self) -> int:
@@ -111,7 +114,7 @@ class UdpPort:
 
     def logPrefix(self) -> str:
         """What Twisted's log calls us."""
-        return f"udp {self.listener.name}"
+        return self._log_prefix
 
     def doRead(self) -> None:
         """Reads datagrams until there are none, but no more than BATCH; then the reactor comes back."""
@@ -187,6 +190,9 @@ class UdpPort:
                     number, origin, icmp_type, code = _EXTENDED_ERROR.unpack_from(blob)
                     if _is_final(number, origin, icmp_type, code):
                         tell_users(flow, os.strerror(number).lower(), self._journal)
+
+
+classImplements(UdpPort, IReadDescriptor)
 
 
 def _is_final(number: int, origin: int, icmp_type: int, code: int) -> bool:

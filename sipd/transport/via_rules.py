@@ -49,6 +49,12 @@ def mark(request: Message, flow: IFlow) -> None:
 def _rewritten(via: Via, received: str | None, rport: str | None) -> str:
     """The text of a Via value with these in place of its own received and rport; the rest as it was written."""
     text = via.text
+    params = via.params
+    if received is not None and rport is not None and "received" not in params and text.count(";") == len(params):
+        # as nearly every phone writes it: no quoted ";", no parameter twice
+        before, found, after = text.partition(";rport")
+        if found and (not after or after[0] == ";"):
+            return f"{before};rport={rport}{after};received={received}"
     parts = text.split(";")
     if '"' in text:
         # a semicolon may stand in a quoted string: only the parameters as they were read can be trusted

@@ -62,7 +62,8 @@ class ReadingCredentials(TestCase):
         credentials = parse_credentials(GOOD)
         assert credentials is not None
         self.assertEqual(
-            [getattr(credentials, name) for name in credentials.__slots__],
+            [credentials.username, credentials.realm, credentials.nonce, credentials.uri, credentials.response,
+             credentials.algorithm, credentials.qop, credentials.nc, credentials.cnonce],
             ["bob", "biloxi.com", "dcd98b71", "sip:bob@biloxi.com", "6629fae49393a05397450978507c4ef1", "MD5", "auth",
              "00000001", "0a4f113b"])
 
