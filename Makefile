@@ -7,7 +7,7 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
 COMPILED = .venv-compiled
 
-.PHONY: run test test-core test-real compiled test-compiled lint bench docs clean
+.PHONY: run test test-core test-real compiled test-compiled lint bench bench-quick docs clean
 
 run: $(VENV)/.installed
 	$(VENV)/bin/twistd -n --pidfile= sipd --state-dir '$(STATE)' \
@@ -43,9 +43,15 @@ lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
-bench: $(VENV)/.installed
+# sipd, its compiled build and Kamailio side by side: about 35 minutes, alone on the machine; bench/RESULTS.md.
+bench: $(VENV)/.installed $(COMPILED)/.compiled
 	tools/apt-install bench/apt-packages.txt
-	$(VENV)/bin/python bench/run.py
+	$(VENV)/bin/python bench/run.py --compiled '$(COMPILED)'
+
+# Two rows, one round, a minute; nothing is written.
+bench-quick: $(VENV)/.installed
+	tools/apt-install bench/apt-packages.txt
+	$(VENV)/bin/python bench/run.py --rows register-500,call-udp-500 --rounds 1 --seconds 5 --no-highest --output -
 
 docs: $(VENV)/.installed-dev
 	$(VENV)/bin/python tools/conformance.py

@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -96,10 +97,23 @@ def answers_options(address: str, port: int) -> bool:
             return False
 
 
+def make_certificate(directory: Path) -> tuple[Path, Path]:
+    """A self-signed certificate for 127.0.0.1 with a P-256 key: paths of certificate and key, PEM."""
+    certificate, key = directory / "certificate.pem", directory / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+         "-subj", f"/CN={DOMAIN}", "-addext", f"subjectAltName=DNS:{DOMAIN},IP:127.0.0.1",
+         "-keyout", str(key), "-out", str(certificate)],
+        check=True, capture_output=True,
+    )
+    return certificate, key
+
+
 class Server:
-    """One server process, listening on 127.0.0.1 over UDP and TCP on one port."""
+    """One server process on 127.0.0.1: UDP and TCP on `port`, TLS on `tls_port` where it was asked for."""
 
     name = ""
+    tls_port = 0
 
     def __init__(self, directory: Path, port: int, command: Sequence[str], environment: dict[str, str]) -> None:
         self.port = port
@@ -147,21 +161,29 @@ class Sipd(Server):
     sources: Path | None = ROOT
 
     def __init__(
-        self, directory: Path, users: dict[str, str] | None = None, durable: bool = False, options: Sequence[str] = ()
+        self, directory: Path, users: dict[str, str] | None = None, durable: bool = False, tls: bool = False,
+        options: Sequence[str] = (),
     ) -> None:
-        """`users` (name to password) switch digest on; `durable` puts SQLite behind the location service; `options`
-        are twistd's own, such as `--profile`."""
+        """`users` (name to password) switch digest on; `durable` puts SQLite behind the location service, synced to
+        the disk before a registration is answered; `options` are twistd's own, such as `--profile`."""
         directory.mkdir(parents=True, exist_ok=True)
         port = free_port()
         listen = "".join(
             f'[[listen]]\ntransport = "{transport}"\naddress = "127.0.0.1"\nport = {port}\n'
             for transport in ("udp", "tcp")
         )
+        if tls:
+            certificate, key = make_certificate(directory)
+            self.tls_port = free_port()
+            listen += (
+                f'[[listen]]\ntransport = "tls"\naddress = "127.0.0.1"\nport = {self.tls_port}\n'
+                f'certificate = "{certificate}"\nprivate_key = "{key}"\n'
+            )
         config = directory / "sipd.toml"
         config.write_text(
             f'[server]\ndomains = ["{DOMAIN}"]\nstate_dir = "{directory / "state"}"\n{listen}'
             f'[auth]\nrequired = {"true" if users else "false"}\nrealm = "{DOMAIN}"\nalgorithms = ["MD5"]\n'
-            f'[location]\nstore = "{"sqlite" if durable else "memory"}"\n'
+            f'[location]\nstore = "{"sqlite" if durable else "memory"}"\nsync = "full"\n'
             f"[registrar]\nopen = {'false' if users else 'true'}\n"
             "[users]\n" + "".join(f'{name} = "{password}"\n' for name, password in (users or {}).items())
         )
@@ -189,8 +211,11 @@ class Kamailio(Server):
 
     name = "kamailio"
 
-    def __init__(self, directory: Path, users: dict[str, str] | None = None) -> None:
-        """`users` switch digest on (one password for all, which spares it a database)."""
+    def __init__(
+        self, directory: Path, users: dict[str, str] | None = None, durable: bool = False, tls: bool = False
+    ) -> None:
+        """`users` switch digest on (one password for all, which spares it a database); `durable` writes every binding
+        through to SQLite, in its faster journal mode, as sipd does."""
         directory.mkdir(parents=True, exist_ok=True)
         program = shutil.which("kamailio") or "/usr/sbin/kamailio"
         if not os.path.exists(program):
@@ -205,10 +230,28 @@ class Kamailio(Server):
                 f'if (!pv_%s_authenticate("{DOMAIN}", "{password}", "0")) {{ auth_challenge("{DOMAIN}", "1"); exit; }}'
             )
             check, check_call = challenge % "www", challenge % "proxy"
+        listen = f"listen=udp:127.0.0.1:{port}\nlisten=tcp:127.0.0.1:{port}"
+        connections = "tcp_children=1\ntcp_connection_lifetime=3605\ntcp_max_connections=20000"
+        if tls:
+            certificate, key = make_certificate(directory)
+            self.tls_port = free_port()
+            listen += f"\nlisten=tls:127.0.0.1:{self.tls_port}"
+            connections += "\nenable_tls=yes\ntls_max_connections=20000"
+            load += (
+                f'\nloadmodule "tls.so"\nmodparam("tls", "certificate", "{certificate}")\n'
+                f'modparam("tls", "private_key", "{key}")\nmodparam("tls", "tls_method", "TLSv1.2+")\n'
+                'modparam("tls", "verify_certificate", 0)'
+            )
+        if durable:
+            database = directory / "location.sqlite"
+            _make_location_tables(database)
+            load += (
+                f'\nloadmodule "db_sqlite.so"\nmodparam("db_sqlite", "db_set_journal_mode", "{database};WAL")\n'
+                f'modparam("usrloc", "db_url", "sqlite:///{database}")'
+            )
         text = (ROOT / "bench" / "kamailio.cfg").read_text()
         for name, value in {
-            "DOMAIN": DOMAIN, "LISTEN": f"listen=udp:127.0.0.1:{port}\nlisten=tcp:127.0.0.1:{port}",
-            "TCP": "tcp_children=1\ntcp_connection_lifetime=3605\ntcp_max_connections=20000",
+            "DOMAIN": DOMAIN, "LISTEN": listen, "TCP": connections, "DB_MODE": "1" if durable else "0",
             "MODULES": str(modules), "LOAD": load,
             "AUTHENTICATE": check, "AUTHENTICATE_CALL": check_call,
         }.items():
@@ -221,3 +264,15 @@ class Kamailio(Server):
              "-Y", str(directory), "-w", str(directory)],
             dict(os.environ),
         )
+
+
+def _make_location_tables(database: Path) -> None:
+    """An empty database of Kamailio's location service, from the schema its SQLite package brings."""
+    schema = Path("/usr/share/kamailio/db_sqlite")
+    if not schema.is_dir():
+        raise FileNotFoundError("Kamailio's SQLite module is not installed (Debian: kamailio-sqlite-modules)")
+    connection = sqlite3.connect(database)
+    for name in ("standard-create.sql", "usrloc-create.sql"):
+        connection.executescript((schema / name).read_text())
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.close()
