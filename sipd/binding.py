@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sipd.message.hop import Hop
 
 
-@dataclass(frozen=True, slots=True)
-class Binding:
+class Binding(NamedTuple):
     """One contact of one address-of-record. Two bindings of an address-of-record never name the same contact (s19.1.4).
 
     `aor` is `user@first-domain` (user unescaped once, domain in lower case, no scheme); `contact` the URI as the
