@@ -253,8 +253,8 @@ def _steady_clock(reactor: Any) -> None:
 
 def _tune_collector() -> None:
     """What is here now stays: the collector need not look at it again. Transactions make no cycles, so full passes are
-    rare on purpose: one over 300,000 objects takes tens of milliseconds. Passes over what is new are short: 2,000 objects
-    are still in the processor's caches and take 0.3 ms, where 20,000 took 6 to 12."""
+    rare on purpose: one over 300,000 objects takes tens of milliseconds. Passes over what is new are short: 2,000
+    objects are still in the processor's caches and take 0.3 ms, where 20,000 took 6 to 12."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(2_000, 500, 100)

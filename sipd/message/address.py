@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from sipd.message import grammar
 from sipd.message.errors import MalformedMessage
@@ -15,8 +15,7 @@ from sipd.message.uri import Uri
 _CACHED_LENGTH = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """A display name, a URI and header parameters, each as written."""
 
     #: With its quotes, when it has them; "" when there is none.

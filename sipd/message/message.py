@@ -109,16 +109,16 @@ class Message:
 
     def set_values(self, name: str, values: list[str]) -> None:
         """Writes a comma-separated header anew, a line a value, where its first line stood; none at all removes it."""
+        if not values:
+            self.remove(name)
+            return
         spelling = SPELLING.get(name, name)
         position = next((i for i, header in enumerate(self.headers) if header[0] == name), len(self.headers))
         self.headers = [header for header in self.headers if header[0] != name]
         self.headers[position:position] = [(name, value, f"{spelling}: {value}") for value in values]
         if len(values) > 1:
             self.repeated = None
-        if values:
-            self.first[name] = values[0]
-        else:
-            self.first.pop(name, None)
+        self.first[name] = values[0]
 
     @property
     def from_tag(self) -> str:
