@@ -7,7 +7,7 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
 COMPILED = .venv-compiled
 
-.PHONY: run test test-core test-real compiled test-compiled lint bench bench-quick docs clean
+.PHONY: run test test-core test-real compiled test-compiled lint bench bench-quick bench-scale bench-micro docs clean
 
 run: $(VENV)/.installed
 	$(VENV)/bin/twistd -n --pidfile= sipd --state-dir '$(STATE)' \
@@ -52,6 +52,14 @@ bench: $(VENV)/.installed $(COMPILED)/.compiled
 bench-quick: $(VENV)/.installed
 	tools/apt-install bench/apt-packages.txt
 	$(VENV)/bin/python bench/run.py --rows register-500,call-udp-500 --rounds 1 --seconds 5 --no-highest --output -
+
+# Much state: minutes, and 2 GB of memory. What a stage of a message costs: two minutes.
+bench-scale: $(VENV)/.installed
+	tools/apt-install bench/apt-packages.txt
+	$(VENV)/bin/python bench/scale.py
+
+bench-micro: $(VENV)/.installed-dev
+	$(VENV)/bin/python bench/micro.py
 
 docs: $(VENV)/.installed-dev
 	$(VENV)/bin/python tools/conformance.py
