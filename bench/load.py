@@ -25,7 +25,7 @@ PASSWORD = "bench-secret"
 #: How many phones take turns to refresh: the rates are multiples of it.
 PHONES = 500
 #: Calls a second between which the highest rate is sought, and in how many steps.
-SLOWEST, FASTEST, STEPS = 400, 6400, 5
+SLOWEST, FASTEST, STEPS = 400, 12800, 5
 #: Seconds of load of one step, and how much longer it may take before the rate counts as not held.
 STEP_SECONDS, LATE = 4, 1.5
 
@@ -59,6 +59,7 @@ ROWS = (
     Row("call-digest-500", "call_digest_uac", "call with digest", 500, digest=True),
     Row("call-digest-1500", "call_digest_uac", "call with digest", 1500, digest=True),
     Row("call-fork-500", "call_fork_uac", "call to three contacts, two CANCELs", 500),
+    Row("call-fork-1500", "call_fork_uac", "call to three contacts, two CANCELs", 1500),
     Row("message-500", "message_uac", "MESSAGE relayed", 500),
     Row("message-1500", "message_uac", "MESSAGE relayed", 1500),
     Row("options-500", "options", "OPTIONS", 500),
@@ -89,6 +90,21 @@ def measure(make: Callable[..., Server], row: Row, seconds: int, directory: Path
         server.stop()
 
 
+def without_server(row: Row, seconds: int, directory: Path) -> Measure:
+    """The response times of a row whose caller reaches the callee directly: what the load itself takes, so that what
+    stands above it was added by the server."""
+    sides = _Sides(None, row, directory)
+    try:
+        sides.run("warm", 1)
+        figures = sides.run("counted", seconds)
+    finally:
+        answered = sides.stop()
+    return Measure(
+        0.0, figures.percentile(0.5), figures.percentile(0.99), figures.failed + sum(one.failed for one in answered),
+        figures.retransmissions + sum(one.retransmissions for one in answered), 0.0, 0.0,
+    )
+
+
 def start(make: Callable[..., Server], row: Row, directory: Path) -> Server:
     """A server set up for a row."""
     users = {f"user{number}": PASSWORD for number in range(CALLEES)} if row.digest else None
@@ -112,15 +128,16 @@ def load(server: Server, row: Row, seconds: int, directory: Path) -> Measure:
         raise RuntimeError(f"{server.name}: no unit of {row.name} succeeded\n{figures.errors}")
     return Measure(
         1e6 * spent / figures.succeeded, figures.percentile(0.5), figures.percentile(0.99),
-        figures.failed + sum(one.failed + max(row.rate * (seconds + 1) - one.created, 0) for one in answered),
+        # A failed call fails on several sides: it is counted once.
+        max(row.rate * seconds - figures.succeeded, *(row.rate * (seconds + 1) - one.succeeded for one in answered), 0),
         figures.retransmissions + sum(one.retransmissions for one in answered),
         peak.kib / 1024, max(others / elapsed, 0.0),
     )
 
 
 def highest_rate(make: Callable[..., Server], row: Row, directory: Path) -> int:
-    """The highest rate, within a tenth, at which no call failed and the last ended in time: a bounded search, each step
-    on a fresh server; 0 when the slowest step failed too."""
+    """The highest rate, within an eighth, at which no call failed and the last ended in time: a bounded search, each
+    step on a fresh server; 0 when no step was held."""
     low, high = SLOWEST, FASTEST
     held = 0
     for number in range(STEPS):
@@ -132,12 +149,13 @@ def highest_rate(make: Callable[..., Server], row: Row, directory: Path) -> int:
         try:
             sides.run("warm", 1)
             began = time.monotonic()
-            figures = sides.run("counted", STEP_SECONDS)
+            figures = sides.run("counted", STEP_SECONDS, patience=6)
             late = time.monotonic() - began > STEP_SECONDS + LATE
         finally:
             answered = sides.stop()
             server.stop()
         whole = figures.succeeded == rate * STEP_SECONDS and not figures.failed + sum(one.failed for one in answered)
+        print(f"{server.name}: {rate}/s {'held' if whole and not late else 'not held'}", flush=True)
         if whole and not late:
             held = low = rate
         else:
@@ -146,28 +164,33 @@ def highest_rate(make: Callable[..., Server], row: Row, directory: Path) -> int:
 
 
 class _Sides:
-    """Both sides of a row's load around one server: the callees, registered, and whoever calls them."""
+    """Both sides of a row's load around one server, or without one: the callees, registered, and who calls them."""
 
-    def __init__(self, server: Server, row: Row, directory: Path) -> None:
-        self._server, self._row, self._directory = server, row, directory
+    def __init__(self, server: Server | None, row: Row, directory: Path) -> None:
+        self._row, self._directory = row, directory
         self._answering: list[Sipp | TlsCalls] = []
         self._mode = "t1" if row.transport == "tcp" else "u1"
         suffix = "" if row.transport == "udp" else f";transport={row.transport}"
-        names = [f"user{number}" for number in range(CALLEES)]
         ports = [free_port() for _ in OTHER_SIDE.get(row.scenario, ())]
         self._contact = f"127.0.0.1:{free_port()}{suffix}"
+        self._names = [f"user{number}" for number in range(CALLEES)]
         for number, (scenario, port) in enumerate(zip(OTHER_SIDE.get(row.scenario, ()), ports, strict=True)):
             self._answering.append(self._answer(scenario, port, directory / f"uas{number}"))
+        if server is None:
+            self._target = ports[0]
+            # There is no server to wait for: the other side must be up.
+            time.sleep(1.0)
+            return
+        self._target = server.tls_port if row.transport == "tls" else server.port
         try:
             for port in ports:
-                self._register(names, f"127.0.0.1:{port}{suffix}")
+                self._register(server, f"127.0.0.1:{port}{suffix}")
             if row.scenario == "register_refresh":
                 # What is refreshed is there.
-                self._register(names, self._contact)
+                self._register(server, self._contact)
         except BaseException:
             self.stop()
             raise
-        self._names = names
 
     def _answer(self, scenario: str, port: int, directory: Path) -> Sipp | TlsCalls:
         if scenario != "tls_calls":
@@ -177,24 +200,25 @@ class _Sides:
         files = ["--certificate", str(certificate), "--key", str(key)]
         return TlsCalls("answer", directory, ["--port", str(port), *files])
 
-    def _register(self, names: list[str], contact: str) -> None:
-        registrant = Registrant(("127.0.0.1", self._server.port), DOMAIN)
-        registrations = [Registration(name, f"sip:{name}@{contact}", password=PASSWORD) for name in names]
+    def _register(self, server: Server, contact: str) -> None:
+        registrant = Registrant(("127.0.0.1", server.port), DOMAIN)
+        registrations = [Registration(name, f"sip:{name}@{contact}", password=PASSWORD) for name in self._names]
         registrant.run(registrations)
         registrant.close()
         refused = [registration for registration in registrations if registration.status != 200]
         if refused:
-            raise RuntimeError(f"{self._server.name}: {len(refused)} did not register ({refused[0].status})")
+            raise RuntimeError(f"{server.name}: {len(refused)} did not register ({refused[0].status})")
 
-    def run(self, name: str, seconds: int) -> Figures:
-        """The calling side, for so many seconds at the row's rate; its figures, counted in units."""
+    def run(self, name: str, seconds: int, patience: int = 15) -> Figures:
+        """The calling side, for so many seconds at the row's rate; its figures, counted in units. What is open after
+        `patience` more seconds is given up."""
         row, directory = self._row, self._directory / name
         calls, rate, loops, hold = row.rate * seconds, row.rate, 1, 0
         if row.scenario == "tls_calls":
             return TlsCalls("call", directory, [
-                "--server", f"127.0.0.1:{self._server.tls_port}", "--domain", DOMAIN, "--users", str(CALLEES),
+                "--server", f"127.0.0.1:{self._target}", "--domain", DOMAIN, "--users", str(CALLEES),
                 "--rate", str(rate), "--calls", str(calls),
-            ], seconds + 60).wait()
+            ], seconds + patience).wait()
         if row.scenario == "register_refresh":
             # One SIPp call is one phone, which comes back each time the others have had their turn.
             calls, loops, hold = PHONES, max(calls // PHONES, 1), 1000 * PHONES // rate
@@ -205,8 +229,8 @@ class _Sides:
             for one in self._names
         ])
         figures = Sipp(
-            row.scenario, f"127.0.0.1:{self._server.port}", ("127.0.0.1", free_port()), directory,
-            transport=self._mode, users=injection, rate=rate, calls=calls, timeout=seconds + 60, hold=hold,
+            row.scenario, f"127.0.0.1:{self._target}", ("127.0.0.1", free_port()), directory,
+            transport=self._mode, users=injection, rate=rate, calls=calls, timeout=seconds + patience, hold=hold,
             keys={"domain": DOMAIN, "caller": f"user0@{DOMAIN}", "contact": self._contact},
         ).wait()
         return replace(figures, created=figures.created * loops, succeeded=figures.succeeded * loops)
