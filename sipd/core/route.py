@@ -19,6 +19,7 @@ from sipd.message.uri import Uri
 from sipd.proxy.forward import has_looped, loop_mark
 from sipd.proxy.route_headers import RouteHeaders, Routing
 from sipd.proxy.targets import Groups, Target, groups_of
+from sipd.transport.via_rules import mark
 
 if TYPE_CHECKING:
     from sipd.auth.authenticator import Authenticator
@@ -88,8 +89,8 @@ class Route:
             self._register(request, key, uri)                    # it has arrived: also with no hop left
             return
         checks.hops_left(request)                                # 483
-        mark = loop_mark(request) if ours else ""
-        if mark and has_looped(request, mark, self._places.sent_bys):
+        loop = loop_mark(request) if ours else ""
+        if loop and has_looped(request, loop, self._places.sent_bys):
             raise Reject(482)                                    # RFC 5393
         if routing.direction is None or not request.to_tag:
             self._authorize(request, ours)                       # 407, 403: never an open relay
@@ -100,7 +101,7 @@ class Route:
         elif not uri.user:
             uas.refuse_unserved(request)                         # 404, 405
         else:
-            self._forward_to_user(request, key, ours, uri, mark)  # 404, 480
+            self._forward_to_user(request, key, ours, uri, loop)  # 404, 480
 
     # --- the steps
 
@@ -181,22 +182,18 @@ class Route:
 
     def _forward_on(self, request: Request, key: Key, routing: Routing) -> None:
         """To where Route, the flow in our token, or the Request-URI says (s16.5: the target set is the Request-URI)."""
-        direction = routing.direction
-        target = Target(request.uri_text, listener=routing.listener)
-        if direction is not None and direction.flow_id:
-            target.flow_id, target.only = direction.flow_id, direction.only
-        self._note_call(request, routing)
-        self._proxy.forward(request, key, [[target]])
+        self._note_call(request)
+        self._proxy.forward(request, key, [[_along(request, routing)]])
 
-    def _forward_to_user(self, request: Request, key: Key, aor: str, uri: Uri, mark: str) -> None:
+    def _forward_to_user(self, request: Request, key: Key, aor: str, uri: Uri, loop: str) -> None:
         """s16.5: the location service gives the targets."""
         groups: Groups = groups_of(self._location.bindings(aor), uri.scheme == "sips")
         if not groups:
             if self._users.by_aor(aor) is None and not self._open_registrar:
                 raise Reject(404)
             raise Reject(480)
-        self._note_call(request, None)
-        self._proxy.forward(request, key, groups, mark)
+        self._note_call(request)
+        self._proxy.forward(request, key, groups, loop)
 
     def ack(self, request: Request) -> None:
         """An ACK without a transaction: of a refusal of ours it is swallowed, of a 2xx forwarded; never answered."""
@@ -206,9 +203,8 @@ class Route:
             checks.request_uri(request)
             checks.hops_left(request)
             routing = self._routes.preprocess(request)
-            direction = routing.direction
             # where everybody counts as authenticated, whoever has a To tag is in a dialog
-            if direction is None and (self._auth_required or not request.to_tag):
+            if routing.direction is None and (self._auth_required or not request.to_tag):
                 return
             if self._auth_required and not _NOT_PASSED_ON.isdisjoint(request.first):
                 self._forget(request)
@@ -216,10 +212,7 @@ class Route:
             if ours:
                 self._ack_to_user(request, ours)
                 return
-            target = Target(request.uri_text, listener=routing.listener)
-            if direction is not None:
-                target.flow_id, target.only = direction.flow_id, direction.only
-            self._proxy.forward_ack(request, target)
+            self._proxy.forward_ack(request, _along(request, routing))
         except (Reject, MalformedMessage):
             return
 
@@ -250,7 +243,7 @@ class Route:
             self._journal.write("malformed", transport=flow.transport, reason=error.reason,
                                 source=join_host_port(flow.address, flow.port))
         if isinstance(message, Request) and message.method != "ACK" and message.via is not None:
-            self._layer.mark(message, flow)
+            mark(message, flow)
             self._refusals.refuse(message, error.status, error.reason if error.status == 400 else "")
 
     # --- what they share
@@ -285,7 +278,7 @@ class Route:
                             status=refusal.status, reason=why or compose.phrase(refusal.status),
                             who=_address_of(request, "from"))
 
-    def _note_call(self, request: Request, routing: Routing | None) -> None:
+    def _note_call(self, request: Request) -> None:
         """Call start and end, for people."""
         journal = self._journal
         if not journal.sinks:
@@ -297,6 +290,14 @@ class Route:
                           callee=request.uri_text, source=join_host_port(flow.address, flow.port))
         elif request.method == "BYE":
             journal.write("call-end", call_id=request.call_id, who=_address_of(request, "from"))
+
+
+def _along(request: Request, routing: Routing) -> Target:
+    """Where a request goes that is not for a user here: by the flow in our token, else by Route or Request-URI."""
+    target = Target(request.uri_text, listener=routing.listener)
+    if routing.direction is not None:
+        target.flow_id, target.only = routing.direction.flow_id, routing.direction.only
+    return target
 
 
 def _address_of(message: Message, name: str) -> str:

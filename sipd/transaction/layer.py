@@ -287,11 +287,6 @@ class TransactionLayer:
             if isinstance(message, Request) and message.method != "ACK":
                 self.core.broken(message)
 
-    @staticmethod
-    def mark(request: Request, flow: IFlow) -> None:
-        """Writes the source into the topmost Via (s18.2.1); done here for every request that can be read."""
-        mark(request, flow)
-
     def _bug(self, error: Exception) -> None:
         self.journal.write("bug", reason="".join(traceback.format_exception(error)))
 

@@ -19,9 +19,6 @@ K: Final = 10
 L: Final = 11
 M: Final = 12
 
-#: The letters, for people.
-NAMES = "ABCDEFGHIJKLM"
-
 #: Timers that repeat a message; a transaction runs one of these and one of the others at most.
 REPEATS = frozenset((A, E, G))
 
