@@ -17,11 +17,13 @@ from sipd.message.message import Request, Response
 from sipd.message.parser import parse
 from sipd.transaction import invite_client, invite_server, non_invite_client, non_invite_server
 from sipd.transaction.machine import END, FAIL, SEND, START, STOP_DEADLINE, STOP_REPEAT, UP, Outputs
-from sipd.transaction.timers import NAMES, TimerValues
+from sipd.transaction.timers import TimerValues
 
 TABLES = Path(__file__).resolve().parents[1] / "tables"
 KINDS = {SEND: "send", UP: "up", START: "start", STOP_REPEAT: "stop repeat", STOP_DEADLINE: "stop deadline", FAIL: "fail",
          END: "end"}
+#: The letters of the timers, by their numbers.
+NAMES = "ABCDEFGHIJKLM"
 #: All timers of the RFC; C is none of a transaction.
 TIMERS = [number for number, letter in enumerate(NAMES) if letter != "C"]
 STATUSES = (100, 180, 200, 302, 486, 603)
