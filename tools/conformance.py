@@ -1,10 +1,10 @@
-"""Writes docs/conformance.md: each conformance case of tests/cases.tsv and the tests that show it.
+"""Writes docs/conformance.md: the cases of tests/cases.tsv, the rules of tests/rules, and the tests that show them.
 
     python tools/conformance.py           writes the page
-    python tools/conformance.py --gaps    prints the cases without a test
+    python tools/conformance.py --gaps    prints the cases and rules without a test, and sums that do not add up
 
-The tests carry their cases as markers (`tests.support.cases.shows`). Exit status 1 when a test module cannot be
-imported, a marker names a case that is not in the list, or, with --gaps, a case has no test.
+The tests carry cases and rules as markers (`tests.support.cases.shows`). Exit status 1 when a test module cannot be
+imported, a marker names what is in no list, or, with --gaps, something was printed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from tools import rules as rules_of_rfcs  # noqa: E402
+
 CASES = ROOT / "tests" / "cases.tsv"
 PAGE = ROOT / "docs" / "conformance.md"
 
@@ -33,6 +38,8 @@ GROUPS = {
     "ROB": "Robustness",
 }
 
+Rule, Sums = rules_of_rfcs.Rule, rules_of_rfcs.Sums
+
 
 class Case(NamedTuple):
     """One row of the list: what is sent, what must be seen, and the section that says so."""
@@ -44,7 +51,7 @@ class Case(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """A test that says which case it shows, and by which further section."""
+    """A test that says which case or rule it shows, and by which further section."""
 
     case: str
     test: str
@@ -81,15 +88,32 @@ def find_marks(folder: Path = ROOT / "tests") -> Iterator[Mark]:
                     yield Mark(case, f"{where}.{suite.__name__}.{method}", function.sections)
 
 
-def render(cases: list[Case], marks: list[Mark]) -> str:
+def tests_by_mark(marks: list[Mark]) -> dict[str, list[str]]:
+    """The tests of each case and rule, once each, in their order."""
+    tests: dict[str, list[str]] = {}
+    for mark in marks:
+        names = tests.setdefault(mark.case, [])
+        if mark.test not in names:
+            names.append(mark.test)
+    return tests
+
+
+def wrong_sums(rules: list[Rule], counts: Sums) -> list[str]:
+    """Where the rows of a section do not stand for as many words as its text holds."""
+    sums = rules_of_rfcs.sums_of(rules)
+    return [f"RFC {key[0]} s{key[1]}: {sums[key]} {key[2]} listed, {counts[key]} in the text"
+            for key in sorted(sums.keys() | counts.keys()) if sums[key] != counts[key]]
+
+
+def render(cases: list[Case], marks: list[Mark], rules: list[Rule], counts: Sums) -> str:
     """The page."""
-    shown = {mark.case for mark in marks}
+    shown = tests_by_mark(marks)
     lines = [
         "# Conformance",
         "",
         "What a peer may send, what it must see, which section says so, and the tests that show it. Sections without a",
         "number of four digits before them are of RFC 3261. Made by `tools/conformance.py` from `tests/cases.tsv` and",
-        "the markers of the tests; test names are under `tests/`.",
+        "the markers of the tests; test names are under `tests/`. The rules of the RFCs follow after the cases.",
         "",
         f"{sum(case.id in shown for case in cases)} of {len(cases)} cases have a test.",
     ]
@@ -100,27 +124,28 @@ def render(cases: list[Case], marks: list[Mark]) -> str:
             lines += ["", f"## {group}: {GROUPS[group]}", "", "| case | rule | section | tests |", "|---|---|---|---|"]
         mine = [mark for mark in marks if mark.case == case.id]
         sections = dict.fromkeys([*case.section.split(", "), *(name for mark in mine for name in mark.sections)])
-        tests = "<br>".join(f"`{test}`" for test in dict.fromkeys(mark.test for mark in mine)) or "**gap**"
+        tests = "<br>".join(f"`{test}`" for test in shown.get(case.id, ())) or "**gap**"
         lines.append(f"| {case.id} | {case.stimulus}: {case.expected} | {', '.join(sections)} | {tests} |")
+    lines += rules_of_rfcs.render(rules, counts, shown)
     return "\n".join(lines) + "\n"
 
 
 def main(arguments: list[str]) -> int:
     """Writes the page, or prints the gaps; the exit status."""
-    sys.path.insert(0, str(ROOT))
-    cases = read_cases()
+    cases, rules, counts = read_cases(), rules_of_rfcs.read_rules(), rules_of_rfcs.read_counts()
     marks = list(find_marks())
-    known = {case.id for case in cases}
+    known = {case.id for case in cases} | {rule.id for rule in rules}
     strangers = [mark for mark in marks if mark.case not in known]
     for mark in strangers:
-        print(f"{mark.test} names {mark.case}, which is not in {CASES.name}", file=sys.stderr)
+        print(f"{mark.test} names {mark.case}, which is in no list", file=sys.stderr)
     if "--gaps" in arguments:
-        shown = {mark.case for mark in marks}
-        gaps = [case for case in cases if case.id not in shown]
-        for case in gaps:
-            print(f"{case.id}  {case.stimulus}: {case.expected}")
-        return 1 if gaps or strangers else 0
-    PAGE.write_text(render(cases, marks), encoding="utf-8")
+        shown = tests_by_mark(marks)
+        lines = [f"{case.id}  {case.stimulus}: {case.expected}" for case in cases if case.id not in shown]
+        lines += [f"{rule.id}  {rule.level}: {rule.rule}" for rule in rules_of_rfcs.gaps(rules, shown)]
+        lines += wrong_sums(rules, counts)
+        print("\n".join(lines))
+        return 1 if lines or strangers else 0
+    PAGE.write_text(render(cases, marks, rules, counts), encoding="utf-8")
     return 1 if strangers else 0
 
 
