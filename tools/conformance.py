@@ -21,6 +21,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from tools import rules as rules_of_rfcs  # noqa: E402
+from tools.rules import Rule, Sums  # noqa: E402
 
 CASES = ROOT / "tests" / "cases.tsv"
 PAGE = ROOT / "docs" / "conformance.md"
@@ -37,8 +38,6 @@ GROUPS = {
     "TRN": "Transports, NAT, framing, targets",
     "ROB": "Robustness",
 }
-
-Rule, Sums = rules_of_rfcs.Rule, rules_of_rfcs.Sums
 
 
 class Case(NamedTuple):

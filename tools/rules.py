@@ -105,8 +105,8 @@ def render(rules: list[Rule], counts: Sums, shown: Mapping[str, list[str]]) -> l
         "in our words. After a section's number stands how many of these words its text holds, and how many of them",
         "bind others (user agents, gateways, authors of extensions). A test compares the sums with `tests/rules`.",
         "",
-        f"{sum(counts.values())} words; {len(ours)} rules bind sipd: {len(ours) - len(unmet) - len(missing)} are met and "
-        f"shown by a test, {len(unmet)} deliberately not met ({sum(rule.is_must for rule in unmet)} of them a MUST or "
+        f"{sum(counts.values())} words; {len(ours)} rules bind sipd: {len(ours) - len(unmet) - len(missing)} are met "
+        f"and shown by a test, {len(unmet)} deliberately not met ({sum(rule.is_must for rule in unmet)} of them a MUST or "
         f"MUST NOT), {len(missing)} gaps.",
     ]
     rfc = section = ""
