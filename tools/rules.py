@@ -106,8 +106,8 @@ def render(rules: list[Rule], counts: Sums, shown: Mapping[str, list[str]]) -> l
         "bind others (user agents, gateways, authors of extensions). A test compares the sums with `tests/rules`.",
         "",
         f"{sum(counts.values())} words; {len(ours)} rules bind sipd: {len(ours) - len(unmet) - len(missing)} are met "
-        f"and shown by a test, {len(unmet)} deliberately not met ({sum(rule.is_must for rule in unmet)} of them a MUST or "
-        f"MUST NOT), {len(missing)} gaps.",
+        f"and shown by a test, {len(unmet)} deliberately not met ({sum(rule.is_must for rule in unmet)} of them a MUST "
+        f"or MUST NOT), {len(missing)} gaps.",
     ]
     rfc = section = ""
     for rule in rules:
