@@ -339,6 +339,16 @@ DEFAULT_LISTEN = tuple(
 )
 
 
+def _tcp_beside(listeners: tuple[Listen, ...], taken: set[tuple[str, str, int]]) -> list[Listen]:
+    """The TCP listeners that the configuration leaves out; `taken` has ("udp" or "tcp", address, port) of all it names.
+
+    RFC 3261 s18.2.1: whoever listens for UDP listens for TCP there too, for what is too large for a datagram.
+    """
+    return [listen.model_copy(update={"transport": "tcp"}) for listen in listeners if listen.transport == "udp"
+            and taken.isdisjoint(("tcp", address, listen.port) for address in (
+                listen.address, "::" if ":" in listen.address else "0.0.0.0"))]
+
+
 class Config(Section):
     """All of it."""
 
@@ -363,7 +373,7 @@ class Config(Section):
             if key in seen:
                 raise ValueError(f"{listen} is taken by an earlier listener")
             seen.add(key)
-        return value or DEFAULT_LISTEN
+        return (*value, *_tcp_beside(value, seen)) or DEFAULT_LISTEN
 
     @field_validator("users")
     @classmethod

@@ -11,6 +11,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from twisted.trial.unittest import TestCase
 
 from sipd.config import DEFAULT_LISTEN, Config, ConfigError, Overrides, is_host, load
+from tests.support.cases import shows
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -112,11 +113,28 @@ class ContractTests(FileTestCase):
             1001 = "file"
             1002 = "file"
         """, Overrides(("udp:[::1]:5070", "tls:127.0.0.1:5071"), ("a.example", "b.example"), ("1002:o:p", "1003:x"), "/st"))
-        self.assertEqual([str(listen) for listen in config.listen], ["udp:[::1]:5070", "tls:127.0.0.1:5071"])
+        self.assertEqual([str(listen) for listen in config.listen], [
+            "udp:[::1]:5070", "tls:127.0.0.1:5071", "tcp:[::1]:5070"])
         self.assertEqual(config.server.domains, ("a.example", "b.example"))
         self.assertEqual(config.server.state_dir, "/st")
         self.assertEqual({name: entry.password for name, entry in config.users.items()},
                          {"1001": SecretStr("file"), "1002": SecretStr("o:p"), "1003": SecretStr("x")})
+
+    @shows("TRN-20", "R3261-18.2.1-02")
+    def test_tcp_beside_udp(self) -> None:
+        """s18.2.1: where UDP is listened for, TCP is too, with the same advertisement, unless something takes the port."""
+        for options, added in (
+            (("udp:192.0.2.1:5070",), ["tcp:192.0.2.1:5070"]),
+            (("udp:0.0.0.0:5060", "udp:[::]:5062"), ["tcp:0.0.0.0:5060", "tcp:[::]:5062"]),
+            (("tcp:192.0.2.1:5060", "udp:192.0.2.1:5060"), []),
+            (("udp:192.0.2.1:5060", "tcp:0.0.0.0:5060"), []),
+            (("udp:192.0.2.1:5060", "tcp:[::]:5060"), ["tcp:192.0.2.1:5060"]),
+            (("udp:192.0.2.1:5061", "tls:192.0.2.1:5061"), []),
+            (("tls:192.0.2.1:5061",), []),
+        ):
+            self.assertEqual([str(listen) for listen in load(None, Overrides(options)).listen], [*options, *added])
+        config = self.read('[[listen]]\ntransport = "udp"\naddress = "192.0.2.1"\nadvertise = "sip.example.com"\n')
+        self.assertEqual([listen.advertise for listen in config.listen], ["sip.example.com"] * 2)
 
     def test_frozen(self) -> None:
         """What has been loaded cannot be changed."""

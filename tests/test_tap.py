@@ -203,7 +203,8 @@ class ServiceTests(TestCase):
         options = self.options("--listen=udp:127.0.0.1:5070", "--listen=tcp:[::1]:5070", "--domain=a.example",
                                "--domain=b.example", "--user=1:a", "--user=2:b")
         config = options.load()
-        self.assertEqual([str(listen) for listen in config.listen], ["udp:127.0.0.1:5070", "tcp:[::1]:5070"])
+        self.assertEqual([str(listen) for listen in config.listen], [
+            "udp:127.0.0.1:5070", "tcp:[::1]:5070", "tcp:127.0.0.1:5070"])
         self.assertEqual((config.server.domains, sorted(config.users)), (("a.example", "b.example"), ["1", "2"]))
 
     def test_nothing_stays_open(self) -> None:
