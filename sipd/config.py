@@ -38,8 +38,9 @@ Algorithms = Annotated[tuple[Algorithm, ...], Field(strict=False)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?)*\Z")
-#: What RFC 3261 s25.1 allows in a user part unescaped, less what separates things elsewhere.
-_USER_NAME = re.compile(r"[A-Za-z0-9_.!~*'()&=+$-]{1,128}\Z")
+#: Letters and digits of every script (RFC 7616 s4), and of the marks what RFC 3261 s25.1 allows in a user part
+#: unescaped, less what separates things elsewhere.
+_USER_NAME = re.compile(r"[\w.!~*'()&=+$-]{1,128}\Z")
 
 
 class ConfigError(Exception):

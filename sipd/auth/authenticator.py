@@ -1,7 +1,7 @@
 """Who sent this request: the verifier of Digest credentials (RFC 3261 s22, RFC 7616 s3.4.6, RFC 8760 s2.3).
 
-`check` is asked once per request that needs a user, never for ACK and CANCEL (s22.1), and answers at once: the user, or
-a refusal with challenges. It spends the same work, and says the same, whether the user is unknown or the password
+`check` is asked once per request that needs a user, never for CANCEL (s22.1), and answers at once: the user, or
+a refusal with challenges, which for an ACK is not sent. It spends the same work, and says the same, whether the user is unknown or the password
 wrong, and keeps nothing about those who fail.
 
 Which challenges, in which order. One per configured algorithm, in configured order, all with one nonce, one a line
@@ -153,13 +153,18 @@ class Authenticator:
         if algorithm not in self._dummies or credentials.qop != "auth" and (credentials.qop or algorithm != "MD5"):
             return "algorithm not allowed"
         secret = None if user is None else user.secrets.get((algorithm, credentials.username))
-        wanted = request_digest(algorithm, secret or self._dummies[algorithm], request.method, credentials.uri,
+        # RFC 3261 s22.1: an ACK brings the credentials of its INVITE
+        method = request.method if request.method != "ACK" else "INVITE"
+        wanted = request_digest(algorithm, secret or self._dummies[algorithm], method, credentials.uri,
                                 credentials.nonce, credentials.qop, credentials.nc, credentials.cnonce)
         if not compare_digest(wanted.encode(), credentials.response.encode("utf-8", "surrogateescape")) or not secret:
             return "wrong password" if secret else "unknown user"
         assert user is not None
         if user.algorithms and algorithm not in user.algorithms:
             return "algorithm not allowed"
+        if method is not request.method:
+            # what was good for the INVITE is good for the ACK: used up, and however long the phone rang
+            return "" if self._nonces.issued(credentials.nonce) else "stale nonce"
         # RFC 7616 s3.4.6: a uri that is not the Request-URI is a bad request
         if credentials.uri != request.uri_text and not self._same_target(request, credentials.uri):
             raise Reject(400, "The uri of the credentials is not the Request-URI")

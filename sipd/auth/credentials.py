@@ -7,6 +7,7 @@ with users of the first domain: then the domain the request speaks of tells them
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -38,9 +39,17 @@ class User:
         return self.aor.rpartition("@")[0]
 
 
+def opaque_string(password: str) -> str:
+    """A password as its user and we must write it alike to get the same H(A1) (RFC 7616 s4, RFC 7613 s4.2): every space
+    is the plain one, and the rest stands in normalization form C."""
+    return unicodedata.normalize("NFC", "".join([
+        " " if unicodedata.category(letter) == "Zs" else letter for letter in password]))
+
+
 def secrets_for(aor: str, realm: str, password: str,
                 algorithms: Iterable[str] = tuple(HASHES)) -> dict[tuple[str, str], str]:
     """H(A1) for both login names of an address-of-record and each algorithm (RFC 7616 s3.4.2)."""
+    password = opaque_string(password)
     return {(algorithm, login): ha1(algorithm, login, realm, password)
             for algorithm in algorithms for login in (aor.rpartition("@")[0], aor)}
 

@@ -2,7 +2,7 @@
 
 The verifier reads `Authorization` and `Proxy-Authorization` into `Credentials` and computes what the answer should have
 been; the client side reads a challenge and answers it. qop=auth, and the style of RFC 2069 without qop (RFC 3261 s22.4
-asks for it); auth-int, -sess, userhash and username* are never offered, so nobody may answer with them.
+asks for it); auth-int, -sess and userhash are never offered, so nobody may answer with them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 from sipd.message.errors import MalformedMessage
 from sipd.message.grammar import TOKEN
+from sipd.message.uri import unescape
 
 #: Algorithm, as the RFCs write it, to its hash (RFC 7616 s6.1).
 HASHES: dict[str, Callable[[bytes], Any]] = {"MD5": md5, "SHA-256": sha256, "SHA-512-256": partial(new, "sha512_256")}
@@ -28,11 +29,12 @@ _AUTH_PARAM = re.compile(
     rf'[ \t\r\n]*+(?:({TOKEN})[ \t\r\n]*+=[ \t\r\n]*+("(?:[^"\\]|\\.)*+"|[^ \t\r\n",]++)[ \t\r\n]*+(?:,[ \t\r\n,]*+|\Z)'
     r'|(.+))', re.DOTALL)
 _NC_VALUE = re.compile(r"[0-9A-Fa-f]{8}").fullmatch
+_QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
 
 
 class Credentials:
-    """What a client claims and its proof. Text without the quotes, quoted-pairs left as they are: it is hashed so
-    (RFC 7616 s3.4.2 unq)."""
+    """What a client claims and its proof. Text without the quotes and the backslashes of quoted-pairs: it is hashed so
+    (RFC 7616 s3.3 unq)."""
 
     __slots__ = ("username", "realm", "nonce", "uri", "response", "algorithm", "qop", "nc", "cnonce")
 
@@ -73,6 +75,13 @@ def parse_credentials(value: str) -> Credentials | None:
     if len(value) > MAX_LENGTH:
         raise MalformedMessage("Digest credentials are too long")
     params = _auth_params(value.rstrip(" \t\r\n"), 7)
+    if "\\" in value:
+        params = {name: _QUOTED_PAIR.sub(r"\1", text) for name, text in params.items()}
+    if "username*" in params:
+        # RFC 7616 s3.4: one of the two
+        if "username" in params:
+            raise MalformedMessage("Digest credentials with username and username*")
+        params["username"] = _extended(params["username*"])
     get = params.get
     credentials = Credentials()
     try:
@@ -91,6 +100,15 @@ def parse_credentials(value: str) -> Credentials | None:
     if qop and (_NC_VALUE(nc) is None or "cnonce" not in params):
         raise MalformedMessage("Digest credentials with qop need cnonce and eight digits of nc")
     return credentials
+
+
+def _extended(text: str) -> str:
+    """The text of a value in the notation of RFC 5987, such as `UTF-8''J%C3%A4s`. Raises MalformedMessage (400)."""
+    charset, _, rest = text.partition("'")
+    _, quote, encoded = rest.partition("'")
+    if not quote or charset.upper() != "UTF-8":
+        raise MalformedMessage("a Digest username* that is not of UTF-8")
+    return unescape(encoded)
 
 
 def ha1(algorithm: str, username: str, realm: str, password: str) -> str:

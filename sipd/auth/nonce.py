@@ -71,16 +71,7 @@ class Nonces:
 
         To be asked only when the digest over it was right, since True is remembered.
         """
-        if len(nonce) != _NONCE_DIGITS:
-            return False
-        try:
-            data = bytes.fromhex(nonce)
-        except ValueError:
-            return False
-        head = data[:_STAMP_BYTES]
-        if not compare_digest(data[_STAMP_BYTES:], blake2b(head, key=self._key, digest_size=_MAC_BYTES).digest()):
-            return False
-        stamp = int.from_bytes(head, "big")
+        stamp = self._stamp(nonce)
         if stamp <= self._floor or self._origin + int(self._clock.seconds() * 1e6) - stamp >= self._span:
             return False
         table = self._young
@@ -102,6 +93,23 @@ class Nonces:
             return False
         table[stamp] = window | 1 << -ahead
         return True
+
+    def issued(self, nonce: str) -> bool:
+        """True for a nonce of this process, used or not, however old."""
+        return self._stamp(nonce) > 0
+
+    def _stamp(self, nonce: str) -> int:
+        """The microsecond a nonce was issued in, 0 when it was not issued here."""
+        if len(nonce) != _NONCE_DIGITS:
+            return 0
+        try:
+            data = bytes.fromhex(nonce)
+        except ValueError:
+            return 0
+        head = data[:_STAMP_BYTES]
+        if not compare_digest(data[_STAMP_BYTES:], blake2b(head, key=self._key, digest_size=_MAC_BYTES).digest()):
+            return 0
+        return int.from_bytes(head, "big")
 
     def _enter(self, stamp: int, window: int) -> None:
         if len(self._young) >= self._half:

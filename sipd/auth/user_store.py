@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sipd.auth.credentials import secrets_for
+from sipd.auth.credentials import opaque_string, secrets_for
 
 #: The version of the schema, kept in PRAGMA user_version; 0 is a new file.
 SCHEMA_VERSION = 1
@@ -103,7 +103,7 @@ class UserStore:
     def add(self, aor: str, realm: str, password: str, display_name: str = "") -> None:
         """A new user `name@domain`. Raises ValueError when it exists or a text is not allowed, and UserStoreError."""
         _check_name(aor)
-        _check_text("password", password, 1, MAX_PASSWORD)
+        _check_text("password", opaque_string(password), 1, MAX_PASSWORD)
         _check_text("display name", display_name, 0, MAX_DISPLAY_NAME)
         statements: list[tuple[str, tuple[str, ...]]] = [
             ("INSERT INTO users VALUES (?, ?, ?)", (aor, realm, display_name)), *self._inserts(aor, realm, password)]
@@ -114,7 +114,7 @@ class UserStore:
 
     def set_password(self, aor: str, realm: str, password: str) -> None:
         """Another password for a user. Raises LookupError when there is no such user, ValueError, UserStoreError."""
-        _check_text("password", password, 1, MAX_PASSWORD)
+        _check_text("password", opaque_string(password), 1, MAX_PASSWORD)
         self._must_exist(aor)
         self._write([("UPDATE users SET realm = ? WHERE aor = ?", (realm, aor)),
                      ("DELETE FROM secrets WHERE aor = ?", (aor,)), *self._inserts(aor, realm, password)])

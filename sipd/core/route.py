@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from sipd.auth.authenticator import Unauthenticated, owns
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 _IDENTITIES = ("p-asserted-identity", "p-preferred-identity", "remote-party-id")
 #: Fields that requests of such people lose here, credentials for our realm among them.
 _NOT_PASSED_ON = frozenset({"proxy-authorization", *_IDENTITIES})
+#: A SIP URI with a password in it.
+_PASSWORD = re.compile(r"(sips?:[^:@]*):[^@]*@", re.IGNORECASE)
 #: Refusals that go out in a transaction: what is said of a user once it is known who asks.
 _IN_A_TRANSACTION = frozenset({404, 405, 480})
 
@@ -204,7 +207,8 @@ class Route:
             checks.hops_left(request)
             routing = self._routes.preprocess(request)
             # where everybody counts as authenticated, whoever has a To tag is in a dialog
-            if routing.direction is None and (self._auth_required or not request.to_tag):
+            if routing.direction is None and not (request.to_tag and (
+                    not self._auth_required or self._vouched_for(request))):
                 return
             if self._auth_required and not _NOT_PASSED_ON.isdisjoint(request.first):
                 self._forget(request)
@@ -215,6 +219,12 @@ class Route:
             self._proxy.forward_ack(request, _along(request, routing))
         except (Reject, MalformedMessage):
             return
+
+    def _vouched_for(self, ack: Request) -> bool:
+        """s22.1: what let the INVITE through lets its ACK through, though it lost our Route. Raises Reject, which for an
+        ACK is the end of it."""
+        return ("proxy-authorization" in ack.first
+                and owns(self._authenticator.check(ack, proxy=True), self._caller(ack)))
 
     def _ack_to_user(self, request: Request, aor: str) -> None:
         """s16.5 for callers that answer a 2xx at the address they called: whoever did not send it drops its copy."""
@@ -274,9 +284,10 @@ class Route:
         flow = request.flow
         assert flow is not None
         why = refusal.why if isinstance(refusal, Unauthenticated) else refusal.reason
+        # RFC 7616 s3.4: no password into the log, as it may stand in the address (s19.1.1)
         self._journal.write("refused", method=request.method, source=join_host_port(flow.address, flow.port),
                             status=refusal.status, reason=why or compose.phrase(refusal.status),
-                            who=_address_of(request, "from"))
+                            who=_PASSWORD.sub(r"\1@", _address_of(request, "from")))
 
     def _note_call(self, request: Request) -> None:
         """Call start and end, for people."""
