@@ -22,6 +22,7 @@ CATALOGUE: dict[str, str] = {
     "call-failed": "call {call_id}: ended {status}: {reason}",
     "call-end": "call {call_id}: hung up by {who}",
     "refused": "{method} from {source} refused {status}: {reason} ({who})",
+    "undelivered": "{source} did not take our answer: {reason}",
     "malformed": "{transport} message from {source} is malformed: {reason}",
     "hop-failed": "{hop} failed: {reason}",
     "store-failed": "the location store failed: {reason}",

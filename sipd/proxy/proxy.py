@@ -28,7 +28,7 @@ from sipd.proxy.token import RouteToken
 
 if TYPE_CHECKING:
     from sipd.transaction.key import Key
-    from sipd.transaction.layer import ServerTransaction, TransactionLayer
+    from sipd.transaction.layer import TransactionLayer
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Proxy:
             # s16.2: the 100 goes out before anything that may take time
             server.respond(compose.response(request, 100))
         else:
-            self.layer.promise_trying(server, _send_trying)
+            self.layer.promise_trying(server)
         forwarding.perform(forwarding.context.start())
 
     def forward_ack(self, request: Request, target: Target) -> None:
@@ -161,8 +161,3 @@ class Proxy:
 
     def _bug(self, failure: object) -> None:
         self.journal.write("bug", reason=str(failure))
-
-
-def _send_trying(server: ServerTransaction) -> None:
-    if server.request is not None:
-        server.respond(compose.response(server.request, 100))

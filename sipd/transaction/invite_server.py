@@ -87,5 +87,7 @@ class InviteServer:
 
     def abandon(self) -> Outputs:
         """Ends without a final response; for a server that stops."""
+        if self.state == TERMINATED:
+            return NOTHING
         self.state = TERMINATED
         return FINISH

@@ -7,13 +7,14 @@ performed here after the machine has settled; nobody calls back into a machine i
 from __future__ import annotations
 
 import traceback
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from zope.interface import classImplements
 
 from sipd.interfaces import IFlow, IFlowUser, ITransports
 from sipd.inventory import Inventory, Table
 from sipd.journal import Journal
+from sipd.message import compose
 from sipd.message.errors import MalformedMessage
 from sipd.message.hop import DEFAULT_PORT
 from sipd.message.message import Request, Response
@@ -28,9 +29,6 @@ from sipd.transaction.non_invite_server import NonInviteServer
 from sipd.transaction.timers import REPEATS, TimerValues
 from sipd.transport.via_rules import mark, response_hop
 from sipd.wheel import Timer, TimerWheel
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 class ClientUser(Protocol):
@@ -67,6 +65,10 @@ class Core(Protocol):
 
     def malformed(self, error: MalformedMessage, flow: IFlow) -> None:
         """A message that cannot be read."""
+
+    def undelivered(self, transaction: ServerTransaction, reason: str) -> None:
+        """A response of ours was not taken: no connection could be had for it (s17.2.4; a transaction of an INVITE
+        stays as it is, RFC 6026 s7.1), or nobody acknowledged it (s17.2.1; the transaction is over)."""
 
 
 class _Transaction:
@@ -217,7 +219,7 @@ class ServerTransaction(_Transaction):
                 if self.flow.alive:
                     self.flow.send(payload)
                 else:
-                    self._layer.send_anew(self.via, self.flow, payload)
+                    self._layer.send_anew(self, payload)
             elif kind == START:
                 self._start_timer(*payload)
             elif kind == UP:
@@ -226,6 +228,8 @@ class ServerTransaction(_Transaction):
                 self._stop_repeat()
             elif kind == STOP_DEADLINE:
                 self._stop_deadline()
+            elif kind == FAIL:
+                self._layer.core.undelivered(self, payload)
             elif kind == END:
                 self.end()
 
@@ -238,6 +242,11 @@ class ServerTransaction(_Transaction):
             self._trying = None
         self._layer.servers.pop(self.key, None)
         self.request = self.user = None
+
+
+def _send_trying(transaction: ServerTransaction) -> None:
+    if transaction.request is not None:
+        transaction.respond(compose.response(transaction.request, 100))
 
 
 def _says(via: Via, sent_by: str) -> bool:
@@ -352,9 +361,9 @@ class TransactionLayer:
         servers[key] = transaction
         return transaction
 
-    def promise_trying(self, transaction: ServerTransaction, send: Callable[[ServerTransaction], None]) -> None:
-        """Calls `send` when a non-INVITE is still unanswered as a client's timer E reaches T2 (RFC 4320 s4.1)."""
-        transaction._trying = self.wheel.start(self.values.trying, send, transaction)
+    def promise_trying(self, transaction: ServerTransaction) -> None:
+        """Sends 100 when a non-INVITE is still unanswered as a client's timer E reaches T2 (RFC 4320 s4.1)."""
+        transaction._trying = self.wheel.start(self.values.trying, _send_trying, transaction)
 
     def reply_flow(self, request: Request) -> IFlow | None:
         """The flow a response goes over (s18.2.2), None when there is none."""
@@ -371,16 +380,19 @@ class TransactionLayer:
         if flow is not None:
             flow.send(response.encode())
 
-    def send_anew(self, via: Via, flow: IFlow, data: bytes) -> None:
-        """s18.2.2: the connection a request came on is gone, so one is opened to received and the port of sent-by."""
-        hop = response_hop(via, flow)
+    def send_anew(self, transaction: ServerTransaction, data: bytes) -> None:
+        """s18.2.2: the connection a request came on is gone, so one is opened to received and the port of sent-by.
+        s17.2.4: the core hears of it when there is none to be had."""
+        flow = transaction.flow
+        hop = response_hop(transaction.via, flow)
         if hop is None:
             return
         again = self.transports.flow_to(hop, flow.listener.name)
         if again is not None:
             again.send(data)
         else:
-            self.transports.connect(hop, lambda opened, reason: opened.send(data) if opened is not None else None)
+            self.transports.connect(hop, lambda opened, reason: opened.send(data) if opened is not None
+                                    else self.core.undelivered(transaction, reason))
 
     def send_request(self, request: Request, data: bytes, branch: str, flow: IFlow,
                      user: ClientUser) -> ClientTransaction | None:

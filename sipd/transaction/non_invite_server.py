@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from sipd.message.message import Request
-from sipd.transaction.machine import FINISH, NOTHING, SEND, START, Outputs
+from sipd.transaction.machine import END, FINISH, NOTHING, SEND, START, Outputs
 from sipd.transaction.timers import J, TimerValues
 
 TRYING: Final = 0
@@ -35,10 +35,12 @@ class NonInviteServer:
         if status < 200:
             self.state = PROCEEDING
             return ((SEND, data),)
+        if self._reliable:  # s17.2.2: timer J is zero
+            self.state = TERMINATED
+            self._last = b""
+            return ((SEND, data), (END, None))
         self.state = COMPLETED
-        # s17.2.2 has timer J zero over a reliable transport. Here it runs for T4: a request that comes again all the
-        # same, octet for octet, gets the same answer instead of being served twice
-        return ((SEND, data), (START, (J, self._values.t4 if self._reliable else self._values.timeout)))
+        return ((SEND, data), (START, (J, self._values.timeout)))
 
     def request(self, request: Request) -> Outputs:
         """The request again: discarded while nothing was answered, else the last response is sent again (s17.2.2)."""
@@ -46,10 +48,13 @@ class NonInviteServer:
 
     def timer(self, timer: int) -> Outputs:
         """A timer fired."""
-        return self.abandon() if timer == J and self.state == COMPLETED else NOTHING
+        return self._end() if timer == J and self.state == COMPLETED else NOTHING
 
     def abandon(self) -> Outputs:
         """RFC 4320 s4.2: nobody is told that no answer came; the transaction just ends."""
+        return self._end() if self.state != TERMINATED else NOTHING
+
+    def _end(self) -> Outputs:
         self.state = TERMINATED
         self._last = b""
         return FINISH

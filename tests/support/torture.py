@@ -62,6 +62,9 @@ class Seen:
     sent: Message | None
     #: Responses that reached the sender, per time it was sent.
     replies: list[list[Response]] = field(default_factory=list)
+    #: Refusals of REGISTERs that were served the first time, over a stream: there timer J is zero (s17.2.2), so they are
+    #: new ones whose CSeq is not higher (s10.3 step 7).
+    stale: list[Response] = field(default_factory=list)
     #: Requests that reached a device or another proxy: (address, octets).
     forwarded: list[tuple[str, bytes]] = field(default_factory=list)
     stream: Stream | None = None
@@ -134,6 +137,10 @@ def send_twice(verdict: Verdict, auth: bool, over: str) -> Seen:
             seen.stream.send(verdict.data, 7 if over == "tcp in pieces" else 0)
             rig.advance(0.4, 0.1)
             seen.replies.append([_response(data) for data in seen.stream.received[before_stream:]])
+        served = {one.call_id for one in seen.replies[0] if one.status == 200 and one.cseq_method == "REGISTER"}
+        seen.stale = [one for one in seen.replies[1]
+                      if one.status == 400 and one.cseq_method == "REGISTER" and one.call_id in served]
+        seen.replies[1] = [one for one in seen.replies[1] if one not in seen.stale]
     for packet in rig.network.packets:
         if packet.source[0] == SERVER and packet.target[0] != SENDER:
             if packet.target[0] not in {DEVICE, STRICT_ROUTER, *ELSEWHERE.values()}:

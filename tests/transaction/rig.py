@@ -51,6 +51,10 @@ class Remembering:
         """Core: something unreadable."""
         self.heard.append(("malformed", error.reason))
 
+    def undelivered(self, transaction: ServerTransaction, reason: str) -> None:
+        """Core: a response that was not taken."""
+        self.heard.append(("undelivered", reason))
+
     def broken(self, request: Request) -> None:
         """Core: a request that met a bug of ours."""
         self.heard.append(("broken", request.method))

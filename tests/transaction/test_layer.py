@@ -154,17 +154,17 @@ class LayerTests(TestCase):
     def test_repeat_over_another_connection(self) -> None:
         """s18.2.2: whoever asks again over a new connection is answered there."""
         rig = LayerRig().over_tcp()
-        rig.ask("MESSAGE")
-        rig.answer(rig.serve(), 200)
+        rig.ask("INVITE")
+        rig.answer(rig.serve(), 180)
         rig.over_tcp()
-        rig.ask("MESSAGE")
+        rig.ask("INVITE")
         assert rig.stream is not None
         self.assertEqual(len(rig.stream.received), 1)
-        self.assertEqual(rig.core.heard, [("request", "MESSAGE")])
+        self.assertEqual(rig.core.heard, [("request", "INVITE")])
         # and over UDP, when that one is gone too (the branch, not the transport, makes the transaction)
         rig.stream.close()
         rig.stream = None
-        rig.ask("MESSAGE")
+        rig.ask("INVITE")
         self.assertEqual(len(rig.peer.received), 1)
 
     def test_full(self) -> None:
