@@ -142,6 +142,8 @@ class Route:
         except (Reject, MalformedMessage):
             server.end()  # refused without state, as every refusal of a check
             raise
+        if server.request is not None:
+            self._layer.promise_trying(server)                   # RFC 4320 s4.1: while the store takes its time
 
     def _authorize(self, request: Request, ours: str) -> None:
         """Who may have a request relayed: a user under their own name, or a guest who calls one of our users."""
@@ -255,6 +257,12 @@ class Route:
         if isinstance(message, Request) and message.method != "ACK" and message.via is not None:
             mark(message, flow)
             self._refusals.refuse(message, error.status, error.reason if error.status == 400 else "")
+
+    def undelivered(self, transaction: ServerTransaction, reason: str) -> None:
+        """s16.9: a response that nobody takes is dropped and changes nothing; who runs this may want to know."""
+        if self._journal.sinks:
+            flow = transaction.flow
+            self._journal.write("undelivered", source=join_host_port(flow.address, flow.port), reason=reason)
 
     # --- what they share
 
