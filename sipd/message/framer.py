@@ -9,6 +9,9 @@ from sipd.message.errors import MalformedMessage
 #: The value of each Content-Length, folded lines included.
 _CONTENT_LENGTH = re.compile(rb"\r\n(?:content-length|l)[ \t]*:((?:[^\r\n]|\r\n[ \t])*)", re.IGNORECASE)
 
+#: What may be the beginning of a ping, when nothing is behind it yet.
+_HALF_PINGS = (b"\r", b"\r\n", b"\r\n\r")
+
 
 class Framer:
     """Takes octets as they come and gives whole messages.
@@ -35,8 +38,8 @@ class Framer:
 
     @property
     def buffered(self) -> int:
-        """Octets of a message that is not whole yet."""
-        return len(self._buffer)
+        """Octets of a message that is not whole yet; a CRLF alone has begun none (s7.5)."""
+        return 0 if self._buffer in _HALF_PINGS else len(self._buffer)
 
     def feed(self, data: bytes) -> list[bytes]:
         """Takes octets, returns the messages they complete, in order."""
@@ -59,16 +62,14 @@ class Framer:
     def _skip_keepalives(self) -> bool:
         """Drops CRLFs before a message; False when nothing else is there. A lone CRLF is no ping (s7.5)."""
         buffer = self._buffer
-        if buffer[0] not in b"\r\n":
-            return True
-        while buffer.startswith(b"\r\n\r\n"):
-            self.pings += 1
-            del buffer[:4]
-        # what is here may be the first half of a ping
-        if bytes(buffer[:4]) in (b"\r", b"\r\n", b"\r\n\r"):
-            return False
         while buffer and buffer[0] in b"\r\n":
-            del buffer[:1]
+            if buffer.startswith(b"\r\n\r\n"):
+                self.pings += 1
+                del buffer[:4]
+            elif buffer in _HALF_PINGS:
+                return False
+            else:
+                del buffer[:1]
         return bool(buffer)
 
     def _find_head(self) -> bool:

@@ -17,7 +17,7 @@ from sipd.message.params import split_list
 from sipd.message.via import Via
 
 #: The look-behind lets a run of blanks be read once only, however long it is.
-_FOLD = re.compile(r"(?<![ \t])[ \t]*\r\n[ \t]+")
+_FOLD = re.compile(r"(?<![ \t])[ \t]*(?:\r\n[ \t]+)+")
 _METHOD = re.compile(grammar.TOKEN).fullmatch
 _STATUS_LINE = re.compile(r"SIP/2\.0 ([1-6][0-9][0-9])(?: (.*))?", re.IGNORECASE | re.DOTALL | re.ASCII).fullmatch
 _VERSION = re.compile(r"SIP/([0-9]+\.[0-9]+)", re.IGNORECASE | re.ASCII).fullmatch
@@ -129,7 +129,8 @@ def _request(start: str, headers: list[Header], first: dict[str, str], problem: 
         return message, f"not a request line: {start[:60]!r}"
     method, uri_text, version = parts
     message = Request(method, uri_text, headers, first, b"")
-    if version != "SIP/2.0" and version.upper() != "SIP/2.0":
+    # lower and not upper: the upper case of a long s, U+017F, is an S
+    if version != "SIP/2.0" and version.lower() != "sip/2.0":
         if _VERSION(version) is None:
             return message, f"not a request line: {start[:60]!r}"
         _type_via(message)

@@ -114,15 +114,15 @@ def unescape(text: str) -> str:
     return unquote_to_bytes(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
 
 
-#: Escapes of ; / ? : @ & = + $ and the comma.
-_RESERVED = re.compile(r"%(3[Bb]|2[Ff]|3[Ff]|3[Aa]|40|26|3[Dd]|2[Bb]|24|2[Cc])")
+#: Escapes of ; / ? : @ & = + $ and the comma, and of "%" itself: undone, it could make an escape of what follows it.
+_KEPT = re.compile(r"%(3[Bb]|2[Ff]|3[Ff]|3[Aa]|40|26|3[Dd]|2[Bb]|24|2[Cc]|25)")
 
 
 def _comparable(text: str) -> str:
     """s19.1.4: a character and its escape are the same, unless it is of the reserved set (s25.1)."""
     if "%" not in text:
         return text
-    return unescape(_RESERVED.sub(lambda found: f"%25{found.group(1).upper()}", text))
+    return unescape(_KEPT.sub(lambda found: f"%25{found.group(1).upper()}", text))
 
 
 def _parse(text: str) -> Uri:

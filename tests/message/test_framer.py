@@ -49,7 +49,7 @@ class FramerTests(TestCase):
         """One CRLF waits for what comes: it is no ping yet, and no message either."""
         framer = Framer()
         self.assertEqual(framer.feed(b"\r\n"), [])
-        self.assertEqual((framer.pings, framer.error), (0, None))
+        self.assertEqual((framer.pings, framer.error, framer.buffered), (0, None, 0))
         framer.feed(b"\r\n")
         self.assertEqual(framer.pings, 1)
 

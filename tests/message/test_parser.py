@@ -59,6 +59,7 @@ class ParserTests(TestCase):
             "s: I know\r\n\tyou're there", "K: path,\r\n outbound", "L:\t0", "", ""]).encode())
         self.assertEqual([header[:2] for header in odd.headers if header[0] not in ("cseq", "supported")],
                          [header[:2] for header in plain.headers if header[0] not in ("cseq", "supported")])
+        self.assertEqual(parse(message("Subject: a \r\n \r\n\t\r\n b")).get("subject"), "a b")
         self.assertEqual(odd.cseq, plain.cseq)
         self.assertEqual(odd.values("supported"), plain.values("supported"))
 
@@ -137,7 +138,7 @@ class ParserTests(TestCase):
         for start in ("INVITE  sip:bob@biloxi.com  SIP/2.0", "INVITE sip:bob@biloxi.com SIP/2.0 ", "INVITE sip:b; lr SIP/2.0",
                       "INVITE sip:bob@biloxi.com", "INVITE", " INVITE sip:bob@biloxi.com SIP/2.0", "INVITE\tsip:b\tSIP/2.0",
                       "INV(ITE sip:b SIP/2.0", "INVITE  SIP/2.0", "INVITE sip:b HTTP/1.1", "INVITE sip:b SIP/2",
-                      "INV\u00cfTE sip:b SIP/2.0"):
+                      "INV\u00cfTE sip:b SIP/2.0", "INVITE sip:b \u017fIP/2.0"):
             self.refused(message(start=start))
         odd = "!interesting-Method0123456789_*+`.%indeed'~"
         request = parse(message(f"CSeq: 1 {odd}", without="CSeq:", start=f"{odd} sip:b SIP/2.0"))

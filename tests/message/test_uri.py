@@ -66,6 +66,7 @@ DIFFERENT = [
     ("sip:a@host;method=INVITE", "sip:a@host"),
     ("sip:a@host;maddr=192.0.2.1", "sip:a@host"),
     ("sip:a%2Bb@host", "sip:a+b@host"),  # "+" is reserved: its escape is another name
+    ("sip:a%253Bb@host", "sip:a%3Bb@host"),  # the escape of "%" makes no escape
     ("sip:a@host?a=b", "sip:a@host?a=c"),
     ("tel:+123", "tel:+124"),
 ]
