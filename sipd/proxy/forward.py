@@ -12,6 +12,9 @@ from sipd.proxy.targets import Groups
 #: Requests that may start a dialog: the only ones for which Record-Route matters (s16.6 step 4).
 DIALOG_METHODS = frozenset({"INVITE", "SUBSCRIBE", "REFER", "NOTIFY"})
 
+#: A request longer than this (octets) does not go by UDP unless it must (s18.1.1).
+MAX_DATAGRAM = 1300
+
 #: What a request without Max-Breadth gets, and the most that is believed (RFC 5393 s5.3.3).
 MAX_BREADTH = 60
 _BREADTH = ("max-breadth", "60", "Max-Breadth: 60")

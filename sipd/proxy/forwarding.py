@@ -17,7 +17,7 @@ from sipd.message.uri import Uri
 from sipd.proxy import response_context as context_outputs
 from sipd.proxy.branch import Branch, Cancelling, LateSuccess
 from sipd.proxy.dialog_flows import callee_flow, caller_flow
-from sipd.proxy.forward import DIALOG_METHODS, add_via, prepare, strip_via
+from sipd.proxy.forward import DIALOG_METHODS, MAX_DATAGRAM, add_via, prepare, strip_via
 from sipd.proxy.response_context import BranchState, Output, ResponseContext
 from sipd.proxy.route_headers import next_hop
 from sipd.proxy.targets import Groups, Target, redirected
@@ -29,13 +29,6 @@ if TYPE_CHECKING:
 
 #: RFC 3326: why the losers of a fork are cancelled.
 _COMPLETED_ELSEWHERE = 'SIP;cause=200;text="Call completed elsewhere"'
-
-#: A request longer than this (octets) does not go by UDP unless it must (s18.1.1).
-_MAX_DATAGRAM = 1300
-#: How long TCP may take to open before the request goes by UDP (seconds).
-_TCP_PATIENCE = 0.5
-#: How long a place that refused TCP is believed to have none (seconds).
-_WITHOUT_TCP = 600.0
 
 _START, _CANCEL, _RELAY = context_outputs.START, context_outputs.CANCEL, context_outputs.RELAY
 _FINAL, _ABANDON, _RING, _DONE = (context_outputs.FINAL, context_outputs.ABANDON, context_outputs.RING,
@@ -255,34 +248,6 @@ class Forwarding:
         self._try_next_hop(branch)
         return True
 
-    def _by_tcp(self, branch: Branch, hop: Hop, datagrams: IFlow) -> None:
-        """s18.1.1: what is too large for a datagram goes by TCP, and by UDP all the same where no TCP is to be had."""
-        proxy = self.proxy
-        place = (hop.address, hop.port)
-        if proxy.without_tcp.get(place, 0.0) > proxy.layer.wheel.now:
-            self._send(branch, datagrams, True)
-            return
-        tcp = Hop("tcp", hop.address, hop.port)
-        flow = proxy.transports.flow_to(tcp)
-        if flow is not None:
-            self._send(branch, flow)
-            return
-
-        waiting = True
-
-        def connected(flow: IFlow | None, reason: str) -> None:
-            nonlocal waiting
-            if not waiting:
-                return  # it took too long; an open connection serves the next one
-            waiting = False
-            patience.cancel()
-            if flow is None:
-                proxy.without_tcp.remember(place, proxy.layer.wheel.now + _WITHOUT_TCP)
-            self._connected(branch, flow or datagrams, "", True)
-
-        patience = proxy.layer.wheel.start(_TCP_PATIENCE, lambda nothing: connected(None, ""), None)
-        proxy.transports.connect(tcp, connected)
-
     def _send(self, branch: Branch, flow: IFlow, any_size: bool = False) -> None:
         """s16.6 steps 2 to 10 for one hop; `any_size`: also as a datagram that is too large for one."""
         proxy = self.proxy
@@ -315,8 +280,8 @@ class Forwarding:
             branch_id = f"{branch_id}.{self.mark}"
         add_via(request, flow.listener.via_prefix, branch_id, record_routes, flow.reliable)
         data = request.encode()
-        if len(data) > _MAX_DATAGRAM and not (flow.reliable or any_size or branch.hop is None):
-            self._by_tcp(branch, branch.hop, flow)
+        if len(data) > MAX_DATAGRAM and not (flow.reliable or any_size or branch.hop is None):
+            proxy.by_tcp(branch.hop, flow, lambda chosen: self._connected(branch, chosen, "", True))
             return
         wheel = proxy.layer.wheel
         if self.context.invite:

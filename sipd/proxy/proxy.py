@@ -20,7 +20,7 @@ from sipd.message.hop import Hop
 from sipd.message.identifiers import Identifiers
 from sipd.message.message import Request
 from sipd.message.uri import Uri
-from sipd.proxy.forward import add_via, breadth_share, prepare
+from sipd.proxy.forward import MAX_DATAGRAM, add_via, breadth_share, prepare
 from sipd.proxy.forwarding import Forwarding
 from sipd.proxy.route_headers import RouteHeaders, next_hop
 from sipd.proxy.targets import Groups, Target
@@ -29,6 +29,11 @@ from sipd.proxy.token import RouteToken
 if TYPE_CHECKING:
     from sipd.transaction.key import Key
     from sipd.transaction.layer import TransactionLayer
+
+#: How long TCP may take to open before a large request goes by UDP (seconds).
+_TCP_PATIENCE = 0.5
+#: How long a place that refused TCP is believed to have none (seconds).
+_WITHOUT_TCP = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +109,16 @@ class Proxy:
         if target.route:
             copy.set_values("route", [*target.route, *request.values("route")])
 
-        def send(flow: IFlow | None) -> None:
-            if flow is not None:
-                add_via(copy, flow.listener.via_prefix, branch, [], flow.reliable)
-                flow.send(copy.encode())
+        def send(flow: IFlow | None, hop: Hop | None = None) -> None:
+            if flow is None:
+                return
+            add_via(copy, flow.listener.via_prefix, branch, [], flow.reliable)
+            data = copy.encode()
+            if hop is None or flow.reliable or len(data) <= MAX_DATAGRAM:
+                flow.send(data)
+            else:
+                del copy.headers[0]  # s18.1.1: the Via names the transport that is taken in the end
+                self.by_tcp(hop, flow, send)
 
         flow = self.flow_of(target)
         if flow is not None:
@@ -121,16 +132,45 @@ class Proxy:
             listener = target.listener or (request.flow.listener.name if request.flow is not None else "")
             self.with_hops(uri, lambda hops: self._first_flow(hops, listener, send))
 
-    def _first_flow(self, hops: list[Hop], listener: str, done: Callable[[IFlow | None], None]) -> None:
-        """A flow to the best hop, opened if need be."""
+    def _first_flow(self, hops: list[Hop], listener: str, done: Callable[[IFlow | None, Hop | None], None]) -> None:
+        """A flow to the best hop, opened if need be, and the hop."""
         if not hops:
-            done(None)
+            done(None, None)
             return
-        flow = self.transports.flow_to(hops[0], listener)
-        if flow is not None or hops[0].transport == "udp":
-            done(flow)
+        hop = hops[0]
+        flow = self.transports.flow_to(hop, listener)
+        if flow is not None or hop.transport == "udp":
+            done(flow, hop)
         else:
-            self.transports.connect(hops[0], lambda opened, reason: done(opened))
+            self.transports.connect(hop, lambda opened, reason: done(opened, hop))
+
+    def by_tcp(self, hop: Hop, datagrams: IFlow, use: Callable[[IFlow], None]) -> None:
+        """s18.1.1: what is too large for a datagram goes by TCP to the place of `hop`, and all the same over
+        `datagrams`, the flow of that hop, where no TCP is to be had. Calls `use` once with the one or the other."""
+        place = (hop.address, hop.port)
+        wheel = self.layer.wheel
+        if self.without_tcp.get(place, 0.0) > wheel.now:
+            use(datagrams)
+            return
+        tcp = Hop("tcp", hop.address, hop.port)
+        flow = self.transports.flow_to(tcp)
+        if flow is not None:
+            use(flow)
+            return
+        waiting = True
+
+        def connected(flow: IFlow | None, reason: str) -> None:
+            nonlocal waiting
+            if not waiting:
+                return  # it took too long; an open connection serves the next one
+            waiting = False
+            patience.cancel()
+            if flow is None:
+                self.without_tcp.remember(place, wheel.now + _WITHOUT_TCP)
+            use(flow or datagrams)
+
+        patience = wheel.start(_TCP_PATIENCE, lambda nothing: connected(None, ""), None)
+        self.transports.connect(tcp, connected)
 
     def flow_of(self, target: Target) -> IFlow | None:
         """The flow a target names, while it stands."""

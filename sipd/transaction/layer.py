@@ -187,12 +187,9 @@ class ServerTransaction(_Transaction):
         """The request again, or an ACK for it."""
         machine = self.machine
         flow = request.flow
-        if flow is not self.flow and flow is not None:
-            # s18.2.2: the answer goes where the request came from, also when that is a new connection
-            if flow.reliable:
-                self.flow = flow
-            elif not self.flow.alive:
-                self.flow = self._layer.reply_flow(request) or self.flow
+        if flow is not None and not self.flow.alive:
+            # s18.2.2: the answer goes over the connection of the original request while that stands, then over this one
+            self.flow = flow if flow.reliable else self._layer.reply_flow(request) or self.flow
         if request.method == "ACK":
             if isinstance(machine, InviteServer):
                 self._perform(machine.ack(request))
@@ -205,6 +202,9 @@ class ServerTransaction(_Transaction):
         if self._trying is not None:
             self._trying.cancel()
             self._trying = None
+        if self.flow.reliable and "content-length" not in response.first:
+            # s18.3, s20.14: a stream needs it, and who answered over UDP may have left it out
+            response.add("Content-Length", str(len(response.body)))
         if status >= 200:
             self.request = self.user = None  # s9.2: a CANCEL has no effect any more
         self._perform(self.machine.respond(status, response.encode()))

@@ -156,10 +156,14 @@ class LayerTests(TestCase):
         rig = LayerRig().over_tcp()
         rig.ask("INVITE")
         rig.answer(rig.serve(), 180)
+        first = rig.stream
         rig.over_tcp()
         rig.ask("INVITE")
-        assert rig.stream is not None
-        self.assertEqual(len(rig.stream.received), 1)
+        assert first is not None and rig.stream is not None
+        self.assertEqual((len(first.received), len(rig.stream.received)), (2, 0))
+        first.close()
+        rig.ask("INVITE")
+        self.assertEqual((len(first.received), len(rig.stream.received)), (2, 1))
         self.assertEqual(rig.core.heard, [("request", "INVITE")])
         # and over UDP, when that one is gone too (the branch, not the transport, makes the transaction)
         rig.stream.close()
