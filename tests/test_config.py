@@ -51,7 +51,7 @@ class ContractTests(FileTestCase):
         self.assertEqual((registrar.max_contacts, registrar.open), (10, False))
         self.assertEqual((proxy.ring_timeout, proxy.hop_timeout, proxy.dns_timeout), (20.0, 4.0, 3.0))
         self.assertEqual((proxy.record_route, proxy.recurse, proxy.guests), (True, False, False))
-        self.assertEqual((timers.t1, timers.t2, timers.t4, timers.c), (0.5, 4.0, 5.0, 180.0))
+        self.assertEqual((timers.t1, timers.t2, timers.t4, timers.c), (0.5, 4.0, 5.0, 181.0))
         self.assertEqual((config.location.store, config.location.sync), ("sqlite", "normal"))
 
     def test_whole_contract(self) -> None:

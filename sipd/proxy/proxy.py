@@ -44,7 +44,7 @@ class ProxyValues:
     ring_timeout: float = 20.0
     hop_timeout: float = 4.0
     recurse: bool = False
-    timer_c: float = 180.0
+    timer_c: float = 181.0
 
 
 class Proxy:
