@@ -79,8 +79,9 @@ class IResolver(Interface):
     def resolve(uri: Uri) -> Coroutine[Any, Any, list[Hop]]:
         """The hops, best first, empty when there are none. Never raises; ends within `dns_timeout` per question."""
 
-    def quarantine(hop: Hop) -> None:
-        """Sorts this hop last for a while: it just failed (RFC 3263 s4.3)."""
+    def quarantine(hop: Hop, seconds: float = 0.0) -> float:
+        """Sorts this hop last for a while: it just failed (RFC 3263 s4.3); for `seconds` where it asked for more, up to
+        a bound. How many seconds it will be."""
 
 
 class ILocationStore(Interface):

@@ -172,7 +172,7 @@ class Server(MultiService):
         self._dns = Client(reactor, config.proxy.dns_timeout)
         resolver = Resolver(
             reactor, self._dns, self.inventory, os.urandom, transports=("udp", "tcp", "tls"), families=(4, 6),
-            dns_timeout=config.proxy.dns_timeout, cache=config.limits.dns_cache)
+            dns_timeout=config.proxy.dns_timeout, cache=config.limits.dns_cache, journal=self.journal)
         bindings: ILocationStore = MemoryStore() if config.location.store == "memory" else SqliteStore(
             config.path(state.BINDINGS), reactor.callFromThread, time.time, self.inventory, sync=config.location.sync)
         core = self.core = Core(

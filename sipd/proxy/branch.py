@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sipd.interfaces import IFlow
 from sipd.message.hop import Hop
 from sipd.message.message import Request, Response
 from sipd.proxy.forward import strip_via
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 class Branch(BranchState):
     """The state of a branch and where its responses go. The proxy drives it; it decides nothing."""
 
-    __slots__ = ("forwarding", "target", "hops", "hop", "transaction", "request", "timer_c", "c_ends",
+    __slots__ = ("forwarding", "target", "hops", "hop", "datagrams", "transaction", "request", "timer_c", "c_ends",
                  "timer")
 
     def __init__(self, forwarding: Forwarding, target: Target) -> None:
@@ -29,6 +30,8 @@ class Branch(BranchState):
         #: Hops not tried yet, best first.
         self.hops: list[Hop] = []
         self.hop: Hop | None = None
+        #: The UDP flow to the hop, where a request went by TCP for its size alone (s18.1.1).
+        self.datagrams: IFlow | None = None
         self.transaction: ClientTransaction | None = None
         #: The request as sent, while a CANCEL may still be made from it.
         self.request: Request | None = None

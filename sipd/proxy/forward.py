@@ -30,28 +30,34 @@ def breadth_share(request: Request, groups: Groups) -> int:
     their share too, which the RFC does not ask: users who forward to each other one after the other could otherwise
     still make as many requests as there are orders of them (s3).
     """
-    breadth = MAX_BREADTH
-    text = request.first.get("max-breadth")
-    if text is not None and text.isascii() and text.isdigit() and len(text) < 10:
-        breadth = min(int(text) or 1, MAX_BREADTH)
+    breadth = breadth_of(request) if "max-breadth" in request.first else MAX_BREADTH
     targets = len(groups[0]) if len(groups) == 1 else sum(map(len, groups))
     if targets > breadth:
         raise Reject(440)
     return breadth // targets
 
 
-def prepare(request: Request, breadth: int = 0) -> Request:
-    """What all branches of a request share: a copy with Max-Forwards counted down (s16.6 step 3) and Max-Breadth.
+def breadth_of(request: Request) -> int:
+    """The Max-Breadth a request came with, at most MAX_BREADTH, which is also what one without it or with something
+    unreadable gets (RFC 5393 s5.3.3)."""
+    text = request.first.get("max-breadth", "")
+    if text.isascii() and text.isdigit() and len(text) < 10:
+        return min(int(text) or 1, MAX_BREADTH)
+    return MAX_BREADTH
 
-    `breadth` 0 leaves a Max-Breadth as it is, for an ACK.
+
+def prepare(request: Request, breadth: int = 0) -> Request:
+    """What all branches of a request share: a copy with Max-Forwards counted down (s16.6 step 3) and one Max-Breadth.
+
+    `breadth` 0 is for an ACK, which is not shared out: it goes on with what it came with.
     """
     copy = request.copy()
-    if "max-breadth" in copy.first or 0 < breadth < MAX_BREADTH:
-        if breadth:
-            copy.set("max-breadth", str(breadth))
+    if "max-breadth" in copy.first:
+        copy.set_values("max-breadth", [str(breadth or breadth_of(request))])
     else:
-        copy.headers.append(_BREADTH)
-        copy.first["max-breadth"] = _BREADTH[1]
+        share = ("max-breadth", str(breadth), f"Max-Breadth: {breadth}") if 0 < breadth < MAX_BREADTH else _BREADTH
+        copy.headers.append(share)
+        copy.first["max-breadth"] = share[1]
     text = copy.first.get("max-forwards")
     if text is None:
         header = ("max-forwards", str(_MAX_FORWARDS), f"Max-Forwards: {_MAX_FORWARDS}")
@@ -93,8 +99,9 @@ def add_via(request: Request, via_prefix: str, branch: str, record_routes: list[
 
 
 def loop_mark(request: Request) -> str:
-    """The second part of our branch: all that decides where the location service sends a request (RFC 5393 s4.2.1)."""
-    text = f"{request.uri_text}\0{request.first.get('route', '')}"
+    """The second part of our branch: all that decides where the location service sends a request (RFC 5393 s4.2.1),
+    and the Call-ID, so that two requests that come out alike by chance do so once only (s4.2.4)."""
+    text = f"{request.uri_text}\0{request.first.get('route', '')}\0{request.call_id}"
     return f"{crc32(text.encode('utf-8', 'surrogateescape')):08x}"
 
 

@@ -14,10 +14,11 @@ from sipd.message.errors import MalformedMessage
 from sipd.message.hop import Hop
 from sipd.message.message import Request, Response
 from sipd.message.uri import Uri
+from sipd.message.values import delta_seconds
 from sipd.proxy import response_context as context_outputs
 from sipd.proxy.branch import Branch, Cancelling, LateSuccess
 from sipd.proxy.dialog_flows import callee_flow, caller_flow
-from sipd.proxy.forward import DIALOG_METHODS, MAX_DATAGRAM, add_via, prepare, strip_via
+from sipd.proxy.forward import DIALOG_METHODS, MAX_DATAGRAM, add_via, breadth_of, prepare, strip_via
 from sipd.proxy.response_context import BranchState, Output, ResponseContext
 from sipd.proxy.route_headers import next_hop
 from sipd.proxy.targets import Groups, Target, redirected
@@ -86,7 +87,7 @@ class Forwarding:
         if status >= 200:
             branch.stop_timers()
             branch.request = None
-            if status == 503 and self._next_hop_instead(branch, "answered 503"):
+            if status == 503 and self._next_hop_instead(branch, "answered 503", _retry_after(response)):
                 return
             if not strip_via(response):
                 # s16.7 step 3: no Via of our caller's is left; whoever answers like that has not answered
@@ -100,18 +101,20 @@ class Forwarding:
                 # s16.7 step 2: a provisional response other than 100 starts timer C anew; the timer that runs sees
                 # that when it fires, which it hardly ever does
                 branch.c_ends = self.proxy.layer.wheel.now + self.proxy.values.timer_c
-        redirect = self._redirection(response) if context.recurse and 300 <= status < 400 else None
+        redirect = self._redirection(branch, response) if context.recurse and 300 <= status < 400 else None
         if 200 <= status < 300 and context.invite and not context.final_sent and not self.reason:
             self.reason = [_COMPLETED_ELSEWHERE]
         self.perform(context.response(branch, response, redirect))
 
-    def _redirection(self, response: Response) -> tuple[Groups, bool]:
+    def _redirection(self, branch: Branch, response: Response) -> tuple[Groups, bool]:
         """s16.7 step 4: the targets of a 3xx that are new here; the others stay in the response."""
         request, context = self.request, self.context
         known = [branch.target for branch in context.branches if isinstance(branch, Branch)]
         known += [target for group in context.groups for target in group]
         secure = request is not None and request.uri_text[:5].lower() == "sips:"
-        groups, left = redirected(response.values("contact"), [target.uri for target in known], secure)
+        prepared = self.prepared
+        breadth = branch.target.breadth or (breadth_of(prepared) if prepared is not None else 1)
+        groups, left = redirected(response.values("contact"), [target.uri for target in known], secure, breadth)
         if groups and left:
             response.set_values("contact", left)
         return groups, bool(left)
@@ -123,7 +126,13 @@ class Forwarding:
             return
         if branch.cancel_wanted:
             self.perform(self.context.failed(branch, 487))
-        elif not self._next_hop_instead(branch, reason or "no answer"):
+        elif reason and branch.datagrams is not None and branch.hop is not None and not branch.rang:
+            # s18.1.1: who takes a connection and drops it has no TCP for us
+            self.proxy.has_no_tcp(branch.hop)
+            datagrams, branch.datagrams = branch.datagrams, None
+            self._send(branch, datagrams, True)
+        elif (branch.rang and not reason) or not self._next_hop_instead(branch, reason or "no answer"):
+            # RFC 3263 s4.3: a hop that said anything at all has not failed when the time is over
             branch.request = None
             self.perform(self.context.failed(branch, 503 if reason else 408))
 
@@ -154,8 +163,7 @@ class Forwarding:
         hop = branch.hop
         if branch.rang or branch.done or branch.cancel_wanted or not branch.hops or hop is None:
             return
-        self.proxy.resolver.quarantine(hop)
-        self._note_failure(hop, "silent")
+        self.proxy.blame(hop, "silent")
         other = Branch(self, branch.target)
         other.hops, branch.hops = branch.hops, []
         branch.stop_timers()
@@ -187,7 +195,7 @@ class Forwarding:
             except MalformedMessage:
                 self.perform(self.context.failed(branch, 503))
                 return
-            self.proxy.with_hops(uri, lambda hops: self._resolved(branch, hops))
+            self.proxy.with_hops(uri, lambda hops: self._resolved(branch, uri, hops))
 
     def _next_hop_uri(self, target: Target) -> Uri:
         if target.route:
@@ -198,7 +206,7 @@ class Forwarding:
             return Address.parse(request.values("route")[0]).uri
         return Uri.parse(target.uri)
 
-    def _resolved(self, branch: Branch, hops: list[Hop]) -> None:
+    def _resolved(self, branch: Branch, uri: Uri, hops: list[Hop]) -> None:
         if branch.done:
             return
         if branch.cancel_wanted or self.context.final_sent:
@@ -208,7 +216,7 @@ class Forwarding:
         if hops:
             self._try_next_hop(branch)
         else:
-            self._note_failure(branch.target.uri, "has no address")
+            self._note_nowhere(uri)
             self.perform(self.context.failed(branch, 503))
 
     def _try_next_hop(self, branch: Branch) -> None:
@@ -234,19 +242,24 @@ class Forwarding:
         else:
             self._send(branch, flow, any_size)
 
-    def _next_hop_instead(self, branch: Branch, reason: str) -> bool:
-        """RFC 3263 s4.3: after a failure the next hop is tried, with a branch and a transaction of its own."""
+    def _next_hop_instead(self, branch: Branch, reason: str, seconds: float = 0.0) -> bool:
+        """RFC 3263 s4.3: after a failure the next hop is tried, with a branch and a transaction of its own. The hop
+        asked to be left alone for `seconds`."""
         hop = branch.hop
         if hop is None:
             return False
-        self.proxy.resolver.quarantine(hop)
-        self._note_failure(hop, reason)
+        self.proxy.blame(hop, reason, seconds)
         if not branch.hops or branch.cancel_wanted or self.context.final_sent or self.prepared is None:
             return False
         branch.rang = False
-        branch.transaction = None
+        branch.transaction = branch.datagrams = None
         self._try_next_hop(branch)
         return True
+
+    def _sized(self, branch: Branch, chosen: IFlow, datagrams: IFlow) -> None:
+        """s18.1.1: a request too large for a datagram takes this flow; `datagrams` is where it would have gone."""
+        branch.datagrams = datagrams if chosen.reliable else None
+        self._connected(branch, chosen, "", True)
 
     def _send(self, branch: Branch, flow: IFlow, any_size: bool = False) -> None:
         """s16.6 steps 2 to 10 for one hop; `any_size`: also as a datagram that is too large for one."""
@@ -257,6 +270,8 @@ class Forwarding:
             return
         target = branch.target
         request = prepared.copy()
+        if target.breadth:
+            request.set("max-breadth", str(target.breadth))
         if target.uri != request.uri_text:
             request.retarget(target.uri)
         if target.route:
@@ -274,14 +289,16 @@ class Forwarding:
             token = proxy.token.make(request.call_id, request.from_tag, caller_flow(prepared, source),
                                      callee_flow(target))
             secure = request.uri_text[:5].lower() == "sips:"
-            record_routes = proxy.routes.record_route(token, secure, source.listener, flow.listener)
+            # RFC 5658 s6.2: what went by TCP for its size alone leaves the dialog where it would have been
+            outgoing = branch.datagrams or flow
+            record_routes = proxy.routes.record_route(token, secure, source.listener, outgoing.listener)
         branch_id = proxy.identifiers.branch()
         if self.mark:
             branch_id = f"{branch_id}.{self.mark}"
         add_via(request, flow.listener.via_prefix, branch_id, record_routes, flow.reliable)
         data = request.encode()
         if len(data) > MAX_DATAGRAM and not (flow.reliable or any_size or branch.hop is None):
-            proxy.by_tcp(branch.hop, flow, lambda chosen: self._connected(branch, chosen, "", True))
+            proxy.by_tcp(branch.hop, flow, lambda chosen: self._sized(branch, chosen, flow))
             return
         wheel = proxy.layer.wheel
         if self.context.invite:
@@ -357,7 +374,13 @@ class Forwarding:
             reason = response.reason if response is not None and response.status == status else compose.phrase(status)
             journal.write("call-failed", call_id=request.call_id, status=status, reason=reason)
 
-    def _note_failure(self, hop: object, reason: str) -> None:
+    def _note_nowhere(self, uri: Uri) -> None:
         journal = self.proxy.journal
         if journal.sinks:
-            journal.write("hop-failed", hop=str(hop), reason=reason)
+            journal.write("nowhere", uri=str(uri), reason="it has no address we could send to")
+
+
+def _retry_after(response: Response) -> float:
+    """Seconds for which whoever answered 503 is to be left alone (s20.33), 0 when the response does not say."""
+    text = response.first.get("retry-after", "")
+    return float(delta_seconds(text.partition(";")[0].partition("(")[0]) or 0)

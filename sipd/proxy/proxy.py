@@ -133,29 +133,36 @@ class Proxy:
             self.with_hops(uri, lambda hops: self._first_flow(hops, listener, send))
 
     def _first_flow(self, hops: list[Hop], listener: str, done: Callable[[IFlow | None, Hop | None], None]) -> None:
-        """A flow to the best hop, opened if need be, and the hop."""
+        """A flow to the best hop that can be had, opened if need be (RFC 3263 s4.3), and the hop."""
         if not hops:
             done(None, None)
             return
-        hop = hops[0]
+        hop, rest = hops[0], hops[1:]
         flow = self.transports.flow_to(hop, listener)
-        if flow is not None or hop.transport == "udp":
+        if flow is not None:
             done(flow, hop)
+            return
+
+        def connected(opened: IFlow | None, reason: str) -> None:
+            if opened is not None:
+                done(opened, hop)
+            else:
+                self.blame(hop, reason)
+                self._first_flow(rest, listener, done)
+
+        if hop.transport == "udp":
+            connected(None, "no listener of its family")
         else:
-            self.transports.connect(hop, lambda opened, reason: done(opened, hop))
+            self.transports.connect(hop, connected)
 
     def by_tcp(self, hop: Hop, datagrams: IFlow, use: Callable[[IFlow], None]) -> None:
         """s18.1.1: what is too large for a datagram goes by TCP to the place of `hop`, and all the same over
         `datagrams`, the flow of that hop, where no TCP is to be had. Calls `use` once with the one or the other."""
-        place = (hop.address, hop.port)
         wheel = self.layer.wheel
-        if self.without_tcp.get(place, 0.0) > wheel.now:
-            use(datagrams)
-            return
         tcp = Hop("tcp", hop.address, hop.port)
         flow = self.transports.flow_to(tcp)
-        if flow is not None:
-            use(flow)
+        if flow is not None or self.without_tcp.get((hop.address, hop.port), 0.0) > wheel.now:
+            use(flow or datagrams)
             return
         waiting = True
 
@@ -166,11 +173,21 @@ class Proxy:
             waiting = False
             patience.cancel()
             if flow is None:
-                self.without_tcp.remember(place, wheel.now + _WITHOUT_TCP)
+                self.has_no_tcp(hop)
             use(flow or datagrams)
 
         patience = wheel.start(_TCP_PATIENCE, lambda nothing: connected(None, ""), None)
         self.transports.connect(tcp, connected)
+
+    def has_no_tcp(self, hop: Hop) -> None:
+        """TCP to the place of a UDP hop failed: for a while it is not tried again."""
+        self.without_tcp.remember((hop.address, hop.port), self.layer.wheel.now + _WITHOUT_TCP)
+
+    def blame(self, hop: Hop, reason: str, seconds: float = 0.0) -> None:
+        """RFC 3263 s4.3: the hop failed; it is tried last for a while, longer where it asked for more `seconds`."""
+        period = self.resolver.quarantine(hop, seconds)
+        if self.journal.sinks:
+            self.journal.write("hop-failed", hop=str(hop), reason=reason, seconds=round(period))
 
     def flow_of(self, target: Target) -> IFlow | None:
         """The flow a target names, while it stands."""

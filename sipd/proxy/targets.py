@@ -16,10 +16,10 @@ class Target:
 
     `uri` is the new Request-URI; `route` the Route values to put above those the request has (a Path, RFC 3327 s5.3);
     `flow_id` a flow that leads there; `only` says that nothing else does; `listener` the `address:port` of the listener
-    the contact knows us by.
+    the contact knows us by. `breadth` is a Max-Breadth of its own, 0 where it has the share of all (RFC 5393).
     """
 
-    __slots__ = ("uri", "route", "flow_id", "only", "listener", "q")
+    __slots__ = ("uri", "route", "flow_id", "only", "listener", "q", "breadth")
 
     def __init__(self, uri: str, route: tuple[str, ...] = (), flow_id: str = "", only: bool = False,
                  listener: str = "", q: int = 1000) -> None:
@@ -29,6 +29,7 @@ class Target:
         self.only = only
         self.listener = listener
         self.q = q
+        self.breadth = 0
 
 
 #: Targets taken from one redirection: one response must not make thousands of requests.
@@ -65,10 +66,12 @@ def groups_of(bindings: Sequence[Binding], secure: bool = False) -> Groups:
     return _by_q(targets)
 
 
-def redirected(contacts: Sequence[str], known: Sequence[str], secure: bool) -> tuple[Groups, list[str]]:
+def redirected(contacts: Sequence[str], known: Sequence[str], secure: bool,
+               breadth: int) -> tuple[Groups, list[str]]:
     """The targets in the Contact values of a 3xx that are not among the URIs `known` (s16.5: a target enters the set
     once, by s19.1.4), out of the first MOST_REDIRECTED values, and the values that no target was made of. `secure`:
-    only sips will do (s16.7 step 4).
+    only sips will do (s16.7 step 4). `breadth` is what the redirected branch had: the targets have it together, each a
+    part, and there are no more of them (RFC 5393 s5.3.3).
     """
     seen: list[Uri] = []
     for text in known:
@@ -79,7 +82,7 @@ def redirected(contacts: Sequence[str], known: Sequence[str], secure: bool) -> t
     targets: list[Target] = []
     left: list[str] = []
     for place, value in enumerate(contacts):
-        if place == MOST_REDIRECTED:
+        if place == MOST_REDIRECTED or len(targets) == breadth:
             left += contacts[place:]
             break
         try:
@@ -94,6 +97,8 @@ def redirected(contacts: Sequence[str], known: Sequence[str], secure: bool) -> t
         elif not any(uri.equivalent(other) for other in seen):
             seen.append(uri)
             targets.append(Target(str(_for_request(uri)), q=1000 if q is None else q))
+    for target in targets:
+        target.breadth = breadth // len(targets)
     return _by_q(targets), left
 
 

@@ -7,6 +7,9 @@ from twisted.internet.interfaces import IReactorTime
 from sipd.inventory import Inventory, Table
 from sipd.message.hop import Hop
 
+#: The longest that a hop is left alone because it asks for it (seconds): a Retry-After may say years.
+LONGEST = 300.0
+
 
 class Quarantine:
     """Remembers each failed hop for `period` seconds. Entries leave when they are met after that, or at the bound."""
@@ -18,11 +21,14 @@ class Quarantine:
         self._period = period
         self._until: Table[tuple[str, str, int], float] = inventory.table("quarantined hops", limit, cache=True)
 
-    def add(self, hop: Hop) -> None:
-        """The hop failed just now; a hop that failed before stays for a whole period more."""
+    def add(self, hop: Hop, seconds: float = 0.0) -> float:
+        """The hop failed just now; a hop that failed before stays for a whole period more, one that asked to be left
+        alone for longer (RFC 3261 s21.5.4) for these `seconds`, LONGEST at most. For how many seconds it stays."""
         key = hop[:3]
-        self._until.pop(key, None)
-        self._until.remember(key, self._clock.seconds() + self._period)
+        period = min(max(self._period, seconds), max(self._period, LONGEST))
+        end = max(self._until.pop(key, 0.0), self._clock.seconds() + period)
+        self._until.remember(key, end)
+        return end - self._clock.seconds()
 
     def last(self, hops: list[Hop]) -> list[Hop]:
         """The same hops, those that failed lately at the end; each part keeps its order."""

@@ -12,6 +12,7 @@ from zope.interface import implementer
 
 from sipd.interfaces import IResolver
 from sipd.inventory import Inventory, Table
+from sipd.journal import Journal
 from sipd.message.hop import DEFAULT_PORT, Hop
 from sipd.message.uri import Uri
 from sipd.resolver.names import ADDRESS_4, ADDRESS_6, NAPTR, SRV, Answer, Kind, Names
@@ -20,6 +21,7 @@ from sipd.resolver.select import (
     MAX_HOPS,
     Choice,
     Entropy,
+    Naptr,
     Srv,
     Target,
     by_priority,
@@ -75,6 +77,7 @@ class Resolver:
         dns_timeout: float = 3.0,
         quarantine: float = 30.0,
         cache: int = 10_000,
+        journal: Journal | None = None,
     ) -> None:
         self._clock = clock
         self._entropy = entropy
@@ -88,6 +91,9 @@ class Resolver:
         #: The first table holds what a URI alone tells: the hops of a numeric host, or the name to look for.
         self._uris: Table[_URI_KEY, list[Hop] | Target] = inventory.table("resolver uris", cache, cache=True)
         self._resolutions: Table[Target, Resolution] = inventory.table("resolver targets", cache, cache=True)
+        #: Domains that offered TLS by NAPTR when they were last asked.
+        self._with_tls: Table[str, None] = inventory.table("domains with TLS", cache, cache=True)
+        self._journal = journal or Journal()
 
     def lookup(self, uri: Uri) -> list[Hop] | None:
         """The hops when they are known without asking the network, best first; None when only `resolve` can tell."""
@@ -112,9 +118,9 @@ class Resolver:
         """The hops, best first, empty when there are none. Never raises; each question ends within `dns_timeout`."""
         return self._resolve(uri)
 
-    def quarantine(self, hop: Hop) -> None:
-        """Sorts this hop last for a while: it just failed (RFC 3263 s4.3)."""
-        self._quarantine.add(hop)
+    def quarantine(self, hop: Hop, seconds: float = 0.0) -> float:
+        """See IResolver: sorts this hop last for a while (RFC 3263 s4.3)."""
+        return self._quarantine.add(hop, seconds)
 
     def _first_look(self, uri: Uri) -> list[Hop] | Target:
         target = target_of(uri)
@@ -153,6 +159,7 @@ class Resolver:
             if not naptr.failed:
                 # Some servers never answer this question: not a reason to ask the others again every few seconds.
                 expires = naptr.expires
+                self._note_tls(target.host, naptr.records)
         asking: list[Deferred[Answer[Any]]] = []
         if not services:
             # The addresses are asked for beside the SRV records, so that a silent server costs one wait and not two.
@@ -170,6 +177,15 @@ class Resolver:
         else:
             resolution = await self._servers(target, [name for name, _ in services], found)
         return resolution._replace(expires=min(expires, resolution.expires, *(answer.expires for answer in found)))
+
+    def _note_tls(self, domain: str, records: tuple[Naptr, ...]) -> None:
+        """RFC 3263 s7: a domain that had TLS in its records and has no more may be a sign of an attack."""
+        if any(record.service.lower() == "sips+d2t" for record in records):
+            self._with_tls.remember(domain, None)
+        elif domain in self._with_tls:
+            del self._with_tls[domain]
+            if self._journal.sinks:
+                self._journal.write("tls-withdrawn", domain=domain)
 
     def _services(self, target: Target) -> list[tuple[str, str]]:
         return srv_services(target, self._transports)

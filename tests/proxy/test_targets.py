@@ -79,27 +79,27 @@ class Redirected(TestCase):
 
     def test_by_q(self) -> None:
         """The contacts in groups by falling q, one without q first."""
-        groups, left = redirected(["<sip:a@h>;q=0.5", "sip:b@h", "<sip:c@h>;q=0.5"], [], False)
+        groups, left = redirected(["<sip:a@h>;q=0.5", "sip:b@h", "<sip:c@h>;q=0.5"], [], False, 60)
         self.assertEqual((uris(groups), left), ([["sip:b@h"], ["sip:a@h", "sip:c@h"]], []))
 
     def test_each_once(self) -> None:
         """s16.5, s19.1.4: an equivalent URI is not added again, neither one tried before nor a second one here."""
-        groups, left = redirected(["<sip:A@h>", "<sip:%61@H>", "<sip:b@h;x=1>", "<sip:b@h>"], ["sip:a@h"], False)
+        groups, left = redirected(["<sip:A@h>", "<sip:%61@H>", "<sip:b@h;x=1>", "<sip:b@h>"], ["sip:a@h"], False, 60)
         self.assertEqual((uris(groups), left), ([["sip:A@h", "sip:b@h;x=1"]], []))
 
     def test_left_over(self) -> None:
         """What cannot be called, or not securely, stays for the caller."""
         contacts = ["<mailto:a@h>", "<sip:b@h>", "<sips:c@h>", "<nonsense"]
-        groups, left = redirected(contacts, [], False)
+        groups, left = redirected(contacts, [], False, 60)
         self.assertEqual((uris(groups), left), ([["sip:b@h", "sips:c@h"]], ["<mailto:a@h>", "<nonsense"]))
-        groups, left = redirected(contacts, [], True)
+        groups, left = redirected(contacts, [], True, 60)
         self.assertEqual((uris(groups), left), ([["sips:c@h"]], ["<mailto:a@h>", "<sip:b@h>", "<nonsense"]))
 
     def test_broken_parameters(self) -> None:
         """A q that is no q counts as none; a known target that cannot be read compares to nothing."""
-        groups, _ = redirected(["<sip:a@h>;q=high", "<sip:b@h>;q=0.3"], ["nonsense"], False)
+        groups, _ = redirected(["<sip:a@h>;q=high", "<sip:b@h>;q=0.3"], ["nonsense"], False, 60)
         self.assertEqual(uris(groups), [["sip:a@h"], ["sip:b@h"]])
 
     def test_headers(self) -> None:
         """Headers in a contact do not make it into the Request-URI."""
-        self.assertEqual(uris(redirected(["<sip:a@h?Subject=x>"], [], False)[0]), [["sip:a@h"]])
+        self.assertEqual(uris(redirected(["<sip:a@h?Subject=x>"], [], False, 60)[0]), [["sip:a@h"]])

@@ -80,7 +80,8 @@ class Rig:
         entropy = counter_entropy()
         self.dns = FakeDns(self.clock)
         self.resolver = resolver or Resolver(
-            self.clock, self.dns, self.inventory, entropy, transports=("udp", "tcp", "tls"), families=(4, 6))
+            self.clock, self.dns, self.inventory, entropy, transports=("udp", "tcp", "tls"), families=(4, 6),
+            journal=self.journal)
         self.core = Core(self.config, DOMAIN, realm, secret, users,
                          Outside(self.transports, self.resolver, store or MemoryStore(), self.clock, self.wall, entropy),
                          self.journal, self.inventory)
