@@ -19,7 +19,7 @@ from sipd.message.message import Message, Request
 from sipd.message.uri import Uri
 from sipd.proxy.forward import has_looped, loop_mark
 from sipd.proxy.route_headers import RouteHeaders, Routing
-from sipd.proxy.targets import Groups, Target, groups_of
+from sipd.proxy.targets import Groups, Target, for_request, groups_of
 from sipd.transport.via_rules import mark
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Route:
         if request.uri_text != written:
             uri = checks.request_uri(request)                    # rewritten
         # s16.5: a Route left over, or a maddr that is not us, says where it goes
-        ours = "" if routing.routes or ("maddr" in request.uri_text and uri.param("maddr")) else self._places.aor(uri)
+        ours = "" if routing.routes or ("maddr" in request.uri_text.lower() and uri.param("maddr")) else self._places.aor(uri)
         if ours and request.method == "OPTIONS" and not uri.user:
             self._options(request)                               # whoever asks; also with no hop left (s16.3 step 3)
             return
@@ -214,7 +214,7 @@ class Route:
                 return
             if self._auth_required and not _NOT_PASSED_ON.isdisjoint(request.first):
                 self._forget(request)
-            ours = "" if routing.routes else self._places.aor(request.uri)
+            ours = "" if routing.routes or request.uri.param("maddr") else self._places.aor(request.uri)
             if ours:
                 self._ack_to_user(request, ours)
                 return
@@ -313,7 +313,10 @@ class Route:
 
 def _along(request: Request, routing: Routing) -> Target:
     """Where a request goes that is not for a user here: by the flow in our token, else by Route or Request-URI."""
-    target = Target(request.uri_text, listener=routing.listener)
+    uri = request.uri_text
+    if ";method=" in uri.lower():
+        uri = str(for_request(request.uri))  # s16.6 step 2
+    target = Target(uri, listener=routing.listener)
     if routing.direction is not None:
         target.flow_id, target.only = routing.direction.flow_id, routing.direction.only
     return target

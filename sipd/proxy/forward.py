@@ -9,8 +9,8 @@ from sipd.message.message import Request, Response
 from sipd.message.params import split_list
 from sipd.proxy.targets import Groups
 
-#: Requests that may start a dialog: the only ones for which Record-Route matters (s16.6 step 4).
-DIALOG_METHODS = frozenset({"INVITE", "SUBSCRIBE", "REFER", "NOTIFY"})
+#: Requests that start no dialog. For all others, those that nobody knows too, Record-Route may matter (s16.6 step 4).
+NO_DIALOG = frozenset({"ACK", "BYE", "CANCEL", "INFO", "MESSAGE", "OPTIONS", "PRACK", "PUBLISH", "REGISTER", "UPDATE"})
 
 #: A request longer than this (octets) does not go by UDP unless it must (s18.1.1).
 MAX_DATAGRAM = 1300

@@ -18,9 +18,9 @@ from sipd.message.values import delta_seconds
 from sipd.proxy import response_context as context_outputs
 from sipd.proxy.branch import Branch, Cancelling, LateSuccess
 from sipd.proxy.dialog_flows import callee_flow, caller_flow
-from sipd.proxy.forward import DIALOG_METHODS, MAX_DATAGRAM, add_via, breadth_of, prepare, strip_via
+from sipd.proxy.forward import MAX_DATAGRAM, NO_DIALOG, add_via, breadth_of, prepare, strip_via
 from sipd.proxy.response_context import BranchState, Output, ResponseContext
-from sipd.proxy.route_headers import next_hop
+from sipd.proxy.route_headers import next_hop, secured
 from sipd.proxy.targets import Groups, Target, redirected
 from sipd.wheel import Timer
 
@@ -199,11 +199,11 @@ class Forwarding:
 
     def _next_hop_uri(self, target: Target) -> Uri:
         if target.route:
-            return Address.parse(target.route[0]).uri
+            return secured(Address.parse(target.route[0]).uri, target.uri)
         request = self.prepared
         assert request is not None
         if "route" in request.first:
-            return Address.parse(request.values("route")[0]).uri
+            return secured(Address.parse(request.values("route")[0]).uri, target.uri)
         return Uri.parse(target.uri)
 
     def _resolved(self, branch: Branch, uri: Uri, hops: list[Hop]) -> None:
@@ -277,18 +277,20 @@ class Forwarding:
         if target.route:
             # RFC 3327 s5.3: the Path of the binding becomes the route
             request.set_values("route", [*target.route, *request.values("route")])
+        secure = target.uri[:5].lower() == "sips:"
         if "route" in request.first:
             try:
-                next_hop(request)  # rewrites for a strict router
+                secure = next_hop(request).scheme == "sips" or secure  # rewrites for a strict router
             except MalformedMessage:
                 self.perform(self.context.failed(branch, 503))
                 return
         record_routes: list[str] = []
         source = self.request.flow if self.request is not None else None
-        if proxy.values.record_route and request.method in DIALOG_METHODS and source is not None:
+        # s16.6 step 4: where sips begins or ends here, the dialog's requests must come by in any case
+        if (request.method not in NO_DIALOG and source is not None
+                and (proxy.values.record_route or secure != (source.transport == "tls"))):
             token = proxy.token.make(request.call_id, request.from_tag, caller_flow(prepared, source),
                                      callee_flow(target))
-            secure = request.uri_text[:5].lower() == "sips:"
             # RFC 5658 s6.2: what went by TCP for its size alone leaves the dialog where it would have been
             outgoing = branch.datagrams or flow
             record_routes = proxy.routes.record_route(token, secure, source.listener, outgoing.listener)

@@ -194,7 +194,10 @@ class Proxy:
         if not target.flow_id:
             return None
         flow = self.transports.flow_by_id(target.flow_id)
-        return flow if flow is not None and flow.alive else None
+        if flow is None or not flow.alive:
+            return None
+        # s16.6 step 7, s26.2.2: what is for a sips URI goes by TLS alone
+        return None if target.uri[:5].lower() == "sips:" and flow.transport != "tls" else flow
 
     def with_hops(self, uri: Uri, use: Callable[[list[Hop]], None]) -> None:
         """Calls `use` with the hops of a URI, at once when no network has to be asked."""

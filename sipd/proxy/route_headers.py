@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from sipd.interfaces import IListener
 from sipd.message.address import Address
 from sipd.message.errors import MalformedMessage
 from sipd.message.message import Request
 from sipd.message.uri import Uri
+from sipd.proxy.targets import for_request
 from sipd.proxy.token import Direction, RouteToken
 
 
@@ -52,7 +54,7 @@ class RouteHeaders:
     def preprocess(self, request: Request) -> Routing:
         """s16.4: undoes strict routing and our maddr, takes our own values off the Route. Changes the request."""
         self._undo_strict_routing(request)
-        if "maddr" in request.uri_text:
+        if "maddr" in request.uri_text.lower():
             self._strip_maddr(request)
         if "route" not in request.first:
             return _NO_ROUTE
@@ -143,7 +145,14 @@ def next_hop(request: Request) -> Uri:
     if uri.is_sip and uri.param("lr") is None:
         # s16.6 step 6: a strict router finds itself in the Request-URI and the rest, the real target last, in Route
         request.set_values("route", [*routes[1:], f"<{request.uri_text}>"])
-        request.retarget(str(uri))
+        request.retarget(str(for_request(uri)))
     if not uri.is_sip:
         raise MalformedMessage("Route is not a SIP URI")
+    return uri
+
+
+def secured(uri: Uri, request_uri: str) -> Uri:
+    """s16.6 step 7: where the Request-URI is sips, the URI that says where the request goes counts as sips too."""
+    if uri.scheme == "sip" and request_uri[:5].lower() == "sips:":
+        return replace(uri, scheme="sips")
     return uri

@@ -56,7 +56,7 @@ def groups_of(bindings: Sequence[Binding], secure: bool = False) -> Groups:
         use_flow = not binding.path and (binding.nat or stream)
         contact = binding.contact
         if "?" in contact or ";method" in contact.lower():
-            contact = str(_for_request(Uri.parse(contact)))
+            contact = str(for_request(Uri.parse(contact)))
         # s26.2.2: a sip contact that registered over TLS is reached over that connection, never by another transport
         only = use_flow and (binding.nat or (secure and contact[:5].lower() != "sips:"))
         flow = binding.flow if use_flow else ""
@@ -96,13 +96,13 @@ def redirected(contacts: Sequence[str], known: Sequence[str], secure: bool,
             left.append(value)
         elif not any(uri.equivalent(other) for other in seen):
             seen.append(uri)
-            targets.append(Target(str(_for_request(uri)), q=1000 if q is None else q))
+            targets.append(Target(str(for_request(uri)), q=1000 if q is None else q))
     for target in targets:
         target.breadth = breadth // len(targets)
     return _by_q(targets), left
 
 
-def _for_request(uri: Uri) -> Uri:
+def for_request(uri: Uri) -> Uri:
     """The URI without what may not stand in a Request-URI: headers and method (s16.6 step 2, s19.1.1)."""
     params = tuple([item for item in uri.params if item[0] != "method"])
     return Uri(uri.scheme, uri.user, uri.password, uri.host, uri.port, params)
