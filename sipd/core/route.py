@@ -83,7 +83,8 @@ class Route:
         if request.uri_text != written:
             uri = checks.request_uri(request)                    # rewritten
         # s16.5: a Route left over, or a maddr that is not us, says where it goes
-        ours = "" if routing.routes or ("maddr" in request.uri_text.lower() and uri.param("maddr")) else self._places.aor(uri)
+        elsewhere = routing.routes or ("maddr" in request.uri_text.lower() and uri.param("maddr"))
+        ours = "" if elsewhere else self._places.aor(uri)
         if ours and request.method == "OPTIONS" and not uri.user:
             self._options(request)                               # whoever asks; also with no hop left (s16.3 step 3)
             return
@@ -314,7 +315,7 @@ class Route:
 def _along(request: Request, routing: Routing) -> Target:
     """Where a request goes that is not for a user here: by the flow in our token, else by Route or Request-URI."""
     uri = request.uri_text
-    if ";method=" in uri.lower():
+    if ";method" in uri.lower():
         uri = str(for_request(request.uri))  # s16.6 step 2
     target = Target(uri, listener=routing.listener)
     if routing.direction is not None:

@@ -22,7 +22,7 @@ from sipd.message.message import Request
 from sipd.message.uri import Uri
 from sipd.proxy.forward import MAX_DATAGRAM, add_via, breadth_share, prepare
 from sipd.proxy.forwarding import Forwarding
-from sipd.proxy.route_headers import RouteHeaders, next_hop
+from sipd.proxy.route_headers import RouteHeaders, next_hop, secured
 from sipd.proxy.targets import Groups, Target
 from sipd.proxy.token import RouteToken
 
@@ -125,7 +125,7 @@ class Proxy:
             send(flow)
         elif not target.only:
             try:
-                uri = next_hop(copy)
+                uri = secured(next_hop(copy), target.uri)
             except MalformedMessage:
                 return  # an ACK is never answered
             # as for every request: by the side it came to, unless another is known
