@@ -17,8 +17,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
@@ -27,6 +25,7 @@ from pydantic import (
     model_validator,
 )
 
+from sipd.config_limits import Limits, Overload, Section
 from sipd.config_text import describe, wanted_listener
 from sipd.message.hop import DEFAULT_PORT, join_host_port
 
@@ -54,12 +53,6 @@ class ConfigError(Exception):
         self.errors = errors
         self.listen = listen
         self.state_dir = state_dir
-
-
-class Section(BaseModel):
-    """What all sections share: frozen, no unknown keys, no guessing of types."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
 
 def is_host(text: str) -> bool:
@@ -302,38 +295,6 @@ class Timers(Section):
         return self
 
 
-class Limits(Section):
-    """[limits]: how much of anything there may be. Sizes in bytes, times in seconds, the rest counts."""
-
-    #: A whole message on a stream, and its start line and header section alone.
-    message_size: int = Field(default=65535, ge=1500, le=16777216)
-    header_size: int = Field(default=32768, ge=1000, le=1048576)
-    #: What may wait for a connection that does not read, before the connection is closed.
-    send_queue: int = Field(default=1048576, ge=65535, le=268435456)
-    connections: int = Field(default=10000, ge=1, le=1000000)
-    connections_per_source: int = Field(default=2000, ge=1, le=1000000)
-    transactions: int = Field(default=200000, ge=100, le=10000000)
-    bindings: int = Field(default=1000000, ge=1, le=100000000)
-    #: Nonces in use, each with its window of counts.
-    nonces: int = Field(default=200000, ge=100, le=10000000)
-    #: Names whose addresses are remembered.
-    dns_cache: int = Field(default=10000, ge=10, le=10000000)
-    #: A connection over which nothing came. Longer than max_expires: a phone may be silent until it registers again.
-    idle_timeout: float = Field(default=7500.0, ge=1, le=604800)
-    #: Until a TLS handshake is done.
-    handshake_timeout: float = Field(default=10.0, ge=0.1, le=600)
-    #: Until a new connection has sent a whole message, a message that has begun is whole, and a full queue is read.
-    message_timeout: float = Field(default=30.0, ge=0.1, le=600)
-    #: Until a connection of ours is open.
-    connect_timeout: float = Field(default=4.0, ge=0.1, le=60)
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Limits:
-        if self.header_size > self.message_size:
-            raise ValueError("header_size: not more than message_size")
-        return self
-
-
 #: Without any listener in the file or the options: UDP and TCP 5060 on every address.
 DEFAULT_LISTEN = tuple(
     Listen(transport=transport, address=address, port=5060)
@@ -364,6 +325,7 @@ class Config(Section):
     proxy: Proxy = Proxy()
     timers: Timers = Timers()
     limits: Limits = Limits()
+    overload: Overload = Overload()
 
     @field_validator("listen")
     @classmethod

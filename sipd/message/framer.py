@@ -16,14 +16,15 @@ _HALF_PINGS = (b"\r", b"\r\n", b"\r\n\r")
 class Framer:
     """Takes octets as they come and gives whole messages.
 
-    `max_head` and `max_body` are bounds in octets. When framing is lost, `feed` still returns the messages before the
+    `max_head`, `max_body` and `max_message` are bounds in octets. When framing is lost, `feed` still returns the messages before the
     loss, and `error` says what happened; `rest` holds the head it happened in, so that it can be answered. Nothing more
     can be read from the stream then.
     """
 
-    __slots__ = ("_buffer", "_scanned", "_needed", "_max_head", "_max_body", "pings", "error", "rest")
+    __slots__ = ("_buffer", "_scanned", "_needed", "_max_head", "_max_body", "_max_message", "pings", "error", "rest")
 
-    def __init__(self, max_head: int = 65536, max_body: int = 1048576) -> None:
+    def __init__(self, max_head: int = 65536, max_body: int = 1048576,
+                 max_message: int = 1114112) -> None:
         self._buffer = bytearray()
         #: How far the buffer was searched for the end of the head already.
         self._scanned = 0
@@ -31,6 +32,7 @@ class Framer:
         self._needed = 0
         self._max_head = max_head
         self._max_body = max_body
+        self._max_message = max_message
         #: Double CRLFs met between messages since this was last set to 0: each wants a CRLF back.
         self.pings = 0
         self.error: MalformedMessage | None = None
@@ -95,6 +97,9 @@ class Framer:
         digits = length.lstrip(b"0") or b"0"
         if len(digits) > 10 or int(digits) > self._max_body:
             self._lose(MalformedMessage("the body is too long", 413), end + 4)
+            return False
+        if end + 4 + int(digits) > self._max_message:
+            self._lose(MalformedMessage("the message is too long", 513), end + 4)
             return False
         self._needed = end + 4 + int(digits)
         return True

@@ -13,7 +13,7 @@ SIPD = ROOT / "sipd"
 #: Rooms that know nothing of sockets, clocks and each other.
 VALUES = {"message", "journal", "inventory", "wheel"}
 #: Values and seams over them.
-SEAMS = {"binding", "interfaces", "config", "config_text", "state", "certificate"}
+SEAMS = {"binding", "interfaces", "config", "config_limits", "config_text", "state", "certificate"}
 #: The rooms of the middle.
 ROOMS = {"transaction", "transport", "resolver", "auth", "location", "registrar", "proxy", "core", "admin"}
 #: What starts the server and may know everything.
