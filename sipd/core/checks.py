@@ -17,7 +17,7 @@ def request_uri(request: Request) -> Uri:
         uri = request.uri
     except MalformedMessage:
         scheme, colon, _ = request.uri_text.partition(":")
-        if colon and scheme.lower() not in ("sip", "sips") and scheme.isascii() and scheme[:1].isalpha():
+        if colon and scheme.lower() not in ("sip", "sips", "tel") and scheme.isascii() and scheme[:1].isalpha():
             raise Reject(416) from None
         raise
     if not uri.is_sip and uri.scheme != "tel":

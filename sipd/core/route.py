@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from sipd.auth.authenticator import Unauthenticated, owns
-from sipd.core import checks, uas
+from sipd.core import checks, content, uas
 from sipd.core.places import Places
 from sipd.core.refusals import Refusals
 from sipd.interfaces import IFlow
@@ -113,6 +113,8 @@ class Route:
         """s11.2. Strangers may ask, so it costs no state, and a repeat is answered anew (s8.2.7)."""
         checks.proxy_require(request)
         checks.require(request, uas.SUPPORTED)
+        if request.body:
+            content.check(request)
         self._refusals.refuse(request, 200, "", uas.CAPABILITIES)
 
     def _register(self, request: Request, key: Key, uri: Uri) -> None:
@@ -133,7 +135,13 @@ class Route:
                 raise Reject(404)  # nobody's: no binding for it could be authorized
             if not owns(user, aor):
                 raise Reject(403)  # step 4: somebody else's
+        if request.body:
+            content.check(request)
+        origin = (aor, request.from_tag, request.call_id, request.cseq_number)
+        if origin in self._layer.origins:
+            raise Reject(482)  # s8.2.2.2: the same request over another path
         server = self._server(request, key)
+        server.know_origin(origin)
 
         def answer(status: int, reason: str, headers: tuple[tuple[str, str], ...]) -> None:
             server.respond(compose.response(request, status, reason, self._refusals.tag(request), headers))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NoReturn
 
+from sipd.core import content
 from sipd.message.errors import Reject
 from sipd.message.message import Request
 
@@ -13,7 +14,7 @@ ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER"
 SUPPORTED = frozenset({"path"})
 #: s11.2: what this server can do.
 CAPABILITIES = (
-    ("Allow", ALLOW), ("Accept", "application/sdp"), ("Accept-Encoding", "identity"), ("Accept-Language", "en"),
+    ("Allow", ALLOW), ("Accept", content.TYPES), ("Accept-Encoding", content.ENCODINGS), ("Accept-Language", "en"),
     ("Supported", ", ".join(sorted(SUPPORTED))))
 #: What is asked of users, never of the server.
 _USERS_METHODS = frozenset({

@@ -27,6 +27,8 @@ port = re.compile(r"[0-9]{1,5}")
 uri_parameter = re.compile(r"([^\x00-\x20<>\";?@=,\x7f]+)(?:=([^\x00-\x20<>\";?@=\x7f]+))?")
 uri_headers = re.compile(r"[^\x00-\x20<>\"@\x7f]*")
 scheme = re.compile(r"[A-Za-z][A-Za-z0-9+\-.]*")
+#: What follows the scheme of a URI that is not SIP: no white space, brackets, quotes or controls (s7.1).
+opaque = re.compile(r"[^\x00-\x20<>\"\x7f]+")
 
 #: name-addr with its header parameters: display name in quotes or not, URI, parameters.
 name_addr = re.compile(

@@ -131,7 +131,7 @@ def _parse(text: str) -> Uri:
         raise MalformedMessage(f"not a URI: {text[:80]!r}")
     scheme = name.lower()
     if scheme not in ("sip", "sips"):
-        if not rest or any(c in ' <>"\t\r\n' for c in rest):
+        if grammar.opaque.fullmatch(rest) is None:
             raise MalformedMessage(f"not a URI: {text[:80]!r}")
         return Uri(scheme, rest, None, "")
     user = password = None

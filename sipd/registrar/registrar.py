@@ -130,7 +130,7 @@ class Registrar:
 
     def _path(self, request: Request) -> tuple[str, ...]:
         """The Path, top first (RFC 3327 s5.3); a phone that does not know of Path gets the 420 recommended there."""
-        if "path" not in (tag.lower() for tag in request.values("supported")):
+        if "path" not in (tag.lower() for tag in request.values("supported")) or _is_protected(request):
             raise Reject(420, headers=(("Unsupported", "path"),))
         path = tuple(request.values("path"))
         if len(path) > _MOST_PATH_VALUES or sum(map(len, path)) > _MOST_PATH:
@@ -185,3 +185,10 @@ class Registrar:
             headers.append(("Path", value))
         headers.append(("Date", self._date))
         answer(200, "", tuple(headers))
+
+
+def _is_protected(request: Request) -> bool:
+    """RFC 3327 s6.1: where a REGISTER has an S/MIME copy of itself, support counts that is told in there, unreadable
+    here."""
+    kind = request.first.get("content-type", "").lower().lstrip(" ")
+    return bool(request.body) and kind.startswith(("multipart/signed", "application/pkcs7", "application/x-pkcs7"))

@@ -31,6 +31,10 @@ from sipd.transport.via_rules import mark, response_hop
 from sipd.wheel import Timer, TimerWheel
 
 
+#: Whose request it is, From tag, Call-ID and CSeq number: what all copies of a request have in common (s8.2.2.2).
+Origin = tuple[str, str, str, int]
+
+
 class ClientUser(Protocol):
     """Who sent a request through a client transaction."""
 
@@ -173,7 +177,7 @@ classImplements(ClientTransaction, IFlowUser)
 class ServerTransaction(_Transaction):
     """A request received. `user` hears when it is cancelled; `respond` answers it."""
 
-    __slots__ = ("request", "via", "user", "_trying")
+    __slots__ = ("request", "via", "user", "_trying", "_origin")
 
     machine: InviteServer | NonInviteServer
     #: None once a final response went out.
@@ -182,6 +186,12 @@ class ServerTransaction(_Transaction):
     via: Via
     user: ServerUser | None
     _trying: Timer | None
+    _origin: Origin | None
+
+    def know_origin(self, origin: Origin) -> None:
+        """Enters what tells a copy of the request that came over another path (s8.2.2.2), for as long as this lasts."""
+        self._origin = origin
+        self._layer.origins[origin] = None
 
     def receive(self, request: Request) -> None:
         """The request again, or an ACK for it."""
@@ -241,12 +251,20 @@ class ServerTransaction(_Transaction):
             self._trying.cancel()
             self._trying = None
         self._layer.servers.pop(self.key, None)
+        if self._origin is not None:
+            self._layer.origins.pop(self._origin, None)
         self.request = self.user = None
 
 
 def _send_trying(transaction: ServerTransaction) -> None:
-    if transaction.request is not None:
-        transaction.respond(compose.response(transaction.request, 100))
+    if transaction.request is None:
+        return
+    trying = compose.response(transaction.request, 100)
+    timestamp = trying.first.get("timestamp")
+    if timestamp is not None:
+        # s8.2.6.1: the seconds between the request and this response
+        trying.set("timestamp", f"{timestamp.partition(' ')[0]} {transaction._layer.values.trying:g}")
+    transaction.respond(trying)
 
 
 def _says(via: Via, sent_by: str) -> bool:
@@ -268,6 +286,7 @@ class TransactionLayer:
         self.journal = journal
         self.clients: Table[Key, ClientTransaction] = inventory.table("client transactions", limit)
         self.servers: Table[Key, ServerTransaction] = inventory.table("server transactions", limit)
+        self.origins: Table[Origin, None] = inventory.table("requests served once", limit)
         #: Responses that no transaction waits for (s18.1.2, RFC 6026 s7.3): counted and dropped.
         self.strays = 0
 
@@ -355,7 +374,7 @@ class TransactionLayer:
         transaction.request = request
         assert request.via is not None
         transaction.via = request.via
-        transaction.user = None
+        transaction.user = transaction._origin = None
         transaction._repeat = transaction._deadline = transaction._trying = None
         transaction._repeats = transaction._ends = 0
         servers[key] = transaction
