@@ -110,7 +110,8 @@ def _parse_head(head: bytes) -> Request | Response:
         if status is None:
             raise MalformedMessage(f"not a status line: {start[:60]!r}", message=None)
         message = Response(int(status.group(1)), status.group(2) or "", headers, first, b"")
-        message.start = start
+        # s7.1: in whatever case it came, the version is sent in capitals
+        message.start = start if start[:3] == "SIP" else f"SIP{start[3:]}"
     elif start[:4].upper() == "SIP/":
         # s7.2: a status line of another version; a method has no slash, and a response is never answered
         raise MalformedMessage(f"not a status line: {start[:60]!r}", message=None)
