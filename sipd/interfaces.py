@@ -72,11 +72,12 @@ class IResolver(Interface):
     own = Attribute("Callable[[Uri], list[Hop]]: the hops of a URI that names this server, which is never looked up; "
                     "empty for other URIs; settable")
 
-    def lookup(uri: Uri) -> list[Hop] | None:
+    def lookup(uri: Uri, chance: bytes = b"") -> list[Hop] | None:
         """The hops when they are known without asking the network (numeric host, or cached), best first; empty when
-        it is known that there are none; None when only `resolve` can tell."""
+        it is known that there are none; None when only `resolve` can tell. Servers of equal priority come in an order
+        thrown anew each time, or in the one that `chance`, four octets, stands for (RFC 3263 s4.4)."""
 
-    def resolve(uri: Uri) -> Coroutine[Any, Any, list[Hop]]:
+    def resolve(uri: Uri, chance: bytes = b"") -> Coroutine[Any, Any, list[Hop]]:
         """The hops, best first, empty when there are none. Never raises; ends within `dns_timeout` per question."""
 
     def quarantine(hop: Hop, seconds: float = 0.0) -> float:

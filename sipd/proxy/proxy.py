@@ -130,7 +130,7 @@ class Proxy:
                 return  # an ACK is never answered
             # as for every request: by the side it came to, unless another is known
             listener = target.listener or (request.flow.listener.name if request.flow is not None else "")
-            self.with_hops(uri, lambda hops: self._first_flow(hops, listener, send))
+            self.with_hops(uri, lambda hops: self._first_flow(hops, listener, send), branch[-4:].encode())
 
     def _first_flow(self, hops: list[Hop], listener: str, done: Callable[[IFlow | None, Hop | None], None]) -> None:
         """A flow to the best hop that can be had, opened if need be (RFC 3263 s4.3), and the hop."""
@@ -199,9 +199,9 @@ class Proxy:
         # s16.6 step 7, s26.2.2: what is for a sips URI goes by TLS alone
         return None if target.uri[:5].lower() == "sips:" and flow.transport != "tls" else flow
 
-    def with_hops(self, uri: Uri, use: Callable[[list[Hop]], None]) -> None:
-        """Calls `use` with the hops of a URI, at once when no network has to be asked."""
-        hops = self.resolver.lookup(uri)
+    def with_hops(self, uri: Uri, use: Callable[[list[Hop]], None], chance: bytes = b"") -> None:
+        """Calls `use` with the hops of a URI, at once when no network has to be asked. `chance` as IResolver has it."""
+        hops = self.resolver.lookup(uri, chance)
         if hops is not None:
             use(hops)
             return
@@ -209,7 +209,7 @@ class Proxy:
             self.look_ups.refused += 1
             use([])
             return
-        waiting: Deferred[list[Hop]] = Deferred.fromCoroutine(self.resolver.resolve(uri))
+        waiting: Deferred[list[Hop]] = Deferred.fromCoroutine(self.resolver.resolve(uri, chance))
         self.look_ups[waiting] = None
 
         def found(hops: list[Hop]) -> None:

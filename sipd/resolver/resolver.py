@@ -95,7 +95,7 @@ class Resolver:
         self._with_tls: Table[str, None] = inventory.table("domains with TLS", cache, cache=True)
         self._journal = journal or Journal()
 
-    def lookup(self, uri: Uri) -> list[Hop] | None:
+    def lookup(self, uri: Uri, chance: bytes = b"") -> list[Hop] | None:
         """The hops when they are known without asking the network, best first; None when only `resolve` can tell."""
         key = (uri.scheme, uri.host, uri.port, uri.params)
         known = self._uris.get(key)
@@ -112,11 +112,11 @@ class Resolver:
         resolution = self._resolutions.get(known)
         if resolution is None or resolution.expires <= self._clock.seconds():
             return None
-        return self._order(resolution)
+        return self._order(resolution, chance)
 
-    def resolve(self, uri: Uri) -> Coroutine[Any, Any, list[Hop]]:
+    def resolve(self, uri: Uri, chance: bytes = b"") -> Coroutine[Any, Any, list[Hop]]:
         """The hops, best first, empty when there are none. Never raises; each question ends within `dns_timeout`."""
-        return self._resolve(uri)
+        return self._resolve(uri, chance)
 
     def quarantine(self, hop: Hop, seconds: float = 0.0) -> float:
         """See IResolver: sorts this hop last for a while (RFC 3263 s4.3)."""
@@ -128,18 +128,21 @@ class Resolver:
             return []
         return numeric_hops(target, self._transports, self._families) if target.numeric else target
 
-    def _order(self, resolution: Resolution) -> list[Hop]:
+    def _order(self, resolution: Resolution, chance: bytes) -> list[Hop]:
+        if chance:
+            # RFC 3263 s4.4: from one order, whatever chance had made of it
+            return self._quarantine.last(hops_of(sorted(resolution.choices), lambda size: chance))
         return self._quarantine.last(hops_of(resolution.choices, self._entropy))
 
-    async def _resolve(self, uri: Uri) -> list[Hop]:
-        known = self.lookup(uri)
+    async def _resolve(self, uri: Uri, chance: bytes) -> list[Hop]:
+        known = self.lookup(uri, chance)
         if known is not None:
             return known
         target = target_of(uri)
         assert target is not None, "a URI that leads nowhere is known at once"
         resolution = await self._follow(target)
         self._resolutions.remember(target, resolution)
-        return self._order(resolution)
+        return self._order(resolution, chance)
 
     async def _follow(self, target: Target) -> Resolution:
         """The walk of RFC 3263 s4.1 and s4.2 for a name."""
