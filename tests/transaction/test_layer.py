@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.trial.unittest import TestCase
 
 from sipd.message.parser import parse
+from sipd.transaction import invite_client, invite_server, non_invite_client, non_invite_server
 from tests.support.cases import shows
 from tests.transaction.rig import SERVER, LayerRig
 
@@ -12,7 +15,7 @@ from tests.transaction.rig import SERVER, LayerRig
 class LayerTests(TestCase):
     """TransactionLayer."""
 
-    @shows("INV-03", "17.2.1")
+    @shows("INV-03", "R3261-17.2.1-03", "R3261-17.2.1-04", "R3261-17.2.1-05", "17.2.1")
     def test_repeats_of_an_invite(self) -> None:
         """The core sees an INVITE once; a repeat gets the last provisional response, octet for octet."""
         rig = LayerRig()
@@ -53,7 +56,7 @@ class LayerTests(TestCase):
         self.assertEqual(rig.core.heard, [("request", "INVITE"), ("cancel", True), ("request", "INVITE")])
         self.assertTrue(rig.empty())
 
-    @shows("INV-30", "17.2.3")
+    @shows("INV-30", "R6026-6-04", "R6026-7.3-02", "R6026-8.2-01", "R6026-8.9-02", "17.2.3")
     def test_strays(self) -> None:
         """s18.1.2: a response to nothing is counted and dropped; an ACK to nothing goes to the core."""
         rig = LayerRig()
@@ -62,7 +65,7 @@ class LayerTests(TestCase):
         rig.ask("ACK")
         self.assertEqual((rig.layer.strays, rig.core.heard, rig.sent), (2, [("ack", "c2")], []))
 
-    @shows("INV-22", "17.1.3")
+    @shows("INV-22", "R6026-6-03", "R6026-7.3-01", "R6026-8.9-02", "17.1.3")
     def test_responses_that_do_not_match(self) -> None:
         """s17.1.3: branch and method of CSeq must be those sent; s18.1.2: sent-by too. Repeats go on."""
         rig = LayerRig()
@@ -76,7 +79,7 @@ class LayerTests(TestCase):
         self.assertEqual([sent for _, sent in rig.sent], ["INVITE", "INVITE"])
         transaction.end()
 
-    @shows("NIT-11", "17.1.3")
+    @shows("NIT-11", "R6026-8.9-01", "17.1.3")
     def test_case_of_a_branch(self) -> None:
         """s7.3.1: a branch is a token; one that comes back in other letters is ours."""
         rig = LayerRig()
@@ -112,7 +115,41 @@ class LayerTests(TestCase):
         rig.ask("CANCEL")
         self.assertEqual(([sent for _, sent in rig.sent], len(rig.core.cancels)), (["200", "200"], 1))
 
-    @shows("INV-17", "17.1.4")
+    @shows("R3261-17.1.1.2-27", "R3261-17.1.2.2-18", "R3261-17.2.1-16", "R3261-17.2.2-11", "R6026-7.1-06",
+           "R6026-7.2-05", "R6026-8.4-16", "R6026-8.7-04")
+    def test_ended_is_gone(self) -> None:
+        """Whichever way a transaction ends, table and timers are without it in the step in which its machine ended."""
+        for over_tcp in (False, True):
+            for method, over in (("INVITE", invite_client.TERMINATED), ("MESSAGE", non_invite_client.TERMINATED)):
+                for statuses in ((), (200,), (486,), (180, 200), (180, 486)):
+                    rig = LayerRig().over_tcp() if over_tcp else LayerRig()
+                    transaction = rig.client(method)
+                    for status in statuses:
+                        rig.respond(method, status)
+                    self._runs_until(rig, transaction, over)
+            for method, over in (("INVITE", invite_server.TERMINATED), ("MESSAGE", non_invite_server.TERMINATED)):
+                for status, acknowledged in ((200, False), (486, False), (486, True), (0, False)):
+                    rig = LayerRig().over_tcp() if over_tcp else LayerRig()
+                    rig.ask(method)
+                    transaction = rig.serve()
+                    if status:
+                        rig.answer(transaction, status)
+                    else:
+                        transaction.abandon()
+                    if acknowledged and method == "INVITE":
+                        rig.ask("ACK", to_tag=";tag=ours")
+                    self._runs_until(rig, transaction, over)
+
+    def _runs_until(self, rig: LayerRig, transaction: Any, over: int) -> None:
+        for _ in range(1700):
+            if transaction.machine.state == over:
+                break
+            self.assertFalse(rig.empty())
+            rig.clock.advance(0.02)
+        self.assertEqual(transaction.machine.state, over)
+        self.assertTrue(rig.empty())
+
+    @shows("INV-17", "R3261-17.1.4-01", "R3261-17.1.4-02", "17.1.4")
     def test_transport_errors(self) -> None:
         """s17.1.4: an ICMP error or a broken connection ends the wait at once, once; after a response it means nothing."""
         for method in ("INVITE", "MESSAGE"):
@@ -151,8 +188,10 @@ class LayerTests(TestCase):
         rig.advance(1.0)
         self.assertEqual([parse(data).start for data in acceptor.received], ["SIP/2.0 180 Ringing", "SIP/2.0 200 OK"])
 
+    @shows("TRN-08", "R3261-18.2.2-02")
     def test_repeat_over_another_connection(self) -> None:
-        """s18.2.2: whoever asks again over a new connection is answered there."""
+        """s18.2.2: the connection of the original request has the answers while it stands; then whoever asks again has
+        them where they ask."""
         rig = LayerRig().over_tcp()
         rig.ask("INVITE")
         rig.answer(rig.serve(), 180)

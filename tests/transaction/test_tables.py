@@ -18,6 +18,7 @@ from sipd.message.parser import parse
 from sipd.transaction import invite_client, invite_server, non_invite_client, non_invite_server
 from sipd.transaction.machine import END, FAIL, SEND, START, STOP_DEADLINE, STOP_REPEAT, UP, Outputs
 from sipd.transaction.timers import TimerValues
+from tests.support.cases import shows
 
 TABLES = Path(__file__).resolve().parents[1] / "tables"
 KINDS = {SEND: "send", UP: "up", START: "start", STOP_REPEAT: "stop repeat", STOP_DEADLINE: "stop deadline", FAIL: "fail",
@@ -164,22 +165,41 @@ class Tables(TestCase):
             self.assertEqual(was, now, f"{path.name} line {number}")
         self.assertEqual(len(kept), len(table.splitlines()))
 
+    @shows("R3261-17.1.1.2-01", "R3261-17.1.1.2-02", "R3261-17.1.1.2-03", "R3261-17.1.1.2-04", "R3261-17.1.1.2-05",
+           "R3261-17.1.1.2-10", "R3261-17.1.1.2-12", "R3261-17.1.1.2-13", "R3261-17.1.1.2-14", "R3261-17.1.1.2-15",
+           "R3261-17.1.1.2-16", "R3261-17.1.1.2-17", "R3261-17.1.1.2-18", "R3261-17.1.1.2-19", "R3261-17.1.1.2-21",
+           "R3261-17.1.1.2-22", "R3261-17.1.1.2-23", "R3261-17.1.1.2-24", "R3261-17.1.1.2-26", "R6026-7.2-01",
+           "R6026-7.2-02", "R6026-7.2-03", "R6026-7.2-04", "R6026-8.4-01", "R6026-8.4-02", "R6026-8.4-03",
+           "R6026-8.4-05", "R6026-8.4-06", "R6026-8.4-07", "R6026-8.4-08", "R6026-8.4-09", "R6026-8.4-10",
+           "R6026-8.4-11", "R6026-8.4-12", "R6026-8.4-13", "R6026-8.4-14", "R6026-8.4-15")
     def test_invite_client(self) -> None:
         """RFC 3261 figure 5 with RFC 6026 s7.2."""
         self._check("invite_client")
 
+    @shows("R3261-17.1.2.2-01", "R3261-17.1.2.2-02", "R3261-17.1.2.2-04", "R3261-17.1.2.2-05", "R3261-17.1.2.2-06",
+           "R3261-17.1.2.2-07", "R3261-17.1.2.2-08", "R3261-17.1.2.2-09", "R3261-17.1.2.2-10", "R3261-17.1.2.2-11",
+           "R3261-17.1.2.2-12", "R3261-17.1.2.2-13", "R3261-17.1.2.2-14", "R3261-17.1.2.2-15", "R3261-17.1.2.2-16",
+           "R3261-17.1.2.2-17")
     def test_non_invite_client(self) -> None:
         """RFC 3261 figure 6."""
         self._check("non_invite_client")
 
+    @shows("R3261-17.2.1-04", "R3261-17.2.1-05", "R3261-17.2.1-06", "R3261-17.2.1-08", "R3261-17.2.1-10",
+           "R3261-17.2.1-11", "R3261-17.2.1-12", "R3261-17.2.1-13", "R3261-17.2.1-14", "R3261-17.2.1-15",
+           "R6026-7.1-01", "R6026-7.1-02", "R6026-7.1-03", "R6026-7.1-04", "R6026-7.1-05", "R6026-8.5-01",
+           "R6026-8.5-02", "R6026-8.7-01", "R6026-8.7-02", "R6026-8.7-03", "R6026-6-05")
     def test_invite_server(self) -> None:
         """RFC 3261 figure 7 with RFC 6026 s7.1."""
         self._check("invite_server")
 
+    @shows("R3261-17.2.2-01", "R3261-17.2.2-02", "R3261-17.2.2-03", "R3261-17.2.2-04", "R3261-17.2.2-05",
+           "R3261-17.2.2-06", "R3261-17.2.2-07", "R3261-17.2.2-08", "R3261-17.2.2-09", "R3261-17.2.2-10")
     def test_non_invite_server(self) -> None:
         """RFC 3261 figure 8."""
         self._check("non_invite_server")
 
+    @shows("R3261-17.1.1.2-27", "R3261-17.1.2.2-18", "R3261-17.2.1-16", "R3261-17.2.2-11", "R6026-7.1-06",
+           "R6026-7.2-05", "R6026-8.4-16", "R6026-8.7-04")
     def test_every_end_is_told_once(self) -> None:
         """Whoever ends says so in the same step, and stays ended: `end` comes with "terminated" and not without it."""
         for name, walk in WALKS.items():

@@ -33,7 +33,8 @@ class Timers(TestCase):
         rig.clock.advance(40)
         self.assertEqual(rig.clock.getDelayedCalls(), [])
 
-    @shows("INV-12", "17.1.1.2")
+    @shows("INV-12", "R3261-17.1.1.2-02", "R3261-17.1.1.2-03", "R3261-17.1.1.2-05", "R3261-17.1.1.2-07",
+           "R3261-17.1.1.2-08", "R3261-17.1.1.2-09", "R3261-17.1.1.2-12", "17.1.1.2")
     def test_a_and_b(self) -> None:
         """A: the INVITE at 0, 0.5, 1.5 ... 31.5 s; B: the user hears of it at 32 s, and it is over."""
         rig = LayerRig()
@@ -42,7 +43,7 @@ class Timers(TestCase):
         self.times(rig, "INVITE", DOUBLING)
         self.assertEqual(rig.core.heard, [("failed", "")])
 
-    @shows("INV-13", "17.1.1.2")
+    @shows("INV-13", "R3261-17.1.1.2-04", "R3261-17.1.1.2-05", "R3261-17.1.1.2-12", "17.1.1.2")
     def test_b_over_tcp(self) -> None:
         """Over a reliable transport it is sent once and given up at the same time."""
         rig = LayerRig().over_tcp()
@@ -51,6 +52,7 @@ class Timers(TestCase):
         self.times(rig, "INVITE", [0.0])
         self.assertEqual(rig.core.heard, [("failed", "")])
 
+    @shows("R3261-17.1.1.2-10", "R3261-17.1.1.2-14", "R3261-17.1.1.2-15")
     def test_a_stops_ringing(self) -> None:
         """A provisional response ends A and B: how long it may ring is no affair of the transaction's (timer C)."""
         rig = LayerRig()
@@ -67,7 +69,8 @@ class Timers(TestCase):
         """C is the proxy's, longer than three minutes, and none of a transaction (s16.6 step 11)."""
         self.assertFalse(hasattr(TimerValues(), "c"))
 
-    @shows("INV-08", "INV-09", "17.1.1.2")
+    @shows("INV-08", "INV-09", "R3261-17.1.1.2-17", "R3261-17.1.1.2-21", "R3261-17.1.1.2-22", "R3261-17.1.1.2-23",
+           "R3261-17.1.1.2-24", "R6026-8.4-05", "R6026-8.4-06", "R6026-8.4-07", "R6026-8.4-08", "17.1.1.2")
     def test_d(self) -> None:
         """D: for 32 s each repeat of a final response is acknowledged again and told nobody."""
         rig = LayerRig()
@@ -80,6 +83,7 @@ class Timers(TestCase):
         self.times(rig, "ACK", [0.0, 1.0, 2.0, 3.0])
         self.assertEqual(rig.core.heard, [("response", 486)])
 
+    @shows("R3261-17.1.1.2-19", "R3261-17.1.1.2-21", "R6026-8.4-03", "R6026-8.4-05")
     def test_d_over_tcp(self) -> None:
         """D is zero over a reliable transport."""
         rig = LayerRig().over_tcp()
@@ -89,6 +93,7 @@ class Timers(TestCase):
         rig.advance(0.1)
         self.assertTrue(rig.empty())
 
+    @shows("R3261-17.1.1.2-21", "R6026-8.4-05")
     def test_d_is_never_short(self) -> None:
         """D is 32 s at least, however short T1 is set (table 4)."""
         rig = LayerRig()
@@ -97,7 +102,7 @@ class Timers(TestCase):
         rig.respond("INVITE", 486)
         self.gone_after(rig, 32)
 
-    @shows("NIT-03", "17.1.2")
+    @shows("NIT-03", "R3261-17.1.2.2-01", "R3261-17.1.2.2-03", "R3261-17.1.2.2-04", "R3261-17.1.2.2-05", "17.1.2")
     def test_e_and_f(self) -> None:
         """E: at 0, 0.5, 1.5, 3.5, 7.5, then every 4 s; F: given up at 32 s."""
         rig = LayerRig()
@@ -106,6 +111,8 @@ class Timers(TestCase):
         self.times(rig, "MESSAGE", UP_TO_T2)
         self.assertEqual(rig.core.heard, [("failed", "")])
 
+    @shows("R3261-17.1.2.2-06", "R3261-17.1.2.2-07", "R3261-17.1.2.2-10", "R3261-17.1.2.2-11", "R3261-17.1.2.2-12",
+           "R3261-17.1.2.2-13")
     def test_e_proceeding(self) -> None:
         """After a provisional response E is T2; F goes on as it was (s17.1.2.2)."""
         rig = LayerRig()
@@ -116,6 +123,7 @@ class Timers(TestCase):
         self.times(rig, "MESSAGE", [0.0, 0.5, *[4.5 + 4 * n for n in range(7)]])
         self.assertEqual(rig.core.heard, [("response", 100), ("failed", "")])
 
+    @shows("R3261-17.1.2.2-01")
     def test_f_over_tcp(self) -> None:
         """Over a reliable transport no E, the same F."""
         rig = LayerRig().over_tcp()
@@ -123,7 +131,8 @@ class Timers(TestCase):
         self.gone_after(rig, 32)
         self.times(rig, "MESSAGE", [0.0])
 
-    @shows("INV-10", "17.2.1")
+    @shows("INV-10", "R3261-17.2.1-08", "R3261-17.2.1-09", "R3261-17.2.1-10", "R3261-17.2.1-13", "R3261-17.2.1-14",
+           "17.2.1")
     def test_g_and_h(self) -> None:
         """G: a final response that nobody acknowledges at 0, 0.5, 1.5, 3.5, 7.5, then every 4 s; H: until 32 s."""
         rig = LayerRig()
@@ -131,7 +140,9 @@ class Timers(TestCase):
         rig.answer(rig.serve(), 486)
         self.gone_after(rig, 32)
         self.times(rig, "486", UP_TO_T2)
+        self.assertEqual(rig.core.heard, [("request", "INVITE"), ("undelivered", "no ACK")])
 
+    @shows("R3261-17.2.1-10", "R3261-17.2.1-13", "R3261-17.2.1-14")
     def test_h_over_tcp(self) -> None:
         """Over a reliable transport it is sent once; H waits as long."""
         rig = LayerRig().over_tcp()
@@ -139,7 +150,9 @@ class Timers(TestCase):
         rig.answer(rig.serve(), 486)
         self.gone_after(rig, 32)
         self.times(rig, "486", [0.0])
+        self.assertEqual(rig.core.heard, [("request", "INVITE"), ("undelivered", "no ACK")])
 
+    @shows("R3261-17.2.1-12", "R3261-17.2.1-15")
     def test_i(self) -> None:
         """I: after the ACK the transaction stays for T4 and swallows ACKs; nothing is repeated any more."""
         rig = LayerRig()
@@ -153,6 +166,7 @@ class Timers(TestCase):
         self.times(rig, "486", [0.0, 0.5])
         self.assertEqual(rig.core.heard, [("request", "INVITE")])
 
+    @shows("R3261-17.2.1-12", "R3261-17.2.1-15")
     def test_i_over_tcp(self) -> None:
         """I is zero over a reliable transport."""
         rig = LayerRig().over_tcp()
@@ -162,7 +176,7 @@ class Timers(TestCase):
         rig.advance(0.1)
         self.assertTrue(rig.empty())
 
-    @shows("NIT-05", "17.2.2")
+    @shows("NIT-05", "R3261-17.2.2-07", "R3261-17.2.2-08", "R3261-17.2.2-10", "17.2.2")
     def test_j(self) -> None:
         """J: for 32 s a repeat gets the same octets again, and the core is not asked."""
         rig = LayerRig()
@@ -177,6 +191,7 @@ class Timers(TestCase):
         self.assertEqual(len(set(rig.peer.received)), 1)
         self.assertEqual(rig.core.heard, [("request", "MESSAGE")])
 
+    @shows("R3261-17.2.2-07")
     def test_j_over_tcp(self) -> None:
         """J is zero over a reliable transport: nothing is kept, and whoever asks again is served again."""
         rig = LayerRig().over_tcp()
@@ -192,7 +207,7 @@ class Timers(TestCase):
         self.times(rig, "200", [0.0])
         self.assertEqual(rig.core.heard, [("request", "MESSAGE")] * 2)
 
-    @shows("NIT-06", "17.1.2.2")
+    @shows("NIT-06", "R3261-17.1.2.2-16", "R3261-17.1.2.2-17", "17.1.2.2")
     def test_k(self) -> None:
         """K: repeats of the final response are swallowed for T4."""
         rig = LayerRig()
@@ -206,6 +221,7 @@ class Timers(TestCase):
         rig.respond("MESSAGE", 200)
         self.assertEqual(rig.layer.strays, 1)
 
+    @shows("R3261-17.1.2.2-16")
     def test_k_over_tcp(self) -> None:
         """K is zero over a reliable transport."""
         rig = LayerRig().over_tcp()
@@ -214,7 +230,8 @@ class Timers(TestCase):
         rig.advance(0.1)
         self.assertTrue(rig.empty())
 
-    @shows("INV-04", "6026 7.1")
+    @shows("INV-04", "R6026-6-01", "R6026-7.1-01", "R6026-7.1-02", "R6026-7.1-03", "R6026-7.1-04", "R6026-7.1-05",
+           "R6026-8.5-01", "R6026-8.5-02", "R6026-8.7-01", "R6026-8.7-02", "R6026-8.7-03", "6026 7.1")
     def test_l(self) -> None:
         """L: for 64*T1 after a 2xx repeats of the INVITE are absorbed; 2xx repeats pass, ACKs go to the core."""
         for rig in (LayerRig(), LayerRig().over_tcp()):
@@ -231,7 +248,8 @@ class Timers(TestCase):
             self.assertEqual([sent for _, sent in rig.sent], ["200", "200"])
             self.assertEqual(rig.core.heard, [("request", "INVITE"), ("ack", "c2")])
 
-    @shows("INV-05", "6026 7.2")
+    @shows("INV-05", "R6026-6-01", "R6026-7.2-01", "R6026-7.2-02", "R6026-7.2-03", "R6026-7.2-04", "R6026-8.4-09",
+           "R6026-8.4-10", "R6026-8.4-11", "R6026-8.4-12", "R6026-8.4-13", "R6026-8.4-14", "R6026-8.4-15", "6026 7.2")
     def test_m(self) -> None:
         """M: for 64*T1 after a 2xx every other 2xx is passed on, of whichever fork; nothing else is."""
         for rig in (LayerRig(), LayerRig().over_tcp()):
@@ -246,6 +264,7 @@ class Timers(TestCase):
             self.assertEqual(rig.core.heard, [("response", 200)] * 3)
             self.assertEqual([sent for _, sent in rig.sent], ["INVITE"])
 
+    @shows("R4320-4.1-02", "R4320-4.1-03")
     def test_trying(self) -> None:
         """RFC 4320 s4.1: a 100 to a non-INVITE waits until a client's timer E has reached T2, at 3.5 s."""
         self.assertEqual(TimerValues().trying, 3.5)
