@@ -12,6 +12,7 @@ from twisted.trial.unittest import TestCase
 from sipd import first_start, state
 from sipd.auth.user_store import UserStore
 from sipd.config import Config, Overrides, load
+from tests.support.cases import shows
 
 
 def entropy(size: int) -> bytes:
@@ -41,6 +42,7 @@ class FirstStartTests(TestCase):
         """The users that a start makes."""
         return first_start.first_users(config, first_start.identity(config, entropy), self.store, entropy)
 
+    @shows("R3261-22.1-02", "R7616-5.2-01")
     def test_identity(self) -> None:
         """The realm is the configured one, else the first domain; the domain is the first one."""
         for text, domains, expected in (
@@ -51,6 +53,7 @@ class FirstStartTests(TestCase):
             self.assertEqual((here.domain, here.realm), expected)
             self.assertEqual(state.read(self.directory, state.REALM), expected[1])
 
+    @shows("R3261-22.1-02", "R7616-5.2-01")
     def test_made_name_stays(self) -> None:
         """Without domains a name is made from the host's, or from chance, and is the same at the next start."""
         with mock.patch("socket.gethostname", return_value="PBX1"):

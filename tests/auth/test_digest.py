@@ -11,6 +11,7 @@ from twisted.trial.unittest import TestCase
 from sipd.auth import digest
 from sipd.auth.digest import answer, challenge, ha1, parse_challenge, parse_credentials, request_digest
 from sipd.message.errors import MalformedMessage
+from tests.support.cases import shows
 
 GOOD = ('Digest username="bob", realm="biloxi.com", nonce="dcd98b71", uri="sip:bob@biloxi.com", qop=auth, '
         'nc=00000001, cnonce="0a4f113b", response="6629FAE49393A05397450978507C4EF1", opaque="5ccc069c"')
@@ -25,10 +26,12 @@ class Arithmetic(TestCase):
         secret = ha1(algorithm, "Mufasa", "http-auth@example.org", "Circle of Life")
         return request_digest(algorithm, secret, "GET", "/dir/index.html", nonce, qop, "00000001", cnonce)
 
+    @shows("R7616-3.6-01")
     def test_rfc7616_md5(self) -> None:
         """The MD5 example of RFC 7616 s3.9.1."""
         self.assertEqual(self.proof("MD5"), "8ca523f5e9506fed4657c9700eebdbec")
 
+    @shows("R7616-3.6-01")
     def test_rfc7616_sha256(self) -> None:
         """The SHA-256 example of RFC 7616 s3.9.1."""
         self.assertEqual(self.proof("SHA-256"), "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1")
@@ -41,6 +44,7 @@ class Arithmetic(TestCase):
             request_digest("MD5", secret, "GET", "/dir/index.html", "dcd98b7102dd2f0e8b11d0f600bfb0c093", "auth",
                            "00000001", "0a4f113b"), "6629fae49393a05397450978507c4ef1")
 
+    @shows("R3261-22.4-01")
     def test_rfc2069(self) -> None:
         """Without qop: the example of RFC 2069 s2.4 with the value its erratum 749 gives."""
         secret = ha1("MD5", "Mufasa", "testrealm@host.com", "CircleOfLife")

@@ -11,6 +11,7 @@ from twisted.trial.unittest import TestCase
 
 from sipd.auth.credentials import secrets_for
 from sipd.auth.user_store import SCHEMA_VERSION, UserStore, UserStoreError
+from tests.support.cases import shows
 
 REALM = "example.com"
 
@@ -37,6 +38,16 @@ class UserStoreTest(TestCase):
         (user,) = self.opened().users()
         self.assertEqual((user.aor, user.realm, user.display_name), ("1001@example.com", REALM, "Réception"))
         self.assertEqual(user.secrets, secrets_for("1001@example.com", REALM, "s3cret-word", ("MD5", "SHA-256")))
+
+    @shows("R7616-4-03")
+    def test_passwords_of_any_script(self) -> None:
+        """A password with spaces of other widths and decomposed accents is the one with plain and composed ones."""
+        aor = "1001@example.com"
+        self.store.add(aor, REALM, "a\u0301 \u00a0\u3000\U0001f511")
+        wanted = secrets_for(aor, REALM, "\u00e1   \U0001f511", ("MD5", "SHA-256"))
+        self.assertEqual(self.store.users()[0].secrets, wanted)
+        self.store.set_password(aor, REALM, "\u1680x")
+        self.assertEqual(self.store.users()[0].secrets, secrets_for(aor, REALM, " x", ("MD5", "SHA-256")))
 
     def test_no_password_at_rest(self) -> None:
         """The password is in none of the files, while open and after."""

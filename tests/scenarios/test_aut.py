@@ -79,7 +79,7 @@ class Registering(AuthCase):
         self.assertEqual(self.a.take(401).to_tag, one)
         self.assertNotEqual(self.a.register(take=401).to_tag, one)
 
-    @shows("AUT-02")
+    @shows("AUT-02", "R7616-3.6-01", "R8760-2.6-03")
     def test_right_answer(self) -> None:
         """qop=auth with nc=00000001 is let in, under the bare name and under name@domain."""
         for user in ("1001", "1001@example.com"):
@@ -100,7 +100,7 @@ class Registering(AuthCase):
         # a client that does not repeat the algorithm means MD5
         self.try_register(self.signed().replace(", algorithm=MD5", ""), take=200)
 
-    @shows("AUT-03")
+    @shows("AUT-03", "R3261-22.4-01")
     def test_without_qop(self) -> None:
         """A client of RFC 2069 is let in, once per nonce."""
         params = self.challenge()
@@ -111,7 +111,7 @@ class Registering(AuthCase):
         again = self.try_register(credentials, take=401)
         self.assertEqual(challenge_of(again)["stale"], "true")
 
-    @shows("AUT-04")
+    @shows("AUT-04", "R7616-3.3-01", "R7616-3.6-01")
     def test_wrong(self) -> None:
         """A wrong password and an unknown user get the same 401, not stale, and change no binding."""
         self.try_register(self.signed(), take=200)
@@ -128,7 +128,7 @@ class Registering(AuthCase):
         self.assertEqual(len(seen), 1, seen)
         self.assertEqual(self.stored, 1)
 
-    @shows("AUT-05")
+    @shows("AUT-05", "R7616-3.3-01")
     def test_old_nonce(self) -> None:
         """The right digest over a nonce that is old or invented gets stale=true; with a wrong password not."""
         old = self.challenge()
@@ -145,7 +145,7 @@ class Registering(AuthCase):
         refusal = self.try_register(self.signed(old), take=401)
         self.try_register(self.signed(challenge_of(refusal)), take=200)
 
-    @shows("AUT-06")
+    @shows("AUT-06", "R7616-3.4-03", "R7616-3.5-01")
     def test_counting(self) -> None:
         """The next count of a nonce is taken, in any order within a window; none is taken twice: stale=true."""
         params = self.challenge()
@@ -210,7 +210,7 @@ class Registering(AuthCase):
         self.assertEqual((self.stored, self.rig.bugs), (0, []))
         self.try_register(good, take=200)
 
-    @shows("AUT-18")
+    @shows("AUT-18", "R7616-3.4-04")
     def test_two_hundred_failures(self) -> None:
         """Two hundred failed logins: each answered, nothing kept but in the log, and the right password works after."""
         for _ in range(200):
@@ -285,7 +285,7 @@ class Calling(TestCase):
         self.rig.advance(0.1)
         return invite, self.b.take("INVITE")
 
-    @shows("AUT-09")
+    @shows("AUT-09", "R3261-22.1-01", "R3261-22.3-01", "R7616-3.8-01")
     def test_invite(self) -> None:
         """407 with Proxy-Authenticate; its ACK ends here, repeats too; the callee hears nothing and nothing is kept."""
         invite = self.a.invite("1002")
@@ -329,7 +329,7 @@ class Calling(TestCase):
         self.a.take(407)
         self.rig.finish()
 
-    @shows("AUT-10")
+    @shows("AUT-10", "R3261-22.1-05")
     def test_cancel_and_ack(self) -> None:
         """CANCEL of an authenticated INVITE is obeyed without credentials, the ACK of its 487 swallowed; a CANCEL that
         names nothing gets 481, not a challenge."""
@@ -346,7 +346,7 @@ class Calling(TestCase):
         self.a.take(481)
         self.rig.finish()
 
-    @shows("AUT-13")
+    @shows("AUT-13", "R3261-22.3-04")
     def test_foreign_realm(self) -> None:
         """Credentials for another realm travel on, those for ours do not, however they are written."""
         foreign = 'Digest username="x", realm="gw.example.net", nonce="n", uri="sip:x", response="0"'

@@ -216,7 +216,7 @@ class Aliases(TestCase):
             self.assertEqual(got.uri_text, b.contact, uri)
         rig.finish()
 
-    @shows("AUT-08", "8760 2.6")
+    @shows("AUT-08", "R7616-3.4.6-01", "R7616-3.4.6-02", "R8760-2.6-02", "8760 2.6")
     def test_signed_by_another_name(self) -> None:
         """A phone may sign one of our names and ask by another; another user's name it may not."""
         rig = Rig(auth=AUTH)

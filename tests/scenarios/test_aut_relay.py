@@ -92,7 +92,7 @@ class Strangers(RelayCase):
         self.out.silent()
         self.rig.finish()
 
-    @shows("AUT-17", "AUT-10")
+    @shows("AUT-17", "AUT-10", "R3261-22.1-04")
     def test_ack(self) -> None:
         """An ACK of nobody's call goes nowhere and is not answered, with whatever Route, tag or token."""
         stranger = self.rig.phone("stranger", "203.0.113.9")
@@ -130,7 +130,7 @@ class Users(RelayCase):
         self.a.take(status)
         self.b.silent()
 
-    @shows("AUT-11")
+    @shows("AUT-11", "R3261-22-01")
     def test_from_must_be_ones_own(self) -> None:
         """Another user's From, a foreign one, nobody's and one that is no address-of-record get 403, in a new request
         and with an invented To tag; one's own passes in all its spellings."""

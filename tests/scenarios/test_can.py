@@ -386,7 +386,7 @@ class Cancel(TestCase):
 class Reasons(TestCase):
     """CAN-14: why it is cancelled."""
 
-    @shows("CAN-14", "3326 2")
+    @shows("CAN-14", "R3326-2-01", "3326 2")
     def test_reason_is_copied(self) -> None:
         """The caller's Reason values, several and of any protocol, stand in our CANCEL as they came."""
         rig, a, b, invite, got = ringing()

@@ -139,7 +139,7 @@ class Names(TestCase):
         self.assertEqual(len(rig.core.location), 1)
         rig.finish()
 
-    @shows("REG-33", "AUT-11")
+    @shows("REG-33", "AUT-11", "R3261-22-01")
     def test_somebody_else(self) -> None:
         """A user registers for another one: 403, nothing stored and nothing removed; From does not help."""
         rig = Rig(auth=AUTH)

@@ -11,7 +11,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 from twisted.internet import reactor
 from twisted.internet.ssl import Certificate, trustRootFromCertificates
@@ -27,9 +27,9 @@ from tests.support.cases import shows
 from tests.transport.rig import OPTIONS, Rig, User, listen
 
 
-def make_certificate(directory: str, name: str) -> tuple[str, str]:
+def make_certificate(directory: str, name: str, use_rsa: bool = False) -> tuple[str, str]:
     """A self-signed certificate for `name` and 127.0.0.1: the paths of its file and of its key's."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = rsa.generate_private_key(65537, 2048) if use_rsa else ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     begin = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
     certificate = (
@@ -129,6 +129,48 @@ class TlsTests(TestCase):
         self.assertIs(rig.received[1][1], flow)
         self.assertIs(rig.transports.flow_to(Hop("tls", *rig.place())), flow)
 
+    @shows("R3261-26.2.1-01")
+    async def test_suite_that_everybody_has(self) -> None:
+        """With an RSA certificate here a client that knows TLS_RSA_WITH_AES_128_CBC_SHA alone is served; a server that
+        knows nothing else is reached, by number and by name."""
+        self.files = make_certificate(self.directory, "rsa.example.com", use_rsa=True)
+        with open(self.files[0], "rb") as file:
+            trusted = trustRootFromCertificates([Certificate.loadPEM(file.read())])
+        rig = self.rig(trust_root=trusted)
+        rig.transports._connections.settings.receive = lambda data, flow: flow.send(b"answer")
+
+        def oldest(context: ssl.SSLContext) -> ssl.SSLContext:
+            context.maximum_version = ssl.TLSVersion.TLSv1_2
+            context.set_ciphers("AES128-SHA")  # OpenSSL's name of it
+            return context
+
+        def talk() -> tuple[Any, bytes]:
+            context = oldest(ssl.create_default_context(cafile=self.files[0]))
+            with (socket.create_connection(rig.place(), timeout=1.0) as plain,
+                  context.wrap_socket(plain, server_hostname="rsa.example.com") as secure):
+                secure.sendall(OPTIONS)
+                return (secure.cipher() or ("",))[0], secure.recv(100)
+
+        self.assertEqual(await deferToThread(talk), ("AES128-SHA", b"answer"))
+        context = oldest(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+        context.load_cert_chain(*self.files)
+        server = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(server.close)
+        server.settimeout(2.0)
+
+        def serve() -> tuple[str, bytes]:
+            with server.accept()[0] as plain, context.wrap_socket(plain, server_side=True) as secure:
+                return (secure.cipher() or ("",))[0], secure.recv(100)
+
+        for name in ("", "rsa.example.com"):
+            served = deferToThread(serve)
+            flow, reason = await rig.connect(Hop("tls", "127.0.0.1", server.getsockname()[1], name))
+            self.assertEqual(reason, "")
+            flow.send(b"hello")
+            self.assertEqual(await served, ("AES128-SHA", b"hello"))
+        await rig.until(lambda: not rig.inventory.left())
+
+    @shows("R3261-26.2.2-03")
     async def test_named(self) -> None:
         """A peer reached by name must show a certificate for it that leads to the trusted root."""
         with open(self.files[0], "rb") as file:
