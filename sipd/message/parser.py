@@ -10,6 +10,7 @@ import re
 
 from sipd.message import grammar
 from sipd.message.address import Address, tag_of
+from sipd.message.bounds import USUAL, Bounds
 from sipd.message.errors import MalformedMessage
 from sipd.message.headers import CANONICAL, SINGLE, canonical
 from sipd.message.message import Header, Message, Request, Response
@@ -36,7 +37,7 @@ _CALL_ID = re.compile(r"[^\x00-\x20\x7f]+").fullmatch
 _REQUIRED = ("from", "to", "call-id", "cseq")
 
 
-def parse(data: bytes, stream: bool = False) -> Request | Response:
+def parse(data: bytes, stream: bool = False, bounds: Bounds = USUAL) -> Request | Response:
     """Reads one datagram, or with `stream` one message cut from a connection, which must state its length (s18.3).
 
     Raises MalformedMessage, whose `message` holds what could be read. Octets after Content-Length are dropped (s18.3).
@@ -47,6 +48,8 @@ def parse(data: bytes, stream: bool = False) -> Request | Response:
     if end < 0:
         raise MalformedMessage("no empty line ends the header fields", message=what_can_be_read(data))
     message = _parse_head(data[:end])
+    if end > bounds.unsuspicious or len(data) > bounds.message_size:
+        bounds.check(message, end, len(data))
     body = data[end + 4:]
     length = message.first.get("content-length")
     if length is None:
@@ -179,8 +182,10 @@ def _checked(name: str, message: Message) -> str:
         return usual.group(1) or ""
     try:
         address = Address.parse(value)
-        address.params  # noqa: B018  read for its errors
-        address.uri  # noqa: B018
+        address.uri  # noqa: B018  read for its errors
+        params = address.params
+        if not params.get("tag", "none"):
+            raise MalformedMessage("a tag without a value")  # s19.3; a tag of ours would be its second
         return tag_of(value)
     except MalformedMessage as error:
         raise MalformedMessage(f"{name}: {error.reason}", message=message) from None
@@ -239,9 +244,9 @@ def _partial(lines: list[str]) -> Message | None:
     for line in lines[1:]:
         if "\n" in line or "\r" in line:
             continue
-        name, _, value = line.partition(":")
+        name, colon, value = line.partition(":")
         key = CANONICAL.get(name)
-        if key is not None:
+        if key is not None and colon:
             headers.append((key, value.strip(" \t\r\n"), line))
             first.setdefault(key, value.strip(" \t\r\n"))
     message = Request(start[0], "", headers, first, b"")
@@ -255,3 +260,46 @@ def _partial(lines: list[str]) -> Message | None:
 def what_can_be_read(data: bytes) -> Message | None:
     """The request as far as its lines can be read, for answering it; None for anything else and without a Via."""
     return _partial(data[:65536].decode("utf-8", "surrogateescape").split("\r\n"))
+
+
+#: The header fields an answer needs, as nearly everybody spells them.
+_ANSWERED = {spelling: name for spelling, name in CANONICAL.items()
+             if name in ("via", "from", "to", "call-id", "cseq")}
+
+
+def glance(data: bytes) -> Request | None:
+    """What an answer to a request needs: request line, Vias, From, To, Call-ID and CSeq, as `parse` would read them.
+
+    For a server that has no time for the rest, which is neither read nor checked. None for responses, and for whatever
+    is unusual: only `parse` can tell it from what is wrong.
+    """
+    end = data.find(b"\r\n\r\n")
+    head = data[:end] if end > 0 else b""
+    lines = head.decode("utf-8", "surrogateescape").split("\r\n")
+    if head.count(b"\n") >= len(lines) or head.count(b"\r") >= len(lines) or b"\n " in head or b"\n\t" in head:
+        return None
+    start = lines[0].split(" ")
+    if len(start) != 3 or start[2] != "SIP/2.0" or start[0] not in _METHODS:
+        return None
+    headers: list[Header] = []
+    first: dict[str, str] = {}
+    for line in lines[1:]:
+        name, _, value = line.partition(":")
+        key = _ANSWERED.get(name)
+        if key is None:
+            # one of them in another spelling would change which Via is the topmost
+            if name[:1] in "vVfFtTiIcC" and name not in CANONICAL:
+                return None
+            continue
+        value = value.strip(" \t")
+        if key not in first:
+            first[key] = value
+        elif key != "via":
+            return None
+        headers.append((key, value, line))
+    request = Request(start[0], start[1], headers, first, b"")
+    try:
+        _type_core(request, "")
+    except MalformedMessage:
+        return None
+    return request
