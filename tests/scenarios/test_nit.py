@@ -283,7 +283,7 @@ class Large(TestCase):
         assert isinstance(request, Request)
         connection.send(phone.answer(request, status, send=False).encode())
 
-    @shows("NIT-08", "18.1.1")
+    @shows("NIT-08", "18.1.1", "R3261-18.1.1-01", "R3261-18.1.1-02", "R3261-18.1.1-08")
     def test_tcp_first(self) -> None:
         """The phone accepts TCP: the request comes there with a TCP Via and nothing by UDP; the answer goes back."""
         acceptor = self.rig.network.listen("tcp", self.b.address, 5060)
@@ -296,7 +296,7 @@ class Large(TestCase):
         self.a.take(200)
         self.rig.finish()
 
-    @shows("NIT-08", "18.1.1")
+    @shows("NIT-08", "18.1.1", "R3261-18.1.1-04")
     def test_fallback(self) -> None:
         """TCP is refused: UDP after all, in one piece; the next one does not try TCP again for a while."""
         self.request()
@@ -319,7 +319,7 @@ class Large(TestCase):
         self.a.take(200)
         self.rig.finish()
 
-    @shows("NIT-08", "18.1.1")
+    @shows("NIT-08", "18.1.1", "R3261-18.1.1-04")
     def test_blackhole(self) -> None:
         """TCP is neither accepted nor refused: UDP before the caller's repeats, or its user, lose patience."""
         self.rig.network.listen("tcp", self.b.address, 5060, "blackhole")

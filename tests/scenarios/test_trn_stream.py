@@ -54,7 +54,7 @@ class StreamTests(TestCase):
         self.assertEqual([parse(data).call_id for data in stream.received], [f"c{number}" for number in range(1, 8)])
         self.assertFalse(stream.closed)
 
-    @shows("TRN-04", "18.3", "20.14")
+    @shows("TRN-04", "18.3", "20.14", "R3261-18.3-04", "R3261-20.14-02")
     def test_no_content_length(self) -> None:
         """A request that does not say how long it is: 400, and the connection ends, as nobody knows where the next begins."""
         stream = Stream(self.rig)
@@ -127,7 +127,7 @@ class StreamTests(TestCase):
             self.rig.advance(1.0, 1.0)
         self.assertTrue(stream.closed)
 
-    @shows("TRN-08", "18.2.2")
+    @shows("TRN-08", "18.2.2", "R3261-18.2.1-04", "R3261-18.2.2-01", "R3261-18.2.2-02")
     def test_answer_on_the_same_connection(self) -> None:
         """The answer to a request that came over TCP goes over its connection, whatever Via says."""
         stream, other = Stream(self.rig), Stream(self.rig, "192.0.2.201")
@@ -135,7 +135,7 @@ class StreamTests(TestCase):
         self.assertEqual((statuses(stream), statuses(other)), ([200], []))
         self.assertIn(b";received=192.0.2.200", stream.octets)
 
-    @shows("TRN-08", "18.2.2")
+    @shows("TRN-08", "18.2.2", "R3261-18.2.2-03")
     def test_answer_when_it_is_closed(self) -> None:
         """The connection is gone when the callee answers: the answer goes over a new one, to the port of sent-by."""
         b = self.rig.phone("1002")
@@ -197,7 +197,7 @@ class StreamTests(TestCase):
         caller.ack(answer, invite)
         self.rig.finish()
 
-    @shows("TRN-10", "18.4")
+    @shows("TRN-10", "18.4", "R3261-18.4-03")
     def test_connection_breaks_in_the_middle(self) -> None:
         """The connection breaks while the call waits on it: the caller is told at once, not after 32 s."""
         stream = Stream(self.rig)
@@ -221,7 +221,7 @@ class StreamTests(TestCase):
         stream.send(b"".join(octets(number) for number in range(100)))
         self.assertEqual([parse(data).call_id for data in stream.received], [f"c{number}" for number in range(100)])
 
-    @shows("TRN-20", "18.2.1")
+    @shows("TRN-20", "18.2.1", "R3261-18-02")
     def test_every_port_by_tcp(self) -> None:
         """Where the server is configured with nothing but its defaults, each UDP port is a TCP port too."""
         from sipd.config import DEFAULT_LISTEN

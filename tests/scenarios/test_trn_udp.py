@@ -30,7 +30,7 @@ class UdpTests(TestCase):
         self.assertIn(f"\r\nVia: {via}\r\n".encode(), where.received[0])
         self.assertEqual(where.sources, [server])
 
-    @shows("TRN-01", "18.2.2")
+    @shows("TRN-01", "18.2.2", "R3261-18.2.1-03", "R3261-18.2.1-04", "R3261-18.2.1-05", "R3261-18.2.2-07")
     def test_received(self) -> None:
         """Sent-by names another host: received is added; the answer goes to the source, at the port of sent-by."""
         for number, (sent_by, port) in enumerate((("phone.example.net:5070", 5070), ("10.0.0.1", 5060), ("203.0.113.9:5071", 5071))):
@@ -48,7 +48,7 @@ class UdpTests(TestCase):
         self.options(place, "SIP/2.0/UDP 198.51.100.1;branch=z9hG4bK1")
         self.got(place, "SIP/2.0/UDP 198.51.100.1;branch=z9hG4bK1")
 
-    @shows("TRN-02", "3581 4")
+    @shows("TRN-02", "3581 4", "R3581-4-01", "R3581-4-02", "R3581-4-03", "R3581-4-04")
     def test_rport(self) -> None:
         """rport: filled in, with received; the answer goes to the source port, from the socket it was sent to."""
         for number, (server, shown) in enumerate((((SERVER, 5060), "198.51.100.1"), ((OTHER, 5062), "198.51.100.2"))):
@@ -58,7 +58,7 @@ class UdpTests(TestCase):
             self.got(source, f"SIP/2.0/UDP {sent_by};rport=40001;branch=z9hG4bK{number};received={shown}", server)
         self.rig.finish()
 
-    @shows("TRN-02", "18.2.1")
+    @shows("TRN-02", "18.2.1", "R3261-18.2.1-05")
     def test_ipv6(self) -> None:
         """The same over IPv6; received has no brackets."""
         source = self.rig.network.endpoint("udp", "2001:db8::9", 40001)
@@ -66,6 +66,7 @@ class UdpTests(TestCase):
         self.got(source, "SIP/2.0/UDP [2001:db8::77]:5060;branch=z9hG4bK1;rport=40001;received=2001:db8::9",
                  ("2001:db8::1", 5060))
 
+    @shows("R3261-18.2.1-05")
     def test_claims(self) -> None:
         """s18.2.1: what a sender says of its own source is not believed: nobody else is sent the answer."""
         victim = self.rig.network.endpoint("udp", "203.0.113.66", 5060)
@@ -108,7 +109,7 @@ class UdpTests(TestCase):
             self.assertEqual((set(a.endpoint.sources), set(b.endpoint.sources)), ({first}, {second}), rig.ladder())
             rig.finish()
 
-    @shows("TRN-12", "18.1.1")
+    @shows("TRN-12", "18.1.1", "R3261-18.1.1-03")
     def test_full_datagram(self) -> None:
         """A MESSAGE that fills a datagram reaches a phone over UDP whole, when it has no TCP."""
         a, b = self.rig.phone("1001"), self.rig.phone("1002")
@@ -122,6 +123,7 @@ class UdpTests(TestCase):
         b.drain()
         a.drain()
 
+    @shows("R3261-18.3-01")
     def test_one_datagram_one_message(self) -> None:
         """s18.3: what stands behind Content-Length in a datagram is dropped, a request too."""
         source = self.rig.network.endpoint("udp", "198.51.100.1", 5060)

@@ -65,7 +65,7 @@ class LayerTests(TestCase):
         rig.ask("ACK")
         self.assertEqual((rig.layer.strays, rig.core.heard, rig.sent), (2, [("ack", "c2")], []))
 
-    @shows("INV-22", "R6026-6-03", "R6026-7.3-01", "R6026-8.9-02", "17.1.3")
+    @shows("INV-22", "R6026-6-03", "R6026-7.3-01", "R6026-8.9-02", "17.1.3", "R3261-18.1.2-01", "R3261-18.1.2-02")
     def test_responses_that_do_not_match(self) -> None:
         """s17.1.3: branch and method of CSeq must be those sent; s18.1.2: sent-by too. Repeats go on."""
         rig = LayerRig()

@@ -11,12 +11,14 @@ from sipd.journal import Journal
 from sipd.message.hop import Hop
 from sipd.transport.flows import tell_users, udp_flow_id, udp_flow_parts
 from sipd.transport.listener import Listener, split_advertise
+from tests.support.cases import shows
 from tests.support.network import MemoryNetwork
 
 
 class ListenerTests(TestCase):
     """What peers are told."""
 
+    @shows("R3261-18.1.1-07")
     def test_texts(self) -> None:
         """Via and Record-Route texts hold the address with its port, or what is advertised in its place."""
         for arguments, via, route in (

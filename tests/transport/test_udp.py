@@ -56,7 +56,7 @@ class UdpTests(TestCase):
         self.addCleanup(sock.close)
         return sock
 
-    @shows("TRN-02", "3581 4")
+    @shows("TRN-02", "3581 4", "R3581-4-04", "R3581-3-02")
     async def test_there_and_back(self) -> None:
         """Datagrams arrive whole with their source, and answers come from the socket they came to."""
         for index, address in enumerate(("127.0.0.1", "::1")):
@@ -88,7 +88,7 @@ class UdpTests(TestCase):
         self.assertEqual([data for data, _ in self.rig.received], [*sent, b"last" + OPTIONS])
         self.assertEqual(len({id(flow) for _, flow in self.rig.received}), 1)
 
-    @shows("TRN-12", "18.1.1")
+    @shows("TRN-12", "18.1.1", "R3261-18.1.1-03")
     async def test_largest_datagram(self) -> None:
         """A datagram of the largest size arrives whole; one that is too large to send is told to its users."""
         peer = self.peer()
@@ -104,7 +104,7 @@ class UdpTests(TestCase):
         await self.rig.until(lambda: user.reasons)
         self.assertEqual(user.reasons, ["message too long"])
 
-    @shows("INV-17", "18.4")
+    @shows("INV-17", "18.4", "R3261-18.4-01")
     async def test_icmp(self) -> None:
         """A closed port is told within milliseconds to those who wait on that flow, once, and to nobody else."""
         for address in ("127.0.0.1", "::1"):
@@ -178,6 +178,7 @@ class UdpTests(TestCase):
         self.assertEqual(user.reasons, ["bad file descriptor"])
         self.assertEqual(self.rig.transports.listeners, [])
 
+    @shows("R3261-18.4-01", "R3261-18.4-02")
     def test_which_errors_count(self) -> None:
         """RFC 3261 s18.4: unreachable and parameter problem are told, TTL exceeded and fragmentation are not."""
         for arguments, final in (

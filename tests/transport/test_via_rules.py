@@ -107,7 +107,7 @@ class ViaTests(TestCase):
         assert message.via is not None
         return response_hop(message.via, flow or self.flow)
 
-    @shows("TRN-01", "18.2.2")
+    @shows("TRN-01", "18.2.2", "R3261-18.2.2-01", "R3261-18.2.2-05")
     def test_responses_over_udp(self) -> None:
         """To the source and the port of sent-by; with rport to the source port; maddr before both."""
         for via, wanted in (
@@ -129,7 +129,7 @@ class ViaTests(TestCase):
                                             "SIP/2.0/UDP 10.0.0.1;rport;maddr"))
         self.assertTrue(is_unicast("192.0.2.1"))
 
-    @shows("TRN-08", "18.2.2")
+    @shows("TRN-08", "18.2.2", "R3261-18.2.2-03")
     def test_responses_over_streams(self) -> None:
         """The same connection; once it is gone, a new one to the source address and the port of sent-by."""
         connection = self.network.endpoint("tcp", "192.0.2.10", 40000).connect(("192.0.2.1", 5060))
