@@ -63,7 +63,7 @@ def message(data: bytes) -> None:
 
 def _read(read: Message, data: bytes, stream: bool) -> None:
     written = read.encode()
-    holds(data.lstrip(b"\r\n").startswith(written), "what was not touched leaves as it came")
+    holds(_capitals(data.lstrip(b"\r\n")).startswith(written), "what was not touched leaves as it came")
     again = parse(written, stream)
     equal(again.encode(), written, "printed twice")
     equal([*map(tuple, again.headers)], [*map(tuple, read.headers)], "headers read twice")
@@ -90,6 +90,13 @@ def _read(read: Message, data: bytes, stream: bool) -> None:
         for value in read.values(name):
             with contextlib.suppress(MalformedMessage):
                 holds(Address.parse(value).uri, name)
+
+
+def _capitals(data: bytes) -> bytes:
+    """The message with the version in its start line in capitals, as it must be sent (s7.1)."""
+    start, end, rest = data.partition(b"\r\n")
+    start = re.sub(rb"^sip/2\.0(?= )|(?<= )sip/2\.0$", b"SIP/2.0", start, flags=re.IGNORECASE)
+    return start + end + rest
 
 
 def _answerable(read: Request) -> None:
@@ -130,7 +137,7 @@ def framer(data: bytes) -> None:
     for one in outcomes[0][0]:
         with contextlib.suppress(MalformedMessage):
             # framer and parser find the same end: nothing hides behind a message
-            equal(parse(one, True).encode(), one, "framed and parsed")
+            equal(parse(one, True).encode(), _capitals(one), "framed and parsed")
 
 
 def uri(data: bytes) -> None:

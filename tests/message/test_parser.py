@@ -109,7 +109,8 @@ class ParserTests(TestCase):
     def test_broken_core(self) -> None:
         """The fields by which transactions and dialogs are named are read, wherever they stand."""
         for name, values in {
-            "To": ["<sip:a@b", '"x <sip:a@b>', "<garbage>", "sip:a b", "<sip:a@b>;;tag=1", "<sip:a@b:0>", "<sip:>", "a@b"],
+            "To": ["<sip:a@b", '"x <sip:a@b>', "<garbage>", "sip:a b", "<sip:a@b>;;tag=1", "<sip:a@b:0>", "<sip:>", "a@b",
+                   "<sip:a@b>;tag", "<sip:a@b>;tag=", "sip:a@b; TAG = ;x"],
             "From": ["<sip:a@b> tag=1", "x, y <sip:a@b>", "<sip:@>", "sip:a@b?x=y"],
             "Call-ID": ["a b", "a\tb", "a\x00b", "a\x7f"],
             "CSeq": ["1", "INVITE", "1INVITE", "-1 INVITE", "1 INVITE x", "4294967296 INVITE", "1.0 INVITE", "1 invite",
