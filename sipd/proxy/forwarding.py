@@ -138,8 +138,7 @@ class Forwarding:
 
     def cancelled(self, request: Request) -> None:
         """See ServerUser: the caller's CANCEL, whose Reason travels on (RFC 3326)."""
-        if not self.context.final_sent:  # else the losers keep hearing that the call was answered
-            self.reason = request.all("reason")
+        self.reason = request.all("reason")
         self.perform(self.context.cancel())
 
     def _timer_c(self, branch: Branch) -> None:

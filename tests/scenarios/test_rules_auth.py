@@ -314,7 +314,8 @@ class NeverChallenged(TestCase):
     @shows("R3261-22.1-03", "R3261-22.1-04")
     def test_ack(self) -> None:
         """The credentials of the INVITE let the ACK through, without our Route and after the nonce's time; without
-        them, with a wrong password, of another realm, under another name or in no dialog it ends here, unanswered."""
+        them, with a wrong password, over a nonce that is not ours, of another realm, under another name or in no dialog
+        it ends here, unanswered."""
         rig = Rig(auth=AUTH)
         a, b, invite, got = self.calling(rig)
         for _ in range(4):
@@ -332,7 +333,9 @@ class NeverChallenged(TestCase):
             a.request("ACK", b.contact, *lines, call_id=ok.call_id, cseq=ok.cseq_number, **fields)
 
         wrong = re.sub(r'response="\w', 'response="', good)
-        forged = re.sub(r'nonce="\w+"', 'nonce="x"', good)
+        nonce = re.findall(r'[( ]nonce="(\w+)"', good)[0]
+        forged = answer({"realm": "example.com", "qop": "auth", "nonce": nonce[:-1] + ("0" if nonce[-1] != "0" else "1")},
+                        "INVITE", invite.uri_text, "1001", "secret1", "0a4f113b")
         for value in ("", wrong, forged, BASIC, good.replace('realm="example.com"', 'realm="example.net"'), "Digest"):
             self.assertNotEqual(value, good)
             ack(value)
