@@ -1,8 +1,8 @@
 """Who sent this request: the verifier of Digest credentials (RFC 3261 s22, RFC 7616 s3.4.6, RFC 8760 s2.3).
 
-`check` is asked once per request that needs a user, never for CANCEL (s22.1), and answers at once: the user, or
-a refusal with challenges, which for an ACK is not sent. It spends the same work, and says the same, whether the user is unknown or the password
-wrong, and keeps nothing about those who fail.
+`check` is asked once per request that needs a user, never for CANCEL (s22.1), and answers at once: the user, or a
+refusal with challenges, which for an ACK is not sent. It spends the same work, and says the same, whether the user is
+unknown or the password wrong, and keeps nothing about those who fail.
 
 Which challenges, in which order. One per configured algorithm, in configured order, all with one nonce, one a line
 (RFC 8760 s2.3: most preferred first). What phones do with them, each seen by challenging the real program:
@@ -90,12 +90,12 @@ class Authenticator:
 
         `proxy` says which pair of headers counts: Proxy-Authorization and 407, or Authorization and 401 (s22.2, s22.3).
         Credentials for other realms are not looked at. Raises Unauthenticated, and Reject (400) for credentials of
-        our realm that cannot be read or were made for another URI.
+        our realm that cannot be read, where no others are good, or were made for another URI.
         """
         if not self._required:
             return None
         name = "proxy-authorization" if proxy else "authorization"
-        why = who = ""
+        why = who = broken = ""
         stale = False
         if name in request.first:
             tried = 0
@@ -106,7 +106,10 @@ class Authenticator:
                 try:
                     credentials = parse_credentials(value)
                 except MalformedMessage as error:
-                    raise Reject(400, error.reason) from error
+                    # s22.3: those for another realm are not ours to judge, though they name our domain
+                    if self._usual in value:
+                        broken = error.reason
+                    continue
                 if credentials is None or credentials.realm != self._realm:
                     continue
                 user = self._user(request, credentials.username)
@@ -119,6 +122,8 @@ class Authenticator:
                 tried += 1
                 if tried == _TRIED:
                     break
+            if broken and not why:
+                raise Reject(400, broken)
         raise self._challenge(request, proxy, "stale nonce" if stale else why, who)
 
     def concerns(self, value: str) -> bool:

@@ -232,8 +232,8 @@ class Route:
             return
 
     def _vouched_for(self, ack: Request) -> bool:
-        """s22.1: what let the INVITE through lets its ACK through, though it lost our Route. Raises Reject, which for an
-        ACK is the end of it."""
+        """s22.1: what let the INVITE through lets its ACK through, though it lost our Route. Raises Reject, which for
+        an ACK is the end of it."""
         return ("proxy-authorization" in ack.first
                 and owns(self._authenticator.check(ack, proxy=True), self._caller(ack)))
 

@@ -264,8 +264,8 @@ class Transparent(TestCase):
     def test_every_value_is_looked_at(self) -> None:
         """Good credentials count at the end, in the middle and at the start of many lines; all others of other realms
         and schemes travel on."""
-        foreign = 'Digest username="x", realm="gw.example.net", nonce="n", uri="sip:x", response="0"'
-        others = [BASIC, foreign, "Bearer x", 'Digest realm="example.org"']
+        foreign = 'Digest username="x", realm="gw.example.net", nonce="n", uri="sip:1002@example.com", response="0"'
+        others = [BASIC, foreign, "Bearer x", 'Digest realm="example.org"', f"{foreign}, nc", f"{foreign}, qop=auth"]
         for place in range(len(others) + 1):
             request = self.a.request("MESSAGE", "sip:1002@example.com")
             params = challenge_of(self.a.take(407))
