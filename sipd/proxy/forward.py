@@ -24,7 +24,8 @@ _MAX_FORWARDS = 70
 
 
 def breadth_share(request: Request, groups: Groups) -> int:
-    """The Max-Breadth of each copy of a request to all of `groups`. Raises Reject (440).
+    """The Max-Breadth of each copy of a request to all of `groups` but those that get one of their own. Raises Reject
+    (440).
 
     RFC 5393 s5.3.3: what came is shared out, and what came without is taken for 60. Targets that are tried later have
     their share too, which the RFC does not ask: users who forward to each other one after the other could otherwise
@@ -34,7 +35,12 @@ def breadth_share(request: Request, groups: Groups) -> int:
     targets = len(groups[0]) if len(groups) == 1 else sum(map(len, groups))
     if targets > breadth:
         raise Reject(440)
-    return breadth // targets
+    share, rest = divmod(breadth, targets)
+    if rest:
+        # nothing of what came is lost: the first targets have one more
+        for target in [target for group in groups for target in group][:rest]:
+            target.breadth = share + 1
+    return share
 
 
 def breadth_of(request: Request) -> int:

@@ -49,7 +49,7 @@ class RouteHeaders:
 
     def know(self, listener: IListener) -> None:
         """Enters a listener whose Record-Route values may come back."""
-        self._suffixes[listener.route_suffix] = listener.name
+        self._suffixes[listener.route_suffix] = self._suffixes[_for_sips(listener)] = listener.name
 
     def preprocess(self, request: Request) -> Routing:
         """s16.4: undoes strict routing and our maddr, takes our own values off the Route. Changes the request."""
@@ -123,12 +123,20 @@ class RouteHeaders:
         One where they are the same; two where sides differ, so that each side finds its own (RFC 5658 s5). `secure`
         asks for sips URIs, which only a TLS listener can keep: a side that came without TLS gets what it can reach.
         """
-        scheme = "sips" if secure and outgoing.transport == "tls" else "sip"
-        first = f"<{scheme}:{token}@{outgoing.route_suffix}"
-        if incoming is outgoing:
-            return [first]
-        scheme = "sips" if secure and incoming.transport == "tls" else "sip"
-        return [first, f"<{scheme}:{token}@{incoming.route_suffix}"]
+        first = _own_value(token, secure, outgoing)
+        return [first] if incoming is outgoing else [first, _own_value(token, secure, incoming)]
+
+
+def _own_value(token: str, secure: bool, listener: IListener) -> str:
+    if secure and listener.transport == "tls":
+        return f"<sips:{token}@{_for_sips(listener)}"
+    return f"<sip:{token}@{listener.route_suffix}"
+
+
+def _for_sips(listener: IListener) -> str:
+    """What follows the user in a sips URI, which says TLS without a transport parameter (RFC 5658 s6.2)."""
+    suffix: str = listener.route_suffix
+    return suffix.replace(";transport=tls", "")
 
 
 def next_hop(request: Request) -> Uri:

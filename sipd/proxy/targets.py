@@ -97,8 +97,8 @@ def redirected(contacts: Sequence[str], known: Sequence[str], secure: bool,
         elif not any(uri.equivalent(other) for other in seen):
             seen.append(uri)
             targets.append(Target(str(for_request(uri)), q=1000 if q is None else q))
-    for target in targets:
-        target.breadth = breadth // len(targets)
+    for place, target in enumerate(targets):
+        target.breadth = (breadth + place) // len(targets)
     return _by_q(targets), left
 
 

@@ -9,6 +9,7 @@ from twisted.trial.unittest import TestCase
 from sipd.message.message import Request, Response
 from sipd.message.parser import parse
 from sipd.proxy.forward import add_via, has_looped, loop_mark, max_forwards, prepare, strip_via
+from tests.support.cases import shows
 
 _REST = ("From: <sip:a@example.com>;tag=1", "To: <sip:b@example.com>", "Call-ID: c")
 
@@ -62,6 +63,7 @@ class Prepare(TestCase):
 class Via(TestCase):
     """`add_via` and `strip_via`."""
 
+    @shows("R5393-4.2.1-01")
     def test_add(self) -> None:
         """s16.6 steps 4 and 8: our Via above all others, then our Record-Route above those there were."""
         copy = request("Record-Route: <sip:old;lr>").copy()
@@ -121,6 +123,7 @@ class Loops(TestCase):
         """Our sent-by."""
         self.own = {"192.0.2.1:5060"}
 
+    @shows("R5393-4.2.2-02", "R5393-4.2.2-04")
     def test_loop(self) -> None:
         """RFC 5393 s4.2.2: the same Request-URI again below our own Via is a loop, in a list of Vias too."""
         mark = loop_mark(request())
@@ -129,6 +132,7 @@ class Loops(TestCase):
         for vias in ((other, ours), (f"{other}, {ours}",), (ours,)):
             self.assertTrue(has_looped(request(vias=vias), mark, self.own))
 
+    @shows("R5393-4.2.1-04", "R5393-4.2.2-03")
     def test_spiral(self) -> None:
         """Another Request-URI is a spiral: its mark differs."""
         mark = loop_mark(request())
@@ -136,12 +140,14 @@ class Loops(TestCase):
         self.assertNotEqual(loop_mark(changed), mark)
         self.assertFalse(has_looped(changed, loop_mark(changed), self.own))
 
+    @shows("R5393-4.2.2-02")
     def test_somebody_elses_via(self) -> None:
         """The mark in another server's Via, or elsewhere in ours, is no loop of ours."""
         mark = loop_mark(request())
         self.assertFalse(has_looped(request(vias=(f"SIP/2.0/UDP 192.0.2.8:5060;branch=z9hG4bK00.{mark}",)), mark, self.own))
         self.assertFalse(has_looped(request(vias=(f"SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bK{mark}",)), mark, self.own))
 
+    @shows("R5393-4.2.1-05")
     def test_route_counts(self) -> None:
         """What the Route decides is part of the mark; what decides nothing is not."""
         self.assertNotEqual(loop_mark(request("Route: <sip:x;lr>")), loop_mark(request()))

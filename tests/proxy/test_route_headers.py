@@ -138,7 +138,7 @@ class Preprocess(TestCase):
         self.assertEqual(self.routes.record_route("t", False, UDP, UDP), ["<sip:t@192.0.2.1:5060;lr>"])
         self.assertEqual(self.routes.record_route("t", False, UDP, TCP),
                          ["<sip:t@[2001:db8::1]:5060;transport=tcp;lr>", "<sip:t@192.0.2.1:5060;lr>"])
-        self.assertEqual(self.routes.record_route("t", True, TLS, TLS), ["<sips:t@192.0.2.1:5061;transport=tls;lr>"])
+        self.assertEqual(self.routes.record_route("t", True, TLS, TLS), ["<sips:t@192.0.2.1:5061;lr>"])
         for value in self.routes.record_route("t", False, TCP, UDP):
             self.assertEqual(Address.parse(value).uri.param("lr"), "")
 

@@ -57,6 +57,7 @@ class MemoryFlow:
         self.port = port
         self.users: set[IFlowUser] = set()
         self.alive = True
+        self.known = False
         self.sent: list[bytes] = []
         self.connection: Connection | None = None
         self._transports = transports
@@ -155,7 +156,8 @@ class Endpoint:
 
 @dataclass
 class Acceptor:
-    """A peer that waits for connections from the server. `mode` is "accept", "refuse" or "blackhole"."""
+    """A peer that waits for connections from the server. `mode` is "accept", "refuse", "blackhole", or in any other
+    words why the attempt fails, such as "TLS failed: bad certificate"."""
 
     mode: str = "accept"
     connections: list[Connection] = field(default_factory=list)
@@ -330,6 +332,8 @@ class MemoryTransports:
             clock.callLater(2 * self.network.delay, self._attempted, hop, None, "connection refused")
         elif acceptor.mode == "blackhole":
             clock.callLater(self.connect_timeout, self._attempted, hop, None, "connection timed out")
+        elif acceptor.mode != "accept":
+            clock.callLater(2 * self.network.delay, self._attempted, hop, None, acceptor.mode)
         else:
             clock.callLater(2 * self.network.delay, self._attempted, hop, acceptor, "")
 
