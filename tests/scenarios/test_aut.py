@@ -285,7 +285,7 @@ class Calling(TestCase):
         self.rig.advance(0.1)
         return invite, self.b.take("INVITE")
 
-    @shows("AUT-09", "R3261-22.1-01", "R3261-22.3-01", "R7616-3.8-01")
+    @shows("AUT-09", "R3261-22.1-01", "R3261-22.3-01", "R7616-3.8-01", "R3261-16.3-01", "R3261-16.3-13")
     def test_invite(self) -> None:
         """407 with Proxy-Authenticate; its ACK ends here, repeats too; the callee hears nothing and nothing is kept."""
         invite = self.a.invite("1002")
@@ -346,7 +346,7 @@ class Calling(TestCase):
         self.a.take(481)
         self.rig.finish()
 
-    @shows("AUT-13", "R3261-22.3-04")
+    @shows("AUT-13", "R3261-22.3-04", "R3261-16.6-02")
     def test_foreign_realm(self) -> None:
         """Credentials for another realm travel on, those for ours do not, however they are written."""
         foreign = 'Digest username="x", realm="gw.example.net", nonce="n", uri="sip:x", response="0"'

@@ -161,7 +161,7 @@ class Users(RelayCase):
         self.a.take(200)
         self.rig.finish()
 
-    @shows("AUT-11", "3325 5")
+    @shows("AUT-11", "R3261-16.6-02", "3325 5")
     def test_asserted_identity(self) -> None:
         """An identity that a phone asserts of itself is not passed on, in a new request and within a call."""
         lines = ("P-Asserted-Identity: <sip:1009@example.com>, <tel:+1999>",

@@ -44,7 +44,7 @@ def sent(rig: Rig, start: bytes, target: str) -> list[float]:
 class Cancel(TestCase):
     """CAN-01 to CAN-11."""
 
-    @shows("CAN-01", "9.1", "16.10")
+    @shows("CAN-01", "R3261-16.6-39", "R3261-16.10-01", "R3261-16.10-02", "R3261-16.10-03", "9.1", "16.10")
     def test_while_it_rings(self) -> None:
         """200 at once, our CANCEL built from our INVITE by the letter of s9.1, 487 up; over every transport."""
         for transport in ("udp", "tcp", "tls"):

@@ -17,7 +17,7 @@ class Odd(TestCase):
         self.rig = Rig()
         self.a, self.b = self.rig.phone("1001"), self.rig.phone("1002")
 
-    @shows("FRK-12", "16.7/5", "6026 7.2")
+    @shows("FRK-12", "R3261-16.7-13", "16.7/5", "6026 7.2")
     def test_forked_behind_us(self) -> None:
         """One branch, forked again by a proxy behind it: ringing and answers of each To tag pass, and only they."""
         self.b.register()
@@ -38,7 +38,7 @@ class Odd(TestCase):
         self.a.silent()
         self.rig.finish()
 
-    @shows("FRK-02", "16.9")
+    @shows("FRK-02", "R3261-16.9-01", "16.9")
     def test_unreachable_beside_one_that_answers(self) -> None:
         """Contacts whose connection is refused, whose name has no address, or whose port answers with an ICMP error do
         not disturb the one that answers."""
@@ -87,7 +87,7 @@ class Odd(TestCase):
         self.a.ack(self.a.take(486), invite)
         self.rig.finish()
 
-    @shows("FRK-21", "16.6/8")
+    @shows("FRK-21", "R3261-16.1-02", "16.6/8")
     def test_branches_of_repeats(self) -> None:
         """A repeat of the INVITE by the caller makes no further branch."""
         c = self.rig.phone("1002")

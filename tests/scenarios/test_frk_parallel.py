@@ -68,7 +68,7 @@ class Parallel(TestCase):
         self.rig.finish()
         return final
 
-    @shows("FRK-01", "9.1")
+    @shows("FRK-01", "R3261-16.7-02", "R3261-16.7-03", "R3261-16.7-38", "R3261-16.6-39", "9.1")
     def test_first_answer_wins(self) -> None:
         """Both 180 go up with their own tags and the 200 at once; the loser gets a CANCEL of its own branch, its 487 ends
         here and is acknowledged here."""
@@ -97,7 +97,7 @@ class Parallel(TestCase):
         self.bs[0].take("ACK")
         self.rig.finish()
 
-    @shows("FRK-01", "9.1")
+    @shows("FRK-01", "R3261-16.7-37", "R3261-16.7-38", "9.1")
     def test_loser_that_never_rang(self) -> None:
         """A loser that has sent nothing is cancelled only when its first provisional response comes."""
         _, got = self.calling(2)
@@ -109,7 +109,7 @@ class Parallel(TestCase):
         cancelled(self.bs[1], got[1])
         self.rig.finish()
 
-    @shows("FRK-01", "16.7/5")
+    @shows("FRK-01", "R3261-16.7-14", "16.7/5")
     def test_nothing_provisional_after_the_final(self) -> None:
         """A 180 of the loser after the 200 is not passed on."""
         _, got = self.calling(2)
@@ -136,7 +136,7 @@ class Parallel(TestCase):
         self.assertEqual({request.method for request in self.bs[1].drain() if isinstance(request, Request)}, {"CANCEL"})
         self.rig.finish()
 
-    @shows("FRK-02", "16.7/6")
+    @shows("FRK-02", "R3261-16.7-14", "16.7/6")
     def test_refusal_beside_an_answer(self) -> None:
         """One 486 is kept back, the 200 of the other is all that goes up."""
         _, got = self.calling(2)
@@ -148,7 +148,7 @@ class Parallel(TestCase):
         self.bs[0].silent()
         self.rig.finish()
 
-    @shows("FRK-03", "16.7/6")
+    @shows("FRK-03", "R3261-16.7-17", "R3261-16.7-20", "16.7/6")
     def test_all_busy(self) -> None:
         """One 486 goes up, after the last phone refused."""
         self.assertEqual(self.refused(486, 486, 486).status, 486)
@@ -158,7 +158,7 @@ class Parallel(TestCase):
         """404, 403 and 480 give one of them."""
         self.assertIn(self.refused(404, 403, 480).status, (403, 404, 480))
 
-    @shows("FRK-04", "16.7/6")
+    @shows("FRK-04", "R3261-16.7-18", "R3261-16.7-22", "16.7/6")
     def test_lowest_class(self) -> None:
         """A 4xx is better than a 5xx, whichever came first."""
         self.assertEqual(self.refused(500, 486).status, 486)
@@ -168,24 +168,24 @@ class Parallel(TestCase):
         """Among 5xx a 503 is the last choice: it tells the caller nothing that holds."""
         self.assertEqual(self.refused(503, 501).status, 501)
 
-    @shows("FRK-07", "16.7/6")
+    @shows("FRK-07", "R3261-16.7-23", "16.7/6")
     def test_what_helps_415(self) -> None:
         """415 with Accept beside 404: the caller can do something about it."""
         final = self.refused(404, 415, extra={415: ("Accept: application/sdp",)})
         self.assertEqual((final.status, final.get("accept")), (415, "application/sdp"))
 
-    @shows("FRK-07", "16.7/6")
+    @shows("FRK-07", "R3261-16.7-23", "16.7/6")
     def test_what_helps_420(self) -> None:
         """420 beside 404 and 480."""
         final = self.refused(404, 420, 480, extra={420: ("Unsupported: foo",)})
         self.assertEqual((final.status, final.get("unsupported")), (420, "foo"))
 
-    @shows("FRK-07", "16.7/6")
+    @shows("FRK-07", "R3261-16.7-23", "16.7/6")
     def test_what_helps_484(self) -> None:
         """484 beside 404."""
         self.assertEqual(self.refused(484, 404).status, 484)
 
-    @shows("FRK-07", "R3261-22.3-07", "R8760-2.5-01", "16.7/7", "22.3")
+    @shows("FRK-07", "R3261-22.3-07", "R8760-2.5-01", "R3261-16.7-03", "R3261-16.7-31", "16.7/7", "22.3")
     def test_challenges_are_collected(self) -> None:
         """401 and 407 of three phones beside each other: one goes up with every challenge, each octet for octet."""
         first = 'Digest realm="one", nonce="1", algorithm=MD5'
@@ -202,7 +202,7 @@ class Parallel(TestCase):
         self.a.ack(final, invite)
         self.rig.finish()
 
-    @shows("FRK-08", "16.7/6")
+    @shows("FRK-08", "R3261-16.7-24", "R3261-16.7-25", "16.7/6")
     def test_all_unavailable(self) -> None:
         """503 everywhere becomes 500, with a To tag and without Retry-After."""
         final = self.refused(503, 503, extra={503: ("Retry-After: 60",)})
@@ -216,7 +216,7 @@ class Parallel(TestCase):
         final = self.refused(404, 302, extra={302: ("Contact: <sip:1002@elsewhere.example.net>",)})
         self.assertEqual((final.status, final.get("contact")), (302, "<sip:1002@elsewhere.example.net>"))
 
-    @shows("FRK-10", "16.7/5")
+    @shows("FRK-10", "R3261-16.7-11", "R3261-16.7-21", "R3261-16.7-39", "16.7/5")
     def test_decline_everywhere(self) -> None:
         """603 cancels the other at once and goes up only after that one's 487."""
         invite, got = ringing(self.rig, self.a, self.bs[:2])
@@ -245,7 +245,7 @@ class Parallel(TestCase):
         self.bs[1].take("ACK")
         self.rig.finish()
 
-    @shows("FRK-12", "16.7/5", "13.2.2.4")
+    @shows("FRK-12", "R3261-16.7-13", "16.7/5", "13.2.2.4")
     def test_two_answers(self) -> None:
         """Both 200 go up with their own tags; ACK and BYE of each dialog reach the phone that answered it."""
         _, got = ringing(self.rig, self.a, self.bs[:2])
@@ -276,7 +276,7 @@ class Parallel(TestCase):
             self.bs[0].take("ACK")
         self.rig.finish()
 
-    @shows("FRK-13", "16.10")
+    @shows("FRK-13", "R3261-16.10-01", "R3261-16.10-02", "R3261-16.10-03", "16.10")
     def test_caller_gives_up(self) -> None:
         """Three ring: 200 to the CANCEL at once, three CANCELs with the caller's Reason, one 487."""
         invite, got = ringing(self.rig, self.a, self.bs)
@@ -346,7 +346,7 @@ class Parallel(TestCase):
 class Many(TestCase):
     """More than a few."""
 
-    @shows("FRK-21", "16.6/8")
+    @shows("FRK-21", "R3261-16.1-02", "R3261-16.6-32", "R3261-16.7-38", "16.6/8")
     def test_thirty(self) -> None:
         """Thirty contacts: thirty branches, the 100 first, and every other one cancelled on the answer."""
         rig = Rig(registrar={"max_contacts": 30})

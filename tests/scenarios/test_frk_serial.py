@@ -98,7 +98,7 @@ class Serial(TestCase):
         self.bs[0].drain()
         self.rig.finish()
 
-    @shows("FRK-15", "16.7/5")
+    @shows("FRK-15", "R3261-16.7-12", "16.7/5")
     def test_decline_ends_the_series(self) -> None:
         """603 of the first goes up and nobody else is called."""
         invite, got = self.call()
@@ -179,7 +179,7 @@ class Others(TestCase):
         self.a.request(method, "sip:1002@example.com", *extra)
         return [callee.take(method) for callee in self.bs]
 
-    @shows("FRK-18", "16.7/5")
+    @shows("FRK-18", "R3261-16.7-14", "16.7/5")
     def test_message_first_success(self) -> None:
         """MESSAGE: the first 2xx goes up, the other's ends here; nobody is sent a CANCEL."""
         got = self.ask("MESSAGE")
@@ -305,7 +305,7 @@ class Redirections(TestCase):
         cancelled(other, ringing)
         rig.finish()
 
-    @shows("FRK-09", "16.5")
+    @shows("FRK-09", "R3261-16.5-12", "16.5")
     def test_each_target_once(self) -> None:
         """Two phones that redirect to each other and to themselves end the search instead of circling."""
         rig, a, b, c = self.prepare(True)
@@ -319,7 +319,7 @@ class Redirections(TestCase):
         a.ack(a.take(302), invite)
         rig.finish()
 
-    @shows("FRK-09", "16.5", "16.7/4")
+    @shows("FRK-09", "R3261-16.7-07", "16.5", "16.7/4")
     def test_by_q(self) -> None:
         """The contacts of a 302 are tried by falling q; what cannot be called goes up when nothing else came of it."""
         rig, a, b, c = self.prepare(True)
@@ -336,7 +336,7 @@ class Redirections(TestCase):
         a.ack(moved, invite)
         rig.finish()
 
-    @shows("FRK-10", "16.7/5")
+    @shows("FRK-10", "R3261-16.7-12", "16.7/5")
     def test_not_after_a_decline(self) -> None:
         """A 302 after a 603 opens no branch."""
         rig, a, b, c = self.prepare(True)

@@ -32,7 +32,7 @@ def hang_up(rig: Rig, phone: Phone, other: Phone, bye: Message) -> None:
 class Calls(TestCase):
     """INV-01, INV-02, INV-28: a call from INVITE to BYE."""
 
-    @shows("INV-01", "16.2")
+    @shows("INV-01", "R3261-16.2-01", "16.2")
     def test_trying_at_once(self) -> None:
         """The 100 is there when the INVITE has arrived, with our caller's headers and no tag, also while DNS is silent."""
         rig = Rig()
@@ -50,7 +50,8 @@ class Calls(TestCase):
         a.ack(a.take(500), invite)
         rig.finish()
 
-    @shows("INV-02", "16.7/5")
+    @shows("INV-02", "R3261-16.6-05", "R3261-16.6-06", "R3261-16.7-02", "R3261-16.7-10", "R3261-16.7-16",
+           "R3261-16.7-33", "16.7/5")
     def test_every_message_once(self) -> None:
         """180, 183 with SDP, 200, ACK and BYE pass once each, bodies and strange headers octet for octet."""
         rig = Rig()
@@ -91,7 +92,7 @@ class Calls(TestCase):
         self.assertEqual(bye.uri_text, a.contact)
         hang_up(rig, b, a, bye)
 
-    @shows("INV-02", "16.6/4")
+    @shows("INV-02", "R3261-16.6-16", "16.6/4")
     def test_over_each_transport(self) -> None:
         """TCP and TLS phones call each other and UDP phones, both hang up; no stream phone need be connected to anew."""
         for caller, callee in (("tcp", "tcp"), ("tls", "tls"), ("tcp", "udp"), ("udp", "tls"), ("tls", "tcp")):
@@ -148,7 +149,7 @@ class Calls(TestCase):
                 "CSeq: 9 ACK\r\n\r\n").encode())
         rig.finish()
 
-    @shows("INV-28", "16.7/5")
+    @shows("INV-28", "R3261-16.7-10", "R3261-16.7-15", "R3261-16.7-33", "16.7/5")
     def test_early_media(self) -> None:
         """183 with a body, five seconds of it, then 200."""
         rig = Rig()
@@ -167,7 +168,7 @@ class Calls(TestCase):
         b.take("ACK")
         hang_up(rig, a, b, a.in_dialog("BYE", ok))
 
-    @shows("INV-02", "16.7/5")
+    @shows("INV-02", "R3261-16.7-10", "16.7/5")
     def test_any_provisional_any_success(self) -> None:
         """101 to 199 pass, also unknown ones; any 2xx makes the call."""
         rig = Rig()
@@ -184,7 +185,7 @@ class Calls(TestCase):
         b.take("ACK")
         hang_up(rig, a, b, a.in_dialog("BYE", ok))
 
-    @shows("INV-02", "16.6/4", "16.7/3")
+    @shows("INV-02", "R3261-16.6-04", "R3261-16.6-33", "16.6/4", "16.7/3")
     def test_behind_another_proxy(self) -> None:
         """A call that comes through a proxy: its Via and the caller's in one line, its Record-Route, all come back."""
         rig = Rig()
@@ -247,7 +248,7 @@ class Calls(TestCase):
 class WithinCalls(TestCase):
     """INV-06, INV-26, INV-27, INV-33, INV-34: what happens inside a call passes untouched."""
 
-    @shows("INV-06", "13.2.2.4")
+    @shows("INV-06", "R3261-16.11-01", "R3261-16.11-06", "R3261-16.11-09", "13.2.2.4")
     def test_repeated_ack(self) -> None:
         """The ACK of a 2xx goes on each time it comes, looking alike downstream; nobody answers it."""
         rig = Rig()
@@ -264,7 +265,7 @@ class WithinCalls(TestCase):
         self.assertEqual(len([p for p in rig.network.packets if p.data.startswith(b"ACK") and p.source[0] == "192.0.2.1"]), 3)
         hang_up(rig, a, b, a.in_dialog("BYE", ok))
 
-    @shows("INV-06", "16.5")
+    @shows("INV-06", "R3261-16.11-07", "16.5")
     def test_caller_without_route_set(self) -> None:
         """A caller that knows no Record-Route sends ACK and BYE to the address it called: both arrive, where everybody
         is trusted, and without a proof no ACK does where nobody is. An ACK that reuses the INVITE's branch arrives too."""

@@ -28,7 +28,7 @@ def ringing(**settings: Any) -> tuple[Rig, Phone, Phone, Request, Request]:
 class TimerC(TestCase):
     """INV-14, INV-15, INV-16, INV-29: how long it may ring."""
 
-    @shows("INV-14", "16.8")
+    @shows("INV-14", "R3261-16.8-01", "R3261-16.8-02", "16.8")
     def test_rings_too_long(self) -> None:
         """CANCEL to the callee, and its 487 goes up."""
         rig, a, b, invite, got = ringing(timers={"c": 5.0})
@@ -63,7 +63,7 @@ class TimerC(TestCase):
         b.take("ACK")
         rig.finish()
 
-    @shows("INV-14", "16.8")
+    @shows("INV-14", "R3261-16.8-03", "R3261-16.6-42", "16.8")
     def test_without_a_provisional_response(self) -> None:
         """Where nothing came, timer C counts as 408, no CANCEL goes out, and nothing is left when it rings at last."""
         rig = Rig(timers={"c": 3.0})
@@ -137,7 +137,7 @@ class TimerC(TestCase):
 class Errors(TestCase):
     """INV-17, INV-18: a hop that cannot be reached, and 503."""
 
-    @shows("INV-17", "16.9", "16.7/6")
+    @shows("INV-17", "R3261-16.9-01", "16.9", "16.7/6")
     def test_unreachable(self) -> None:
         """ICMP error, refused connection, no address, a family or transport we have not: 500 at once, never 503."""
         for contact in ("sip:1002@192.0.2.66", "sip:1002@192.0.2.66:5070;transport=tcp", "sips:1002@192.0.2.66",
@@ -203,7 +203,7 @@ class Errors(TestCase):
             b.drain()
             rig.finish()
 
-    @shows("INV-18", "16.7/6")
+    @shows("INV-18", "R3261-16.7-24", "R3261-16.7-25", "R3261-16.7-29", "16.7/6")
     def test_unavailable(self) -> None:
         """503 from the callee is 500 for the caller, with the callee's ACK from us; other 5xx and 6xx pass as they are."""
         for status, seen in ((503, 500), (500, 500), (504, 504), (599, 599), (603, 603)):
@@ -216,7 +216,7 @@ class Errors(TestCase):
             a.ack(refusal, invite)
             rig.finish()
 
-    @shows("INV-17", "18.4")
+    @shows("INV-17", "R3261-16.9-02", "18.4")
     def test_answer_cannot_be_delivered(self) -> None:
         """An ICMP error for what we send the caller ends nothing: the callee's call goes on until it answers."""
         rig, a, b, _, got = ringing()

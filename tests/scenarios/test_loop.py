@@ -17,7 +17,7 @@ def between(rig: Rig) -> int:
 class Loops(TestCase):
     """RFC 5393 s4."""
 
-    @shows("VAL-17", "R5393-4.2.2-04", "5393 4.2", "16.3/4")
+    @shows("VAL-17", "R5393-4.2.2-04", "R3261-16.6-34", "5393 4.2", "16.3/4")
     def test_own_address(self) -> None:
         """The contact of 1002 is 1002's own address-of-record: 482 at once, after one turn, by each of our names."""
         for auth in (False, True):
@@ -166,7 +166,7 @@ class Spirals(TestCase):
         rig.advance(0.5, 0.1)
         return invite
 
-    @shows("VAL-18", "R5393-4.2.2-03", "16.3/4", "16.6/4")
+    @shows("VAL-18", "R5393-4.2.2-03", "R3261-16.6-37", "16.3/4", "16.6/4")
     def test_call(self) -> None:
         """A whole call through the spiral, over UDP and over TCP between the turns, with and without authentication,
         with a callee behind NAT; hung up from either side."""

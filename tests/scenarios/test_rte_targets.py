@@ -35,7 +35,7 @@ class Redirection(TestCase):
         c.silent()
         rig.finish()
 
-    @shows("RTE-15", "16.7/4")
+    @shows("RTE-15", "R3261-16.7-09", "16.7/4")
     def test_followed(self) -> None:
         """With recursion the contact is called in the branch's place; when it is busy the caller hears of that alone."""
         rig, a, b, c = pair(proxy={"recurse": True})
@@ -55,7 +55,7 @@ class Redirection(TestCase):
         a.ack(answer, invite)
         rig.finish()
 
-    @shows("RTE-15", "16.7/4")
+    @shows("RTE-15", "R3261-16.7-07", "16.7/4")
     def test_remainder(self) -> None:
         """What is no SIP URI stays in the 3xx that may go back; what was tried does not."""
         rig, a, b, c = pair(proxy={"recurse": True})
@@ -70,7 +70,7 @@ class Redirection(TestCase):
         a.ack(answer, invite)
         rig.finish()
 
-    @shows("RTE-15", "16.5")
+    @shows("RTE-15", "R3261-16.5-12", "16.5")
     def test_to_itself(self) -> None:
         """A phone that redirects to itself is not asked again: a target enters the set once."""
         rig, a, b, c = pair(proxy={"recurse": True})
@@ -84,7 +84,7 @@ class Redirection(TestCase):
         b.silent()
         rig.finish()
 
-    @shows("RTE-15", "16.5")
+    @shows("RTE-15", "R3261-16.5-09", "16.5")
     def test_not_responsible(self) -> None:
         """A 3xx from another domain is not followed here: the Request-URI is not ours to change."""
         rig, a, b, c = pair(proxy={"recurse": True})
@@ -99,7 +99,7 @@ class Redirection(TestCase):
         c.silent()
         rig.finish()
 
-    @shows("RTE-15", "RTE-16", "16.7/4", "5630 5.3")
+    @shows("RTE-15", "RTE-16", "R3261-16.7-08", "16.7/4", "5630 5.3")
     def test_not_from_sips_to_sip(self) -> None:
         """A call to a sips URI is not redirected to a sip contact by us."""
         rig = Rig(proxy={"recurse": True})
@@ -133,7 +133,7 @@ class Sips(TestCase):
         c.silent()
         rig.finish()
 
-    @shows("RTE-16", "26.2.2", "16.6/4")
+    @shows("RTE-16", "R3261-16.6-17", "26.2.2", "16.6/4")
     def test_over_tls(self) -> None:
         """A sips contact is called over its TLS connection, Record-Route is sips; the dialog works both ways."""
         rig = Rig()
