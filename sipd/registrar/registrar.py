@@ -29,6 +29,7 @@ _MOST_USER_AGENT = 128
 #: Contact lines longer than this (characters) are read each time: hostile ones must not fill the cache.
 _CACHED_LINE = 512
 _NOTHING: tuple[Contact, ...] = ()
+_BLANKS = str.maketrans("", "", " \t")
 
 
 class Locations(Protocol):
@@ -190,5 +191,5 @@ class Registrar:
 def _is_protected(request: Request) -> bool:
     """RFC 3327 s6.1: where a REGISTER has an S/MIME copy of itself, support counts that is told in there, unreadable
     here."""
-    kind = request.first.get("content-type", "").lower().lstrip(" ")
+    kind = request.first.get("content-type", "").lower().translate(_BLANKS)
     return bool(request.body) and kind.startswith(("multipart/signed", "application/pkcs7", "application/x-pkcs7"))
