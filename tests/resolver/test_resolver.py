@@ -118,7 +118,7 @@ class Basics(Rig):
 class Walk(Rig):
     """RFC 3263 s4.1 and s4.2, step by step."""
 
-    @shows("TRN-16", "3263 4.2")
+    @shows("TRN-16", "R3263-4.1-03", "R3263-4.2-01", "3263 4.2")
     def test_port_skips_srv(self) -> None:
         """An explicit port: addresses only, A and AAAA together (TRN-16)."""
         self.dns.address("example.com", "2001:db8::1", "192.0.2.1", "192.0.2.2")
@@ -127,7 +127,7 @@ class Walk(Rig):
                          ["udp:192.0.2.1:5070", "udp:192.0.2.2:5070", "udp:[2001:db8::1]:5070"])
         self.assertEqual(self.dns.asked, [("A", "example.com"), ("AAAA", "example.com")])
 
-    @shows("TRN-16")
+    @shows("TRN-16", "R3263-4.1-04", "R3263-4.1-06")
     def test_naptr(self) -> None:
         """NAPTR picks the transport, SRV the servers, in another domain too; the certificate's name is the URI's."""
         self.dns.naptr("example.com", 50, 50, "SIPS+D2T", "_sips._tcp.host.example")
@@ -141,6 +141,7 @@ class Walk(Rig):
                                 Hop("tls", "192.0.2.2", 5071, "example.com")])
         self.assertNotIn(("A", "example.com"), self.dns.asked)
 
+    @shows("R3263-4.1-01")
     def test_transport_skips_naptr(self) -> None:
         """A transport in the URI: no NAPTR question, its SRV records."""
         self.dns.naptr("example.com", 50, 50, "SIP+D2U", "_sip._udp.example.com")
@@ -156,6 +157,7 @@ class Walk(Rig):
         self.dns.address("a.example.com", "192.0.2.1")
         self.assertEqual(self.hops("sip:example.com"), ["udp:192.0.2.1:5060", "tcp:192.0.2.1:5060"])
 
+    @shows("R3263-4.1-09")
     def test_no_srv(self) -> None:
         """Without SRV records: the name's addresses at the default port."""
         self.dns.address("example.com", "192.0.2.1")
@@ -175,6 +177,7 @@ class Walk(Rig):
         self.dns.address("example.com", "192.0.2.1")
         self.assertEqual(self.hops("sip:example.com;transport=tcp"), [])
 
+    @shows("R3263-4.1-05")
     def test_sips_over_tls_only(self) -> None:
         """sips never ends on UDP or TCP (RFC 3261 s26.2.2)."""
         self.dns.naptr("example.com", 50, 50, "SIP+D2U", "_sip._udp.example.com")

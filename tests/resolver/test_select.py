@@ -27,6 +27,7 @@ from sipd.resolver.select import (
     target_of,
     usable_address,
 )
+from tests.support.cases import shows
 
 ALL = frozenset({"udp", "tcp", "tls"})
 
@@ -43,6 +44,7 @@ def hops(text: str, transports: frozenset[str] = ALL, families: frozenset[int] =
 class NumericTargets(SynchronousTestCase):
     """RFC 3263 s4.1 and s4.2 for numeric hosts."""
 
+    @shows("R3263-4.1-01", "R3263-4.1-02")
     def test_transport_and_port(self) -> None:
         """The URI's transport and port count; else UDP for sip, TLS for sips, and the transport's own port."""
         for text, expected in [
@@ -67,6 +69,7 @@ class NumericTargets(SynchronousTestCase):
         self.assertEqual(hops("sip:a@192.0.2.1;maddr=[2001:db8::2]"), [Hop("udp", "2001:db8::2", 5060)])
         self.assertEqual(hops("sip:a@192.0.2.1;maddr=224.0.1.75;ttl=16"), [])
 
+    @shows("R3261-19.1.1-03")
     def test_nowhere(self) -> None:
         """No hop: nobody's, everybody's or a reserved address, an unknown transport, another scheme."""
         for text in [
@@ -129,17 +132,20 @@ class Naptrs(SynchronousTestCase):
         Naptr(100, 50, "s", "sip+d2u", "", "_sip._udp.example.com"),
     ]
 
+    @shows("R3263-4.1-06")
     def test_order(self) -> None:
         """The RFC's own example: TLS first for who has it, TCP for who has not."""
         self.assertEqual(naptr_services(self.RECORDS, False, ALL), [("tls", "_sips._tcp.example.com")])
         self.assertEqual(naptr_services(self.RECORDS, False, {"udp", "tcp"}), [("tcp", "_sip._tcp.example.com")])
         self.assertEqual(naptr_services(self.RECORDS, False, {"udp"}), [("udp", "_sip._udp.example.com")])
 
+    @shows("R3263-4.1-05")
     def test_sips(self) -> None:
         """A sips target discards everything that is not SIPS."""
         self.assertEqual(naptr_services(self.RECORDS, True, ALL), [("tls", "_sips._tcp.example.com")])
         self.assertEqual(naptr_services(self.RECORDS, True, {"udp", "tcp"}), [])
 
+    @shows("R3263-4.1-07")
     def test_preference(self) -> None:
         """Within the lowest order that applies, all records by preference (RFC 3403 s4.1)."""
         records = [
@@ -149,6 +155,7 @@ class Naptrs(SynchronousTestCase):
         ]
         self.assertEqual(naptr_services(records, False, ALL), [("tcp", "t.example"), ("udp", "u.example")])
 
+    @shows("R3263-4.1-07")
     def test_not_applicable(self) -> None:
         """Other services, flags, rewriting and empty replacements are discarded."""
         for record in [

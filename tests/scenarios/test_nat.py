@@ -250,20 +250,22 @@ class Transports(TestCase):
         for value, phone, transport in ((values[0], b, other), (values[-1], a, one)):
             host = "[2001:db8::1]" if ":" in phone.address else "192.0.2.1"
             port = 5061 if transport == "tls" else 5060
+            self.assertTrue(value.startswith("<sip:"), value)
             self.assertEqual(value.partition("@")[2], f"{host}:{port}{param[transport]};lr>")
         sent_by = values[0].partition("@")[2].partition(";")[0]
         self.assertTrue(got.first["via"].startswith(f"SIP/2.0/{other.upper()} {sent_by};branch="))
         talk(self, a, b, got, sent, ok)
         rig.finish()
 
-    @shows("RTE-06", "5658 3", "16.6/4")
+    @shows("RTE-06", "R5658-3.2-01", "R5658-3.2-02", "R5658-6-01", "R5658-6.2-01", "R5658-6.2-02", "R5658-6.2-03",
+           "R5658-6.2-05", "R5658-7-01", "R5658-7-02", "R5658-7-03", "5658 3", "16.6/4")
     def test_all_pairs(self) -> None:
         """UDP, TCP and TLS with each other: ACK, requests both ways, re-INVITEs and the BYE cross."""
         for one in ("udp", "tcp", "tls"):
             for other in ("udp", "tcp", "tls"):
                 self.cross(one, other)
 
-    @shows("RTE-06", "5658 3", "16.6/4")
+    @shows("RTE-06", "R5658-6.2-06", "R5658-7-02", "5658 3", "16.6/4")
     def test_families(self) -> None:
         """IPv4 and IPv6 with each other, over UDP and across transports."""
         for one, other in (("udp", "udp"), ("tcp", "udp"), ("udp", "tls")):
