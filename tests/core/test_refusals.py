@@ -37,7 +37,7 @@ class RefusalsTests(TestCase):
         self.rig = LayerRig()
         self.refusals = Refusals(self.rig.layer, b"k" * 32, Inventory())
 
-    @shows("AUT-09", "8.2.7")
+    @shows("AUT-09", "8.2.7", "R3261-19.3-01")
     def test_tag(self) -> None:
         """s8.2.7: a repeat and the ACK get the same tag, every other request another one."""
         tag = self.refusals.tag(request())
@@ -48,6 +48,7 @@ class RefusalsTests(TestCase):
                        {"via": "SIP/2.0/UDP 192.0.2.9:5060;branch=z9hG4bK2"}):
             self.assertNotEqual(self.refusals.tag(request(**fields)), tag, fields)
 
+    @shows("R3261-19.3-01")
     def test_key(self) -> None:
         """Whoever does not know the secret cannot tell the tag; a server started again can."""
         tag = self.refusals.tag(request())

@@ -7,6 +7,7 @@ from twisted.trial.unittest import TestCase
 
 from sipd.message.address import Address, tag_of
 from sipd.message.errors import MalformedMessage
+from tests.support.cases import shows
 from tests.support.properties import check, hostile_text
 
 READ = [
@@ -52,6 +53,7 @@ class AddressTests(TestCase):
             self.assertEqual(str(address.uri), uri_text)
             self.assertEqual(Address.parse(str(address)), address)
 
+    @shows("R3261-20.20-01")
     def test_broken(self) -> None:
         """s20.10: without brackets no "?" and no comma; names are quoted where they must be."""
         for value in BROKEN:

@@ -7,6 +7,7 @@ import os
 from twisted.trial.unittest import TestCase
 
 from sipd.message.identifiers import MAGIC_COOKIE, Identifiers
+from tests.support.cases import shows
 
 
 class IdentifiersTests(TestCase):
@@ -19,6 +20,7 @@ class IdentifiersTests(TestCase):
         self.assertEqual(len(set(made)), 4000)
         self.assertTrue(all(len(text.removeprefix(MAGIC_COOKIE)) == 16 for text in made))
 
+    @shows("R3261-20.42-01")
     def test_branch(self) -> None:
         """s8.1.1.7: the cookie in front, and after it nothing that a change of case would change."""
         branch = Identifiers(os.urandom).branch()

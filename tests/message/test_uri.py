@@ -8,6 +8,7 @@ from twisted.trial.unittest import TestCase
 
 from sipd.message.errors import MalformedMessage
 from sipd.message.uri import Uri, unescape
+from tests.support.cases import shows
 from tests.support.properties import check, hostile_text
 
 #: s19.1.3 and relatives: text, then scheme, user, password, host, port.
@@ -83,6 +84,7 @@ class UriTests(TestCase):
             self.assertEqual(str(uri).lower(), text.lower())
             self.assertEqual(Uri.parse(str(uri)), uri)
 
+    @shows("R3261-19.1.1-01", "R3261-19.1.2-02")
     def test_broken(self) -> None:
         """What is no URI is refused with 400."""
         for text in BROKEN:
@@ -94,12 +96,14 @@ class UriTests(TestCase):
         text = f"sip:{'a' * 5000}@host;p={'b' * 5000}"
         self.assertEqual(str(Uri.parse(text)), text)
 
+    @shows("R3261-19.1.4-01")
     def test_equivalent(self) -> None:
         """s19.1.4: these are the same, seen from either side."""
         for one, other in EQUIVALENT:
             self.assertTrue(Uri.parse(one).equivalent(Uri.parse(other)), (one, other))
             self.assertTrue(Uri.parse(other).equivalent(Uri.parse(one)), (one, other))
 
+    @shows("R3261-19.1.4-01")
     def test_different(self) -> None:
         """s19.1.4: these are not."""
         for one, other in DIFFERENT:

@@ -280,7 +280,7 @@ class Fields(TestCase):
         self.assertIn("\r\n".join(odd).encode("utf-8", "surrogateescape"), a.raw[-1])
         rig.finish()
 
-    @shows("VAL-14", "R3261-16.3-04", "8.1.1")
+    @shows("VAL-14", "R3261-16.3-04", "8.1.1", "R3261-20-05")
     def test_missing(self) -> None:
         """Without From, To, Call-ID or CSeq (or empty): 400. Without Via there is nobody to answer. Nothing goes on."""
         rig, a, b = pair()
@@ -349,7 +349,7 @@ class Fields(TestCase):
         b.take(200)
         rig.finish()
 
-    @shows("VAL-20", "8.1.1.5")
+    @shows("VAL-20", "8.1.1.5", "R3261-20.16-01")
     def test_large_cseq(self) -> None:
         """CSeq runs to 2**31 and to 2**32-1; beyond, negative and wordy ones are 400."""
         rig, a, b = pair()
