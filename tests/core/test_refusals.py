@@ -37,7 +37,7 @@ class RefusalsTests(TestCase):
         self.rig = LayerRig()
         self.refusals = Refusals(self.rig.layer, b"k" * 32, Inventory())
 
-    @shows("AUT-09", "8.2.7", "R3261-19.3-01")
+    @shows("AUT-09", "8.2.7", "R3261-19.3-01", "R3261-8.2.7-05")
     def test_tag(self) -> None:
         """s8.2.7: a repeat and the ACK get the same tag, every other request another one."""
         tag = self.refusals.tag(request())
@@ -82,6 +82,7 @@ class RefusalsTests(TestCase):
         message.flow = flow  # type: ignore[assignment]
         self.refusals.refuse(message, status, "", (("Warning", "y"),))
 
+    @shows("R3261-8.2.7-01")
     def test_stateless(self) -> None:
         """One response goes out for each request, with our tag; no transaction and no timer is there afterwards."""
         for count in (1, 2):

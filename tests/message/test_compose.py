@@ -10,6 +10,7 @@ from sipd.message.message import Request
 from sipd.message.parser import parse
 from sipd.message.status import REASONS
 from tests.message.messages import message
+from tests.support.cases import shows
 
 
 class ComposeTests(TestCase):
@@ -21,6 +22,7 @@ class ComposeTests(TestCase):
         assert isinstance(found, Request)
         self.request = found
 
+    @shows("R3261-8.2.6.2-01", "R3261-8.2.6.2-02", "R3261-8.2.6.2-03", "R3261-8.2.6.2-04", "R3261-8.2.6.2-05", "R3261-8.2.6.2-08")
     def test_response(self) -> None:
         """s8.2.6.2: Via, From, To, Call-ID and CSeq as they came, in their order, and nothing else; To gets our tag."""
         found = compose.response(self.request, 404, "", "ours", (("Warning", "399 x y"),))
@@ -32,6 +34,7 @@ class ComposeTests(TestCase):
         again = parse(found.encode())
         self.assertEqual((again.headers, again.cseq, again.to_tag), (found.headers, found.cseq, "ours"))
 
+    @shows("R3261-8.2.6.2-06")
     def test_to_tag(self) -> None:
         """A To that has a tag keeps it; a 100 takes none (s8.2.6.2)."""
         tagged = parse(message("To: <sip:bob@biloxi.com>;tag=theirs", without="To:"))
@@ -42,6 +45,7 @@ class ComposeTests(TestCase):
         folded = parse(message("To:\r\n Bob\r\n <sip:bob@biloxi.com>\r\n ", without="To:"))
         self.assertEqual(parse(compose.response(folded, 200, "", "ours").encode()).to_tag, "ours")
 
+    @shows("R3261-8.2.6.1-03")
     def test_timestamp(self) -> None:
         """s8.2.6.1: a 100 repeats the Timestamp, other responses do not."""
         self.assertEqual(compose.response(self.request, 100).get("timestamp"), "54")

@@ -32,7 +32,7 @@ class FramerTests(TestCase):
             self.assertEqual(framer.feed(two[-1:]), [two])
             self.assertEqual((framer.buffered, framer.error, framer.pings), (0, None, 0))
 
-    @shows("TRN-06", "7.5")
+    @shows("TRN-06", "7.5", "R3261-7.5-01")
     def test_keep_alives(self) -> None:
         """RFC 5626 s3.5.1: a double CRLF between messages is a ping; s7.5: a single one is passed over."""
         whole = message()

@@ -150,6 +150,7 @@ class ParserTests(TestCase):
         assert isinstance(request, Request)
         self.assertEqual(request.method, odd)
 
+    @shows("R3261-7.1-03")
     def test_versions(self) -> None:
         """s21.5.6: a request of another version gets 505; a response of one is dropped, and never answered."""
         self.refused(message(start="INVITE sip:b SIP/7.0"), 505)
@@ -164,6 +165,7 @@ class ParserTests(TestCase):
         for name in ("Via", "To", "From", "Call-ID", "CSeq"):
             self.refused(message(base=OK, without=f"{name}:"), answerable=False)
 
+    @shows("R3261-7-01")
     def test_header_lines(self) -> None:
         """A line without a colon, a name that is no token, a bare CR or LF: 400 (s7.3)."""
         for line in ("no colon", "bad name: x", ": x", "X(y): z", "X: a\rb", "X: a\nb", "X: a\n b", "\u00fc: x", "X\x00: y"):
@@ -176,6 +178,7 @@ class ParserTests(TestCase):
         data = message(*lines)
         self.assertEqual(parse(data).encode(), data)
 
+    @shows("R3261-7-02")
     def test_no_end(self) -> None:
         """Octets without an empty line are answered as far as they tell whom (4475 3.1.2.15)."""
         self.refused(message()[:-2])

@@ -105,7 +105,7 @@ class Rig(SynchronousTestCase):
 class RegistrarTest(Rig):
     """The REG cases as far as they are the registrar's own."""
 
-    @shows("REG-01", "10.3")
+    @shows("REG-01", "10.3", "R3261-8.2.4-02", "R3261-10.3-31", "R3261-10.3-32")
     def test_one_contact(self) -> None:
         """A 200 with the contact, the granted expiry and the date; no Record-Route, no Require."""
         self.assertEqual(self.register("Contact: <sip:alice@192.0.2.7>", "Expires: 60"), (200, [
@@ -329,6 +329,7 @@ class RegistrarOnSqliteTest(RegistrarTest):
         self.assertEqual(self.location.bindings(ALICE), before)
         self.assertEqual(self.query(), ["<sip:a@192.0.2.7>;expires=50;q=0.5"])
 
+    @shows("R3261-10.3-28", "R3261-10.3-29")
     def test_failed_commit(self) -> None:
         """When the disk takes no more, the answer is 500 and the bindings are what they were (s10.3)."""
         self.register("Contact: <sip:a@192.0.2.7>", "Expires: 60")
@@ -362,7 +363,7 @@ class InFlightTest(Rig):
                                 lambda status, reason, headers: results.append((status, list(headers))))
         return results
 
-    @shows("REG-39", "10.3")
+    @shows("REG-39", "10.3", "R3261-10.3-04")
     def test_pipelined(self) -> None:
         """A hundred REGISTERs in one go are each decided after those before them, and answered in order, once."""
         answers = [self.send(f"Contact: <sip:{n % 7}@192.0.2.7>", cseq=n + 1) for n in range(100)]
@@ -372,11 +373,13 @@ class InFlightTest(Rig):
             self.assertEqual([len(answer) for answer in answers], [1] * (n + 1) + [0] * (99 - n))
         self.assertEqual(len(self.contacts(answers[99][0])), 7)
 
+    @shows("R3261-10.3-04")
     def test_order_of_what_is_not_stored_yet(self) -> None:
         """A CSeq that is not higher than that of a REGISTER on its way to the disk is refused."""
         self.send("Contact: <sip:a@192.0.2.7>", cseq=5)
         self.assertEqual(self.assertRaises(Reject, self.send, "Contact: <sip:a@192.0.2.7>", cseq=4).status, 400)
 
+    @shows("R3261-10.3-06")
     def test_answer_lists_what_is_stored(self) -> None:
         """When the first of two fails, the 200 of the second lists its own contact alone."""
         first = self.send("Contact: <sip:a@192.0.2.7>")

@@ -142,6 +142,7 @@ class Tables(Rig):
             text += f" q{binding.q / 1000:g}"
         return text + " instance" if binding.reg_id else text
 
+    @shows("R3261-10.3-16", "R3261-10.3-17", "R3261-10.3-18", "R3261-10.3-19", "R3261-10.3-20", "R3261-10.3-21", "R3261-10.3-22", "R3261-10.3-24", "R3261-10.3-25", "R3261-10.3-26")
     def test_registrar(self) -> None:
         """RFC 3261 s10.3 steps 6 to 8 for one address-of-record whose contacts may be three."""
         table = self.table()

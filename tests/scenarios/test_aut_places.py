@@ -278,7 +278,7 @@ class NobodyAsked(TestCase):
         a.request("ACK", "sip:1002@example.com", to="<sip:1002@example.com>;tag=1")
         rig.finish()
 
-    @shows("AUT-09", "8.2.7", "17.1.1.3")
+    @shows("AUT-09", "8.2.7", "17.1.1.3", "R3261-8.2.7-03")
     def test_ack_of_a_refusal(self) -> None:
         """The ACK of an INVITE refused without state ends here, though it looks like one on its way abroad."""
         rig = Rig()

@@ -53,7 +53,7 @@ class OtherRealm(AuthCase):
         self.assertNotIn("stale", challenge_of(refusal))
         self.try_register(self.signed(self.challenge("SHA-256"), user="1003", password="strong"), take=200, **me)
 
-    @shows("AUT-01", "8760 2.3")
+    @shows("AUT-01", "8760 2.3", "R3261-7.3.1-02")
     def test_phones_that_bear_one_challenge(self) -> None:
         """Phones that fail on two challenges, known by User-Agent, get MD5 alone; all others both, each on its line."""
         for agent, lines in (("baresip v1.0.0", 1), ("JsSIP 3.13.8", 1), ("Linphone/5.1", 2), ("", 2)):

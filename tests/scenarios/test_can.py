@@ -238,7 +238,7 @@ class Cancel(TestCase):
         a.ack(busy, second)
         rig.finish()
 
-    @shows("CAN-07", "9.2")
+    @shows("CAN-07", "9.2", "R3261-9.2-01")
     def test_unknown_branch(self) -> None:
         """481 for a branch nobody used, another sent-by, an unknown call; the call that rings is not touched."""
         rig, a, b, invite, got = ringing()
@@ -305,7 +305,7 @@ class Cancel(TestCase):
         b.answer(b.take("CANCEL"), 200)
         terminated(rig, a, b, invite, got)
 
-    @shows("CAN-10", "9.1")
+    @shows("CAN-10", "9.1", "R3261-8.2.2.3-03", "R3261-8.2.2.3-04")
     def test_require_and_route(self) -> None:
         """Require and Proxy-Require with unknown tags, Max-Forwards 0, a Route: a CANCEL all the same, and none pass on."""
         rig, a, b, invite, got = ringing()

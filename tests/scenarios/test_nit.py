@@ -151,7 +151,7 @@ class Message(TestCase):
         self.a.take(200)
         self.rig.finish()
 
-    @shows("NIT-04", "R4320-4.1-02", "R3261-16.2-02", "4320 4.1")
+    @shows("NIT-04", "R4320-4.1-02", "R3261-16.2-02", "4320 4.1", "R3261-8.2.6.1-01")
     def test_no_100(self) -> None:
         """Answered after 3 s: the caller on UDP sees the 200 and nothing before it or after."""
         self.send()

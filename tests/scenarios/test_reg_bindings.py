@@ -19,7 +19,7 @@ def listed(answer: Response) -> dict[str, int]:
 class Making(TestCase):
     """How long a binding is granted."""
 
-    @shows("REG-01")
+    @shows("REG-01", "R3261-10.3-32")
     def test_one_contact(self) -> None:
         """The 200 lists the contact with what is left, has a To tag and a Date, and no Record-Route."""
         rig = Rig()
@@ -32,7 +32,7 @@ class Making(TestCase):
         self.assertNotIn("record-route", answer.first)
         rig.finish()
 
-    @shows("REG-02")
+    @shows("REG-02", "R3261-7.3.3-01")
     def test_two_contacts(self) -> None:
         """Two contacts, in one line or in two, are both listed."""
         one, two = "sip:1001@192.0.2.50", "sip:1001@192.0.2.51"
@@ -43,7 +43,7 @@ class Making(TestCase):
             self.assertEqual(set(listed(answer)), {one, two})
             rig.finish()
 
-    @shows("REG-03")
+    @shows("REG-03", "R3261-10.3-20", "R3261-10.3-21", "R3261-10.3-22")
     def test_expiry_each(self) -> None:
         """The parameter counts for its contact, the Expires header for the one that has none, the default for neither."""
         rig = Rig()
@@ -55,7 +55,7 @@ class Making(TestCase):
         self.assertEqual(listed(answer), {"sip:1002@192.0.2.50": 600, "sip:1002@192.0.2.51": 3600})
         rig.finish()
 
-    @shows("REG-04")
+    @shows("REG-04", "R3261-10.3-22")
     def test_default(self) -> None:
         """Without any expiry the configured default is granted and told."""
         for default in (3600, 1234):
@@ -64,7 +64,7 @@ class Making(TestCase):
             self.assertEqual(listed(a.register(expires=None)), {a.contact: default})
             rig.finish()
 
-    @shows("REG-23")
+    @shows("REG-23", "R3261-10.3-23")
     def test_too_brief(self) -> None:
         """423 with Min-Expires and nothing stored, whether header or parameter asks; the minimum itself is granted."""
         rig = Rig(registrar={"min_expires": 60})
@@ -148,7 +148,7 @@ class Refreshing(TestCase):
     def tearDown(self) -> None:
         self.rig.finish()
 
-    @shows("REG-05")
+    @shows("REG-05", "R3261-10.3-30", "R3261-10.3-31")
     def test_query(self) -> None:
         """A REGISTER without Contact lists all bindings with the time left, whatever Expires says, and changes none."""
         self.a.register(contact="<sip:1001@192.0.2.50>", expires=1000, call_id="two")
@@ -163,12 +163,12 @@ class Refreshing(TestCase):
         """A user without bindings gets 200 without Contact."""
         self.assertNotIn("contact", self.rig.phone("1002").register(contact="", expires=None).first)
 
-    @shows("REG-07")
+    @shows("REG-07", "R3261-10.3-25")
     def test_refresh(self) -> None:
         """Next CSeq: one binding, its time from the start."""
         self.assertEqual(listed(self.a.register(expires=100, call_id="one", cseq=6)), {self.a.contact: 100})
 
-    @shows("REG-08", "REG-09")
+    @shows("REG-08", "REG-09", "R3261-10.3-26")
     def test_cseq_not_higher(self) -> None:
         """The same CSeq in a new transaction, or a lower one, is refused, removal included; the binding stays."""
         for cseq in (5, 4, 1):
@@ -177,7 +177,7 @@ class Refreshing(TestCase):
                 self.assertTrue(400 <= answer.status < 600, answer.status)
         self.assertEqual(listed(self.a.register(contact="", expires=None)), {self.a.contact: 60})
 
-    @shows("REG-08", "10.3")
+    @shows("REG-08", "10.3", "R3261-10.3-05", "R3261-8.2-02")
     def test_all_or_nothing(self) -> None:
         """A request with a new contact beside one that comes too late stores neither (s10.3, atomicity)."""
         for pair in (f"<sip:1001@192.0.2.50>, <{self.a.contact}>", f"<{self.a.contact}>, <sip:1001@192.0.2.50>"):
@@ -185,7 +185,7 @@ class Refreshing(TestCase):
             self.assertTrue(400 <= answer.status < 600)
         self.assertEqual(listed(self.a.register(contact="", expires=None)), {self.a.contact: 60})
 
-    @shows("REG-10")
+    @shows("REG-10", "R3261-10.3-24")
     def test_other_call_id(self) -> None:
         """From another Call-ID, after a restart of the phone say, any CSeq updates."""
         self.assertEqual(listed(self.a.register(expires=90, call_id="two", cseq=1)), {self.a.contact: 90})
@@ -250,7 +250,7 @@ class Removing(TestCase):
         answer = self.a.register(contact="<sip:1001@192.0.2.99>", expires=0)
         self.assertEqual(set(listed(answer)), {self.one, self.two})
 
-    @shows("REG-19")
+    @shows("REG-19", "R3261-10.3-17")
     def test_star(self) -> None:
         """Contact: * with Expires: 0 from another Call-ID leaves nothing; compact forms count."""
         self.assertNotIn("contact", self.a.register(contact="*", expires=0).first)
@@ -259,7 +259,7 @@ class Removing(TestCase):
         self.assertNotIn("contact", self.a.register("m: *", contact="", expires=0).first)
         self.assertNotIn("contact", self.a.register(contact="*", expires=0).first, "with nothing left it is a 200 too")
 
-    @shows("REG-20")
+    @shows("REG-20", "R3261-10.3-16")
     def test_bad_star(self) -> None:
         """Contact: * with another expiry, without one, or beside a contact gets 400 and changes nothing."""
         self.a.register(contact="*", expires=10, take=400)
@@ -273,7 +273,7 @@ class Removing(TestCase):
         self.a.register(contact="*;expires=0", expires=0, take=400)
         self.assertEqual(self.left(), {self.one, self.two})
 
-    @shows("REG-21")
+    @shows("REG-21", "R3261-10.3-18", "R3261-10.3-19")
     def test_star_out_of_order(self) -> None:
         """Contact: * with the Call-ID of one binding and a CSeq not higher fails whole."""
         for cseq in (7, 6):

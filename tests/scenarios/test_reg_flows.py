@@ -65,7 +65,7 @@ class PathTest(TestCase):
                          ["<sip:192.0.2.80;lr>"])
         self.rig.finish()
 
-    @shows("REG-37", "3327 5.3")
+    @shows("REG-37", "3327 5.3", "R3261-8.2.4-01")
     def test_phone_that_does_not_know(self) -> None:
         """Path without Supported: path is refused with 420 and Unsupported, as s5.3 recommends."""
         self.edge.register("Path: <sip:192.0.2.80;lr>", take=420)

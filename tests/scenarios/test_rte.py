@@ -256,7 +256,7 @@ class RecordRoute(TestCase):
 class Targets(TestCase):
     """s16.5."""
 
-    @shows("RTE-07", "16.5")
+    @shows("RTE-07", "16.5", "R3261-8.2.2.1-03", "R3261-8.2.1-02")
     def test_nobody(self) -> None:
         """A call to the server itself, without a user: 404, at once, and nothing is sent anywhere."""
         rig, a, b = pair()
@@ -301,7 +301,7 @@ class Targets(TestCase):
         b.silent()
         rig.finish()
 
-    @shows("RTE-09", "RTE-10", "R3261-16.5-13", "R3261-16.5-14", "R3261-16.5-15", "16.5")
+    @shows("RTE-09", "RTE-10", "R3261-16.5-13", "R3261-16.5-14", "R3261-16.5-15", "16.5", "R3261-8.2.2.1-03")
     def test_absent_and_unknown(self) -> None:
         """A user who is not there is 480, one who does not exist 404; a user name knows its case."""
         rig, a, b = pair()

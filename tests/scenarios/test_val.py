@@ -154,7 +154,7 @@ class Extensions(TestCase):
 class Schemes(TestCase):
     """s16.3 step 2, s21.4.14."""
 
-    @shows("VAL-06", "R3261-16.3-01", "R3261-16.3-02", "R3261-16.3-08", "16.3/2")
+    @shows("VAL-06", "R3261-16.3-01", "R3261-16.3-02", "R3261-16.3-08", "16.3/2", "R3261-8.2.2.1-02")
     def test_unknown(self) -> None:
         """Schemes we do not route: 416, for every method and in any case."""
         rig, a, b = pair()
@@ -188,7 +188,7 @@ class Schemes(TestCase):
         refused(self, a, a.invite("tel:+15551234567", to="<tel:+15551234567>"), 404)
         rig.finish()
 
-    @shows("VAL-06", "R3261-16.3-05", "19.1.1")
+    @shows("VAL-06", "R3261-16.3-05", "19.1.1", "R3261-7.1-01", "R3261-7.1-02")
     def test_unreadable(self) -> None:
         """Request-URIs that nobody can read, or that carry headers, are answered 400 and never forwarded."""
         rig, a, b = pair()
@@ -218,7 +218,7 @@ class Methods(TestCase):
             self.assertEqual(a.take(299).all("x-answer"), ["y"])
         rig.finish()
 
-    @shows("VAL-11", "11.2")
+    @shows("VAL-11", "11.2", "R3261-8.2.1-04", "R3261-8.2.2.3-01")
     def test_options_to_the_server(self) -> None:
         """OPTIONS to the server is answered 200 with what it can do, by each of its names, without credentials."""
         for auth in ({"required": False}, AUTH):
@@ -323,7 +323,7 @@ class Fields(TestCase):
         b.silent()
         rig.finish()
 
-    @shows("VAL-15", "7.3.3")
+    @shows("VAL-15", "7.3.3", "R3261-7.3.3-01")
     def test_compact(self) -> None:
         """A whole call in compact forms, odd case and spacing of names: registered, called, hung up."""
         rig = Rig()
