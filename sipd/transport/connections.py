@@ -15,6 +15,7 @@ from sipd.interfaces import IFlow
 from sipd.inventory import Inventory, Table
 from sipd.journal import Journal
 from sipd.message.hop import Hop, join_host_port
+from sipd.transport import addresses
 from sipd.transport.flows import nobody, write_bug
 from sipd.transport.listener import Listener
 from sipd.transport.stream import StreamConnection, StreamFlow, StreamSettings, reason_text
@@ -126,7 +127,8 @@ class Connections:
         attempt.timer = self._clock.callLater(
             self._limits.connect_timeout, self._give_up, attempt, "connection timed out")
         attempt.connector = self._reactor.connectTCP(
-            hop.address, hop.port, _Opening(factory, lambda why: self._failed(attempt, why)), timeout=None)
+            hop.address, hop.port, _Opening(factory, lambda why: self._failed(attempt, why)), timeout=None,
+            bindAddress=_bind_address(hop.address, listeners))
 
     def _outgoing_protocol(self, attempt: Attempt, listeners: list[Listener]) -> StreamConnection:
         """Called when TCP stands, before the protocol knows its transport."""
@@ -204,6 +206,18 @@ class Connections:
 
     def _new_id(self, listener: Listener) -> str:
         return f"{listener.transport}/{binascii.hexlify(self._entropy(12)).decode('ascii')}"
+
+
+def _bind_address(target: str, listeners: list[Listener]) -> tuple[str, int] | None:
+    """RFC 3261 s18.1.1: a response may come to the source address of the request at the port of sent-by, so where
+    nobody listens on the address that the kernel would connect from, one that somebody does; None: the kernel's choice.
+    """
+    source = addresses.source_address(target)
+    if not source or any(listener.address == source for listener in listeners):
+        return None
+    loopback = addresses.is_loopback(source)
+    usable = [one.address for one in listeners if addresses.is_loopback(one.address) is loopback]
+    return (usable[0], 0) if usable else None
 
 
 class _Opening(ClientFactory):

@@ -309,6 +309,19 @@ class LayerTests(TestCase):
         await rig.until(lambda: not flow.alive)
         self.assertIsNone(rig.transports.flow_to(hop))
 
+    @shows("R3261-18.1.1-09")
+    async def test_source_of_connections(self) -> None:
+        """s18.1.1: a connection leaves from an address that we listen on, so that an answer over a new one arrives; from
+        the kernel's choice where that is one."""
+        server = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(server.close)
+        for listened, source in ((("127.0.0.9",), "127.0.0.9"), (("127.0.0.9", "127.0.0.1"), "127.0.0.1")):
+            rig = self.rig(*(listen("tcp", address) for address in listened))
+            flow, _ = await rig.connect(Hop("tcp", *server.getsockname()))
+            accepted, (address, _) = server.accept()
+            self.addCleanup(accepted.close)
+            self.assertEqual((address, flow.listener.address), (source, source))
+
     async def test_refused(self) -> None:
         """A refused connection is told at once, in words."""
         rig = self.rig(listen("tcp"), listen("tcp", "::1"))
