@@ -37,9 +37,8 @@ Algorithms = Annotated[tuple[Algorithm, ...], Field(strict=False)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?)*\Z")
-#: Letters and digits of every script (RFC 7616 s4), and of the marks what RFC 3261 s25.1 allows in a user part
-#: unescaped, less what separates things elsewhere.
-_USER_NAME = re.compile(r"[\w.!~*'()&=+$-]{1,128}\Z")
+#: What joins letters in some scripts; Python does not count them among the printable.
+_JOINERS = re.compile("[\u200c\u200d]")
 
 
 class ConfigError(Exception):
@@ -189,9 +188,16 @@ class Auth(Section):
         return value
 
 
+def is_user_name(name: str) -> bool:
+    """True for what may stand before the domain of an address-of-record: RFC 7616 s4 asks for all characters of RFC
+    7613 s3.3 but the colon, so letters, digits and marks of any script, and no spaces. In a URI they are escaped."""
+    return 0 < len(name) <= 128 and _JOINERS.sub("", name).isprintable() and " " not in name and ":" not in name
+
+
 def _user_name(name: str) -> str:
-    if not _USER_NAME.match(name.rpartition("@")[0] if "@" in name else name):
-        raise ValueError("a name is 1 to 128 letters, digits and -_.!~*'()&=+$ (and @domain for a tenant's user)")
+    if not is_user_name(name.rpartition("@")[0] if "@" in name else name):
+        raise ValueError("a name is 1 to 128 letters, digits and marks, without spaces and colons (and @domain for a "
+                         "tenant's user)")
     return name
 
 

@@ -110,10 +110,9 @@ class Users:
 
     def get(self, login: str, domain: str = "") -> User | None:
         """The user who logs in as `login`; `domain` is what the request speaks of, needed only when `ambiguous`."""
-        if "@" not in login:
-            return self._users.get(f"{login}@{domain if domain in self._tenants else self._domain}")
-        user = self._users.get(login)
-        return user if user is not None else self._users.get(self.aor(login))
+        user = (self._users.get(login) or self._users.get(self.aor(login))) if "@" in login else None
+        # a name may hold an "@" of its own
+        return user or self._users.get(f"{login}@{domain if domain in self._tenants else self._domain}")
 
     @property
     def ambiguous(self) -> bool:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sipd.auth.credentials import opaque_string, secrets_for
+from sipd.config import is_user_name
 
 #: The version of the schema, kept in PRAGMA user_version; 0 is a new file.
 SCHEMA_VERSION = 1
@@ -33,10 +34,9 @@ CREATE TABLE secrets (
 ) WITHOUT ROWID;
 """
 
-#: Longest user name, display name and password, in characters.
-MAX_NAME = MAX_DISPLAY_NAME = 128
+#: Longest display name and password, in characters.
+MAX_DISPLAY_NAME = 128
 MAX_PASSWORD = 256
-_FORBIDDEN = frozenset(' "\\<>@:;,/?#%[]{}|^`')
 
 
 class UserStoreError(OSError):
@@ -171,16 +171,15 @@ class UserStore:
 
 
 def _check_name(aor: str) -> None:
-    """An address-of-record to be stored is `name@domain`, of characters that mean nothing else in a URI."""
+    """An address-of-record to be stored is `name@domain`."""
     name, at, domain = aor.rpartition("@")
     if not (name and at and domain):
         raise ValueError(f"{aor!r} is not of the form name@domain")
-    if len(name) > MAX_NAME or len(domain) > 255:
-        raise ValueError(f"a name has at most {MAX_NAME} characters")
+    if not is_user_name(name):
+        raise ValueError(f"{aor!r}: a name has 1 to 128 characters and may not hold spaces, controls or a colon")
     # the domain may be an IPv6 address in brackets
-    if not aor.isprintable() or not _FORBIDDEN.isdisjoint(name) or not frozenset(' "\\<>@;,/?').isdisjoint(domain):
-        marks = "".join(sorted(_FORBIDDEN)).strip()
-        raise ValueError(f"{aor!r}: a name may not hold spaces, controls or any of {marks}")
+    if len(domain) > 255 or not domain.isprintable() or not frozenset(' "\\<>@;,/?').isdisjoint(domain):
+        raise ValueError(f"{aor!r}: {domain!r} is no domain")
 
 
 def _check_text(what: str, text: str, least: int, most: int) -> None:

@@ -128,7 +128,8 @@ class Route:
         if not self._open_registrar:
             user = self._authenticator.check(request, proxy=False)
         aor = self._places.aor(to)
-        if not aor or aor.rpartition("@")[2] != self._places.place(uri.host, uri.port) or aor[0] == "@":
+        name, _, domain = aor.rpartition("@")
+        if not name or domain != self._places.place(uri.host, uri.port):
             raise Reject(404)  # step 5: not an address-of-record of the domain in the Request-URI
         if not self._open_registrar:
             if self._users.by_aor(aor) is None and len(self._users):

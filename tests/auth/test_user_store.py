@@ -39,6 +39,14 @@ class UserStoreTest(TestCase):
         self.assertEqual((user.aor, user.realm, user.display_name), ("1001@example.com", REALM, "Réception"))
         self.assertEqual(user.secrets, secrets_for("1001@example.com", REALM, "s3cret-word", ("MD5", "SHA-256")))
 
+    @shows("R7616-4-02")
+    def test_names_of_any_script(self) -> None:
+        """A name of letters of any script, and of any mark but the colon, is kept as it is."""
+        for name in ("j\u00e4s\u00f8n", "\u0438\u0432\u0430\u043d", "\u0645\u06cc\u200c\u062e", "@!\"#$%&'()*+,-./;<=>?[\\]^_`{|}~@"):
+            self.store.add(f"{name}@example.com", REALM, "x")
+            self.assertIn(f"{name}@example.com", [user.aor for user in self.store.users()])
+            self.store.remove(f"{name}@example.com")
+
     @shows("R7616-4-03")
     def test_passwords_of_any_script(self) -> None:
         """A password with spaces of other widths and decomposed accents is the one with plain and composed ones."""
@@ -107,9 +115,9 @@ class UserStoreTest(TestCase):
 
     def test_texts(self) -> None:
         """Names, passwords and display names that could break a message, a log or a line are refused."""
-        for aor in ("1001", "@example.com", "1001@", "10 01@example.com", "10\n01@example.com", 'a"b@example.com',
-                    "a<b@example.com", "a@b@example.com", "a:b@example.com", "1001@exa mple.com", "\0@example.com",
-                    "a" * 129 + "@example.com", "\udce9@example.com"):
+        for aor in ("1001", "@example.com", "1001@", "10 01@example.com", "10\n01@example.com", "1001@exa<mple.com",
+                    "a\u2028b@example.com", "a\u3000b@example.com", "a:b@example.com", "1001@exa mple.com",
+                    "\0@example.com", "a" * 129 + "@example.com", "\udce9@example.com", "1001@" + "a" * 256):
             with self.assertRaises(ValueError, msg=aor):
                 self.store.add(aor, REALM, "secret")
         for password, display_name in (("", ""), ("a\nb", ""), ("x" * 257, ""), ("x", "a\rb"), ("x", "x" * 129)):

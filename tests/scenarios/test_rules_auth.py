@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from urllib.parse import quote
 
 from twisted.trial.unittest import TestCase
 
@@ -179,28 +180,37 @@ class Reading(AuthCase):
 
 
 class Names(AuthCase):
-    """Letters beyond ASCII (RFC 7616 s4)."""
+    """Letters beyond ASCII, and marks (RFC 7616 s4)."""
+
+    marks = "@!\"#$%&'()*+,-./;<=>?[\\]^_`{|}~%41@"
 
     def setUp(self) -> None:
         # one composed, one decomposed and with spaces of other widths
-        self.rig = Rig(auth=self.auth, users={"j\u00e4s\u00f8n": "Secret, or \u00e9?", "\u0438\u0432\u0430\u043d":
-                                              "a\u0301 \u00a0\u3000\U0001f511 \"\\:"})
+        self.rig = Rig(auth=self.auth, users={
+            "j\u00e4s\u00f8n": "Secret, or \u00e9?", "\u0438\u0432\u0430\u043d": "a\u0301 \u00a0\u3000\U0001f511 \"\\:",
+            "\u0645\u06cc\u200c\u062e": "z", f"{self.marks}@example.com": "x"})
         self.a = self.rig.phone("j\u00e4s\u00f8n")
 
-    @shows("R7616-4-02", "R7616-4-03")
+    @shows("R7616-3.4-01", "R7616-4-02", "R7616-4-03")
     def test_names_and_passwords(self) -> None:
-        """Users whose names and passwords are of other scripts log in by each algorithm, under the bare name and the
-        whole, as UTF-8, with plain spaces and composed accents."""
-        for escaped, user, password in (
-                ("j%C3%A4s%C3%B8n", "j\u00e4s\u00f8n", "Secret, or \u00e9?"),
-                ("%d0%b8%D0%B2%D0%B0%D0%BD", "\u0438\u0432\u0430\u043d", "\u00e1   \U0001f511 \"\\:")):
+        """Users whose names and passwords are of other scripts or full of marks log in by each algorithm, under the bare
+        name and the whole, as UTF-8, with plain spaces and composed accents."""
+        for user, password in (("j\u00e4s\u00f8n", "Secret, or \u00e9?"),
+                               ("\u0438\u0432\u0430\u043d", "\u00e1   \U0001f511 \"\\:"),
+                               ("\u0645\u06cc\u200c\u062e", "z"), (self.marks, "x")):
+            escaped = quote(user, safe="")
             me: dict[str, Any] = {"from_": f"<sip:{escaped}@example.com>;tag=1", "to": f"<sip:{escaped}@example.com>"}
             for algorithm in ("MD5", "SHA-256"):
                 params = challenge_of(self.a.register(take=401, **me), algorithm)
                 for nc, name in enumerate((user, f"{user}@example.com"), 1):
-                    self.try_register(self.signed(params, user=name, password=password, nc=nc), take=200, **me)
-                    self.try_register(self.signed(params, user=name, password=password + "x", nc=9), take=401, **me)
-        self.assertEqual(self.stored, 2)
+                    for typed, status in ((password, 200), (password + "x", 401)):
+                        line = self.signed(params, user=name, password=typed, nc=nc)
+                        quoted = name.replace("\\", "\\\\").replace('"', '\\"')
+                        self.try_register(line.replace(f'"{name}"', f'"{quoted}"'), take=status, **me)
+                        extended = f"username*=UTF-8''{quote(name, safe='')}"
+                        line = self.signed(params, user=name, password=typed, nc=nc + 2)
+                        self.try_register(line.replace(f'username="{name}"', extended), take=status, **me)
+        self.assertEqual(self.stored, 4)
 
 
 class Transparent(TestCase):
