@@ -239,11 +239,16 @@ class Route:
                 and owns(self._authenticator.check(ack, proxy=True), self._caller(ack)))
 
     def _ack_to_user(self, request: Request, aor: str) -> None:
-        """s16.5 for callers that answer a 2xx at the address they called: whoever did not send it drops its copy."""
+        """s16.5, s16.11 for callers that acknowledge a 2xx at the address they called: to the one who sent it after a
+        fork, else to the best contact."""
+        answerer = self._proxy.answerers.get((request.call_id, request.to_tag))
+        targets = [answerer] if answerer is not None else []
         for group in groups_of(self._location.bindings(aor), request.uri.scheme == "sips"):
-            for target in group:
-                if not self._places.is_our_uri(Uri.parse(target.uri)):  # an ACK in a circle would multiply
-                    self._proxy.forward_ack(request, target)
+            targets += group
+        for target in targets:
+            if not self._places.is_our_uri(Uri.parse(target.uri)):  # an ACK in a circle would not end
+                self._proxy.forward_ack(request, target)
+                return
 
     def cancel(self, request: Request, key: Key, transaction: ServerTransaction | None) -> None:
         """s9.2, s16.10: never challenged; 200 when it names a transaction, whatever comes of it, else 481."""
