@@ -26,7 +26,6 @@ CATALOGUE: dict[str, str] = {
     "malformed": "{transport} message from {source} is malformed: {reason}",
     "hop-failed": "{hop} failed: {reason}; tried last for {seconds} s",
     "flow-failed": "{flow}, the only way to its phone, failed: {reason}",
-    "flow-failed": "{flow}, the only way to its phone, failed: {reason}",
     "nowhere": "no way to {uri}: {reason}",
     "tls-withdrawn": "{domain} offered TLS in the DNS and does not any more: somebody may want to read along",
     "store-failed": "the location store failed: {reason}",
