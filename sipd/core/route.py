@@ -77,6 +77,10 @@ class Route:
             self._refuse(request, key, Reject(error.status, error.reason))
 
     def _serve(self, request: Request, key: Key) -> None:
+        via = request.via
+        assert via is not None
+        if via.group or "maddr" in via.params:
+            checks.via(request)                                  # 400: one answer for many
         written = request.uri_text
         uri = checks.request_uri(request)                        # 400, 416
         routing = self._routes.preprocess(request)               # s16.4

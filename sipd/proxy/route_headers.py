@@ -36,8 +36,8 @@ _NO_ROUTE = Routing(False, None, [])
 
 
 class RouteHeaders:
-    """Knows our own Route URIs. `is_ours(host, port)` tells whether a host (IPv6 in brackets) and port are us; a request
-    has `most` Route values at most."""
+    """Knows our own Route URIs. `is_ours(host, port)` tells whether a host (IPv6 in brackets) and port are us; a
+    request has `most` Route values at most."""
 
     __slots__ = ("_token", "_is_ours", "_most", "_suffixes")
 
