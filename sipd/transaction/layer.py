@@ -35,8 +35,8 @@ from sipd.wheel import Timer, TimerWheel
 Origin = tuple[str, str, str, int]
 
 #: Methods whose transactions a CANCEL finds by trying; those of all others stand in a table of their own.
-_TRIED = ("INVITE", "MESSAGE", "OPTIONS", "REGISTER", "BYE", "SUBSCRIBE", "NOTIFY", "PUBLISH", "INFO", "UPDATE", "PRACK",
-          "REFER")
+_TRIED = ("INVITE", "MESSAGE", "OPTIONS", "REGISTER", "BYE", "SUBSCRIBE", "NOTIFY", "PUBLISH", "INFO", "UPDATE",
+          "PRACK", "REFER")
 _NOT_TABLED = frozenset((*_TRIED, "CANCEL"))
 
 
