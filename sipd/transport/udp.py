@@ -6,6 +6,7 @@ So the reactor watches an epoll descriptor that holds the socket: that one is on
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -252,6 +253,8 @@ def _bound_socket(address: str, port: int, v6: bool) -> socket.socket:
             except OSError:
                 # past the system's limit only with CAP_NET_ADMIN; without it the kernel gives what it may
                 sock.setsockopt(socket.SOL_SOCKET, plain, BUFFER)
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(sock, _SIOCGSTAMP, bytes(_TIMEVAL.size))  # from the first question on the kernel keeps the time
         sock.bind((address, port))
     except BaseException:
         sock.close()
