@@ -7,7 +7,7 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
 COMPILED = .venv-compiled
 
-.PHONY: run test test-core test-real compiled test-compiled lint bench bench-quick bench-scale bench-micro docs clean
+.PHONY: run test test-core test-real compiled test-compiled lint bench bench-quick bench-scale bench-micro bench-overload docs clean
 
 run: $(VENV)/.installed
 	$(VENV)/bin/twistd -n --pidfile= sipd --state-dir '$(STATE)' \
@@ -60,6 +60,11 @@ bench-scale: $(VENV)/.installed
 
 bench-micro: $(VENV)/.installed-dev
 	$(VENV)/bin/python bench/micro.py
+
+# What is left of the best rate of calls when twice as many come: five minutes, alone on the machine.
+bench-overload: $(VENV)/.installed
+	tools/apt-install bench/apt-packages.txt
+	$(VENV)/bin/python bench/overload.py
 
 docs: $(VENV)/.installed-dev
 	$(VENV)/bin/python tools/conformance.py
