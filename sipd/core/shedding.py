@@ -40,8 +40,7 @@ _DRAW = 16.0
 class Shedding:
     """Measures the server's delay on `clock` and, while it is behind, stands before the transaction layer.
 
-    `lag` gives how old the last datagram read was, in seconds, if others wait behind it, and whether there is little
-    room left for more. `after` and `spread` are seconds: Retry-After is between `after` and their sum.
+    `after` and `spread` are seconds: Retry-After is between `after` and their sum.
     """
 
     def __init__(self, clock: IReactorTime, overload: Overload, layer: TransactionLayer, refusals: Refusals,
@@ -62,7 +61,8 @@ class Shedding:
     # --- measuring
 
     def start(self, lag: Callable[[], tuple[float, bool]]) -> None:
-        """Begins to measure."""
+        """Begins to measure. `lag` gives how far reading is behind, in seconds, and whether there is little room left
+        for what waits to be read."""
         self._lag = lag
         self._due = self._clock.seconds() + INTERVAL
         self._timer = self._clock.callLater(INTERVAL, self.beat)

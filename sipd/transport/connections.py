@@ -62,6 +62,7 @@ class Connections:
         self._journal = journal
         self._limits = limits
         self._contexts = contexts
+        self._asked_at = 0.0
         self.settings = StreamSettings(clock, nobody, journal, limits, self._opened, self._closed)
 
     # -- connections that peers open
@@ -86,6 +87,18 @@ class Connections:
     def cut(self) -> dict[str, int]:
         """Connections ended because of what their peers did or did not do, by reason."""
         return dict(self.settings.cut)
+
+    def lag(self) -> float:
+        """How long what waits on a busy connection will wait until it is read, in seconds, as fast as it was read since
+        this was last asked; that of the worst one."""
+        now = self._clock.seconds()
+        elapsed, self._asked_at = now - self._asked_at, now
+        full = self.settings.full
+        if not full:
+            return 0.0
+        lag: float = max(connection.unread() * elapsed / octets for connection, octets in full.items())
+        full.clear()
+        return lag
 
     def flow_by_id(self, flow_id: str) -> StreamFlow | None:
         """The live flow of that id."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import sys
+import termios
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +26,8 @@ from sipd.message.hop import Hop, join_host_port
 from sipd.transport.flows import Receive, tell_users, write_bug
 from sipd.transport.listener import Listener
 
+#: Octets of one read that leave it open whether more were there (the most Twisted reads at once).
+FULL = 65536
 #: Seconds until a connection that we close is cut, when the peer does not take what still waits for it.
 LINGER = 5.0
 
@@ -62,7 +67,7 @@ class StreamSettings:
     `closed(connection)` are called once each, `closed` before the users are told.
     """
 
-    __slots__ = ("clock", "receive", "journal", "limits", "opened", "closed", "held", "cut")
+    __slots__ = ("clock", "receive", "journal", "limits", "opened", "closed", "held", "cut", "full")
 
     def __init__(
         self, clock: Any, receive: Receive, journal: Journal, limits: Limits,
@@ -78,6 +83,8 @@ class StreamSettings:
         self.held = 0
         #: Connections that were ended because of what their peers did or did not do, by reason.
         self.cut: Counter[str] = Counter()
+        #: Connections that had as much to read as can be read at once, and how many octets, since this was cleared.
+        self.full: Counter[StreamConnection] = Counter()
 
 
 @implementer(IHandshakeListener, IHalfCloseableProtocol, IPushProducer)
@@ -147,6 +154,8 @@ class StreamConnection(Protocol):
         """Octets came: whole messages go on, pings are answered."""
         if self._closing:
             return
+        if len(data) >= FULL:
+            self._settings.full[self] += len(data)
         framer = self._framer
         messages = framer.feed(data)
         settings = self._settings
@@ -265,6 +274,14 @@ class StreamConnection(Protocol):
         """True when there is no room for what this connection holds; strangers may fill half of it only."""
         limit = self._settings.limits.connection_memory
         return self._settings.held > (limit if self.flow.known or self.hop is not None else limit // 2)
+
+    def unread(self) -> int:
+        """Octets that wait in the kernel to be read."""
+        wire: Any = self.transport
+        try:
+            return int.from_bytes(fcntl.ioctl(wire.fileno(), termios.FIONREAD, bytes(4)), sys.byteorder)
+        except (OSError, ValueError):
+            return 0  # it is gone
 
     def _receive(self, message: bytes) -> None:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+import time
 from typing import Any
 
 from OpenSSL import SSL
@@ -128,6 +129,40 @@ class VirtualTests(TestCase):
         self.clock.advance(0)
         self.assertEqual(self.settings.held, 0)
         self.assertEqual(self.settings.cut, {"the peer does not read": 19})
+
+
+class BusyTests(TestCase):
+    """Peers that send faster than anybody reads."""
+
+    async def test_lag(self) -> None:
+        """How long what waits on a busy connection will wait is told; nothing of a connection that is idle or gone."""
+        rig = Rig(listen("tcp"), reactor=reactor)
+
+        def receive(data: bytes, flow: Any, lost: object = None) -> None:
+            rig.received.append((data, flow))
+            time.sleep(0.0005)
+        rig.transports.receive = receive
+        rig.transports.start()
+        self.addCleanup(rig.transports.stop)
+        peer = socket.create_connection(rig.place(), timeout=2.0)
+        self.addCleanup(peer.close)
+        rig.transports.lag()
+        peer.setblocking(False)
+        large = message(b"x" * 2000)
+        lags = []
+        for _ in range(30):
+            try:
+                peer.send(large * 200)
+            except BlockingIOError:
+                pass
+            await deferLater(reactor, 0)
+            lags.append(rig.transports.lag()[0])
+        self.assertTrue(0.02 < max(lags) < 30.0, lags)
+        connection = next(iter(rig.transports._connections.live.values()))
+        peer.close()
+        await rig.until(lambda: not rig.inventory.left(), 20.0)
+        connection._settings.full[connection] = 1
+        self.assertEqual(rig.transports.lag(), (0.0, False))
 
 
 class TlsTests(TestCase):
