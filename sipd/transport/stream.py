@@ -201,6 +201,7 @@ class StreamConnection(Protocol):
         self._timer = None
         self._write = _nowhere
         self._let_go()
+        self._settings.full.pop(self, None)
         self.flow.alive = False
         why = self._why or reason_text(reason)
         self._settings.closed(self, why)
