@@ -82,7 +82,29 @@ class SpoofedSources(TestCase):
         for uri in ("sip:nobody@example.com", "sip:1003@example.com", "sip:a@other.example.net", "sip:example.com"):
             request = victim.request("INVITE", uri, from_="<sip:me@elsewhere.example.org>;tag=1")
             self.assertEqual(self.costs(rig, victim, request), 1, uri)
+        callee = rig.phone("1002")
+        rig.binding("1002", callee.contact)
+        invite = victim.request("INVITE", "sip:1002@example.com", from_="<sip:me@elsewhere.example.org>;tag=1")
+        victim.take(100)
+        callee.answer(callee.take("INVITE"), 486)
+        callee.take("ACK")
+        victim.ack(victim.take(486), invite)
+        request = victim.request("INVITE", "sip:nobody@example.com", from_="<sip:me@elsewhere.example.org>;tag=1")
+        self.assertEqual(self.costs(rig, victim, request), 1)
         rig.finish()
+
+    def test_everybody_counts(self) -> None:
+        """Where everybody counts as authenticated, whoever has not yet been let through is refused once too; who has,
+        and who comes over a connection, gets the refusal again until it is acknowledged."""
+        rig = Rig()
+        victim = rig.phone("victim")
+        for uri in ("sip:nobody@example.com", "sip:1003@example.com", "sip:example.com"):
+            self.assertEqual(self.costs(rig, victim, victim.request("INVITE", uri)), 1, uri)
+        phone = rig.phone("1001")
+        phone.register()
+        phone.request("INVITE", "sip:nobody@example.com")
+        rig.advance(40.0)
+        self.assertGreater(len(phone.take_all(404)), 8)
 
 
 class Groups(TestCase):
