@@ -12,7 +12,7 @@
     ''')
     flow.finish()
 
-A line of more than one arrow is that many messages, one right after the other. `shows` looks at every message since the
+A line of more than one arrow is that many messages, one right after the other; " / " is as good as a new line. `shows` looks at every message since the
 last `shows`, and at what the server did to each it passed on: which fields are its own affair, and all others octet for
 octet.
 """
@@ -101,6 +101,16 @@ class Flow:
         callee.take("ACK")
         return Call(self, caller, callee, got, sent, ok)
 
+    def ask(self, sender: Phone, receiver: Phone, method: str, uri: str, *extra: str, status: int = 200,
+            answer: tuple[str, ...] = (), **fields: Any) -> Call:
+        """A request outside of any call and its answer: what they make a dialog of, for NOTIFY and the like."""
+        sender.request(method, uri, *extra, **fields)
+        self.settle()
+        got = receiver.take(method)
+        sent = receiver.answer(got, status, *answer)
+        self.settle()
+        return Call(self, sender, receiver, got, sent, sender.take(status))
+
     def challenged(self, phone: Phone, request: Request, status: int = 407, **fields: Any) -> Request:
         """A request that was just sent gets its challenge; returns it as sent again, with credentials."""
         self.settle()
@@ -127,7 +137,7 @@ class Flow:
     def shows(self, ladder: str) -> list[Message]:
         """Fails when what happened is not this ladder; returns its messages, the first of the ladder at 0."""
         wanted = []
-        for line in ladder.strip().splitlines():
+        for line in re.split(r"\n| / ", ladder.strip()):
             *places, last = line.strip().split(" -> ")
             last, label = last.split(" ", 1)
             places.append(last)
@@ -232,9 +242,10 @@ class Call:
     def do(self, sender: Phone, method: str, *extra: str, status: int = 200, **fields: Any) -> Request:
         """A request in the dialog, its answer, and the ACK when it is an INVITE; returns the request as received."""
         other = self.other(sender)
+        contact = fields.pop("answer_contact", None)
         got = self.send(sender, method, *extra, **fields)
         if method == "INVITE":
-            other.answer(got, status, "Content-Type: application/sdp", body=OFFER)
+            other.answer(got, status, "Content-Type: application/sdp", body=OFFER, contact=contact)
         else:
             other.answer(got, status)
         self.flow.settle()

@@ -227,7 +227,7 @@ class Phone:
         elif contact:
             lines.append(f"Contact: {contact}")
         lines += extra
-        if body:
+        if body and not any(line.startswith("Content-Type:") for line in extra):
             lines.append("Content-Type: application/sdp")
         lines.append(f"Content-Length: {len(body)}")
         data = "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape") + body
