@@ -11,9 +11,10 @@ from __future__ import annotations
 INTERVAL = 0.1
 #: How much of a sample the smoothed delay takes over at once.
 _WEIGHT = 0.3
-#: A sample counts as this many times the wanted delay at most: a single pause of the process, however long, is no
-#: overload, two in a row are.
+#: A sample counts as this many times the wanted delay at most, and this many in a row must find the smoothed delay too
+#: long before it is called overload: a pause of the process, however long, is none, and neither are two.
 _MOST = 3.0
+_IN_A_ROW = 3
 #: How the share follows the distance from the wanted delay, and its change, from one sample to the next.
 _BY_DISTANCE = 0.03
 _BY_CHANGE = 0.3
@@ -24,7 +25,8 @@ _RELIEF = 3.0
 class Overload:
     """Takes samples of the server's delay. `wanted` is the delay in seconds up to which all is well."""
 
-    __slots__ = ("wanted", "active", "share", "delay", "worst", "since", "refused", "refused_before", "_calm_since")
+    __slots__ = ("wanted", "active", "share", "delay", "worst", "since", "refused", "refused_before", "_calm_since",
+                 "_late")
 
     def __init__(self, wanted: float) -> None:
         self.wanted = wanted
@@ -42,6 +44,8 @@ class Overload:
         self.refused = 0
         self.refused_before = 0
         self._calm_since = 0.0
+        #: How many samples in a row found the delay too long.
+        self._late = 0
 
     def sample(self, now: float, delay: float, short_of_room: bool = False) -> None:
         """A delay measured at `now`, seconds both; `short_of_room`: what waits fills most of the room for it, or some
@@ -52,7 +56,8 @@ class Overload:
         before = self.delay
         self.delay += _WEIGHT * (min(delay, _MOST * wanted) - before)
         if not self.active:
-            if self.delay <= wanted:
+            self._late = self._late + 1 if self.delay > wanted else 0
+            if self._late < _IN_A_ROW:
                 return
             self.active = True
             self.since = self._calm_since = now
