@@ -1,9 +1,9 @@
 """Refuses new work while the server is behind, so that what goes on can go on (RFC 3261 s21.5.4, RFC 7339).
 
 New is what begins something: a request without a To tag, other than ACK, BYE, CANCEL and PRACK, that is no repeat of
-one being served; a REGISTER only where nothing that came from its source has passed the checks before. It is refused
-before it is parsed, without state but for a bounded memory of what was refused, so that a repeat gets the same answer.
-Responses, and requests within dialogs, always pass.
+one being served; a REGISTER only where nothing that came from its source has passed the checks before. Strangers are
+refused first. New work is refused before it is parsed, without state but for a bounded memory of what was refused, so
+that a repeat gets the same answer. Responses, and requests within dialogs, always pass.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Shedding:
             return False
         after = self._refused.get(key)
         if after is None:
-            after = self._drawn(request)
+            after = self._drawn(request, self.overload.asks(flow.known))
             if not after:
                 return False
             self._refused.remember(key, after)
@@ -130,12 +130,12 @@ class Shedding:
         self._refusals.refuse(request, 503, "", (("Retry-After", after),))
         return True
 
-    def _drawn(self, request: Request) -> str:
-        """The Retry-After of a request that is to be refused, "" when it is not: one draw for each Call-ID and a while,
-        so that a call is not let through at first and refused when it comes again with credentials."""
+    def _drawn(self, request: Request, share: float) -> str:
+        """The Retry-After of a request that is to be refused, as `share` of them is, "" when it is not: one draw for
+        each Call-ID and a while, so that a call is not let through and then refused when it comes with credentials."""
         text = f"{int(self._clock.seconds() / _DRAW)}\0{request.call_id}"
         drawn = blake2b(text.encode("utf-8", "surrogateescape"), key=self._secret, digest_size=6).digest()
-        if int.from_bytes(drawn[:4], "big") >= self.overload.share * 2**32:
+        if int.from_bytes(drawn[:4], "big") >= share * 2**32:
             return ""
         return str(self._after + int.from_bytes(drawn[4:], "big") % (self._spread + 1))
 

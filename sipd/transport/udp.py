@@ -14,6 +14,7 @@ import select
 import socket
 import struct
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 from twisted.internet.interfaces import IReadDescriptor
@@ -201,8 +202,17 @@ class UdpPort:
 
     def _new_flow(self, peer: Any) -> UdpFlow:
         flow = UdpFlow(self, peer)
+        if self.flows.full:
+            self._forget_strangers()
         self.flows.remember(peer, flow)
         return flow
+
+    def _forget_strangers(self) -> None:
+        """Room for more flows: a flood of made-up sources must not make us forget who is known."""
+        flows = self.flows
+        older = [peer for peer, flow in islice(flows.items(), flows.limit // 2) if not flow.known]
+        for peer in older[:flows.limit // 8 + 1]:
+            del flows[peer]
 
     def _read_errors(self) -> None:
         """Empties the error queue (RFC 3261 s18.4), at most BATCH at a time."""

@@ -68,6 +68,26 @@ class OverloadTests(TestCase):
         self.assertTrue(self.overload.active)
 
 
+    def test_strangers_first(self) -> None:
+        """What is refused is taken from strangers, and from others only what is left; together it is the share, whatever
+        part of those who ask are strangers."""
+        for strangers in (0, 1, 5, 9, 10):
+            overload = self.overload = Overload(0.1)
+            while overload.share < 0.5:
+                for number in range(10):
+                    overload.asks(known=number >= strangers)
+                self.sample(0.15)
+            for _ in range(50):
+                shares = [overload.asks(known=number >= strangers) for number in range(10)]
+                overload.share = 0.5
+                overload.sample(self.now, overload.delay)
+            self.assertLess(abs(sum(shares) / 10 - overload.share), 0.03)
+            if 5 < strangers < 10:
+                self.assertEqual(overload.asks(known=True), 0.0)
+            elif 0 < strangers < 5:
+                self.assertEqual(overload.asks(known=False), 1.0)
+
+
 class Queue:
     """A server with one queue in front of it, which counts the calls it completes: a call is seven messages, `cost`
     seconds for all, those after the INVITE follow it within `hold` seconds; refusing one costs `refusal` with its ACK.

@@ -56,6 +56,24 @@ class UdpTests(TestCase):
         self.addCleanup(sock.close)
         return sock
 
+    def test_made_up_sources(self) -> None:
+        """Many new sources do not push out those that are known, unless there is nobody else."""
+        port = next(iter(self.rig.transports._udp.values()))
+        port.flows.limit = 80
+        phones = [port.flow("192.0.2.1", number) for number in range(1, 31)]
+        for phone in phones:
+            phone.known = True
+        for number in range(1, 1000):
+            port.flow("198.51.100.1", number)
+            self.assertLessEqual(len(port.flows), 80)
+        for phone in phones:
+            self.assertIs(port.flow("192.0.2.1", phone.port), phone)
+        for flow in port.flows.values():
+            flow.known = True
+        for number in range(1000, 1100):
+            port.flow("198.51.100.1", number)
+            self.assertLessEqual(len(port.flows), 80)
+
     def test_lag(self) -> None:
         """A port tells how old what it read was when others wait behind it, whether half of its room is taken, and what
         was lost; nothing of that when it keeps up, however long ago it read."""
