@@ -34,9 +34,10 @@ class Weather:
         chance = self._dice.random
         if packet.transport != "udp":
             way = (packet.source, packet.target)
-            arrival = max(packet.at + self._some(), self._arrival.get(way, 0.0))
+            # never two in one instant, so that it can be told which of them caused what
+            arrival = max(packet.at + self._some(), self._arrival.get(way, 0.0) + 1e-5)
             self._arrival[way] = arrival
-            return (max(arrival - packet.at, 1e-9),)
+            return (arrival - packet.at,)
         if chance() < self._loss:
             return ()
         if chance() < self._copies:
