@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -72,6 +73,8 @@ def _keep(target: str, sources: list[Path], least: Path) -> None:
     if _child(target, ["-merge=1", f"-max_len={LONGEST[target]}", str(least), *map(str, sources)]) != 0:
         return
     kept = CORPUS / target
+    if not any(least.iterdir()):
+        return
     vectors = {path.read_bytes() for path in sources[2].iterdir()}
     for path in kept.iterdir():
         path.unlink()
@@ -82,8 +85,14 @@ def _keep(target: str, sources: list[Path], least: Path) -> None:
 
 
 def _child(target: str, arguments: list[str]) -> int:
-    command = [sys.executable, __file__, "--inside", target, "--", *arguments]
-    return subprocess.run(command, cwd=ROOT, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)}).returncode
+    """Runs libFuzzer, by way of a program of its own, since for a merge it starts itself again."""
+    with tempfile.TemporaryDirectory(prefix="sipd-fuzz-") as name:
+        program = Path(name) / target
+        inside = shlex.join([sys.executable, __file__, "--inside", target, "--"])
+        program.write_text(f'#!/bin/sh\nexec {inside} "$0" "$@"\n')
+        program.chmod(0o755)
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        return subprocess.run([program, *arguments], cwd=ROOT, check=False, env=environment).returncode
 
 
 def inside(target: str, arguments: list[str]) -> None:
@@ -94,7 +103,7 @@ def inside(target: str, arguments: list[str]) -> None:
     with atheris.instrument_imports(include=["sipd"]):
         from tests.fuzz.targets import TARGETS
     one: Callable[[bytes], None] = TARGETS[target]
-    atheris.Setup([sys.argv[0], *arguments], one)
+    atheris.Setup(arguments, one)
     atheris.Fuzz()
 
 
