@@ -78,6 +78,8 @@ class Shedding:
         """One sample: how late the reactor calls us, or how late it reads its datagrams."""
         now = self._clock.seconds()
         late = now - self._due
+        self._due = now + INTERVAL
+        self._timer = self._clock.callLater(INTERVAL, self.beat)
         assert self._lag is not None
         age, short_of_room = self._lag()
         overload = self.overload
@@ -94,8 +96,6 @@ class Shedding:
                 self._journal.write("overload-ended", seconds=round(now - overload.since, 1),
                                     refused=overload.refused - overload.refused_before,
                                     worst=round(overload.worst * 1000))
-        self._due = now + INTERVAL
-        self._timer = self._clock.callLater(INTERVAL, self.beat)
 
     # --- refusing
 
