@@ -185,7 +185,7 @@ class StreamConnection(Protocol):
                 self._begun_at = settings.clock.seconds()
                 self._due_within(settings.limits.message_timeout)
             if self._holds_too_much():
-                self._cut("all connections together hold too much")
+                self.put_out("all connections together hold too much")
 
     def readConnectionLost(self) -> None:
         """The peer sends no more over TCP. What it is still owed leaves first: it may well read on (s18.2.2)."""
@@ -234,7 +234,7 @@ class StreamConnection(Protocol):
             self._waiting += len(data)
             self._settings.held += len(data)
             if self._waiting > self._settings.limits.send_queue or self._holds_too_much():
-                self._cut("the peer does not read")
+                self.put_out("the peer does not read")
                 return
         self._write(data)
 
@@ -266,8 +266,8 @@ class StreamConnection(Protocol):
         self._settings.held -= self._buffered + self._waiting
         self._buffered = self._waiting = 0
 
-    def _cut(self, why: str) -> None:
-        """Closes at once, and counts why."""
+    def put_out(self, why: str) -> None:
+        """Closes at once, because of what the peer did or did not do, and counts why."""
         self._settings.cut[why] += 1
         self.abort(why)
 
@@ -312,7 +312,7 @@ class StreamConnection(Protocol):
             self.abort("closed by the server")
             return
         if not self._ready:
-            self._cut("no TLS handshake in time")
+            self.put_out("no TLS handshake in time")
             return
         deadline = self._alive_at + limits.idle_timeout
         why = "idle for too long"
