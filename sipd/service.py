@@ -86,10 +86,9 @@ class Core:
             limits.transactions,
             Bounds(limits.message_size, limits.header_size, limits.header_length, limits.header_count, limits.vias,
                    limits.routes, limits.uri_length))
-        refusals = Refusals(self.layer, secret, inventory)
+        refusals = Refusals(self.layer, secret, inventory, config.overload.retry_after, config.overload.retry_spread)
         self.shedding = Shedding(
-            clock, Overload(config.overload.delay), self.layer, refusals, secret, journal, inventory,
-            config.overload.retry_after, config.overload.retry_spread)
+            clock, Overload(config.overload.delay), self.layer, refusals, secret, journal, inventory)
         token = RouteToken(secret)
         self.routes = RouteHeaders(token, self.places.is_ours, limits.routes)
         self.location = Location(outside.store, clock, outside.wall, journal, inventory, limits.bindings)

@@ -38,22 +38,17 @@ _DRAW = 16.0
 
 
 class Shedding:
-    """Measures the server's delay on `clock` and, while it is behind, stands before the transaction layer.
-
-    `after` and `spread` are seconds: Retry-After is between `after` and their sum.
-    """
+    """Measures the server's delay on `clock` and, while it is behind, stands before the transaction layer."""
 
     def __init__(self, clock: IReactorTime, overload: Overload, layer: TransactionLayer, refusals: Refusals,
-                 secret: bytes, journal: Journal, inventory: Inventory, after: int, spread: int) -> None:
+                 secret: bytes, journal: Journal, inventory: Inventory) -> None:
         self.overload = overload
         self._clock = clock
         self._layer = layer
         self._refusals = refusals
         self._secret = secret
         self._journal = journal
-        self._refused: Table[Key, str] = inventory.table("requests refused in overload", _REMEMBERED, cache=True)
-        self._after = after
-        self._spread = spread
+        self._refused: Table[Key, None] = inventory.table("requests refused in overload", _REMEMBERED, cache=True)
         self._lag: Callable[[], tuple[float, bool]] | None = None
         self._due = 0.0
         self._timer: Any = None
@@ -118,26 +113,22 @@ class Shedding:
             return self._refusals.knows_ack(request)
         if method == "REGISTER" and flow.known:
             return False
-        after = self._refused.get(key)
-        if after is None:
-            after = self._drawn(request, self.overload.asks(flow.known))
-            if not after:
+        if key not in self._refused:
+            if not self._drawn(request, self.overload.asks(flow.known)):
                 return False
-            self._refused.remember(key, after)
+            self._refused.remember(key, None)
         self.overload.refused += 1
         request.flow = flow
         mark(request, flow)
-        self._refusals.refuse(request, 503, "", (("Retry-After", after),))
+        self._refusals.refuse(request, 503, "", (self._refusals.again(request),))
         return True
 
-    def _drawn(self, request: Request, share: float) -> str:
-        """The Retry-After of a request that is to be refused, as `share` of them is, "" when it is not: one draw for
-        each Call-ID and a while, so that a call is not let through and then refused when it comes with credentials."""
+    def _drawn(self, request: Request, share: float) -> bool:
+        """True when this request is to be refused, as `share` of them is: one draw for each Call-ID and a while, so that
+        a call is not let through and then refused when it comes with credentials."""
         text = f"{int(self._clock.seconds() / _DRAW)}\0{request.call_id}"
-        drawn = blake2b(text.encode("utf-8", "surrogateescape"), key=self._secret, digest_size=6).digest()
-        if int.from_bytes(drawn[:4], "big") >= share * 2**32:
-            return ""
-        return str(self._after + int.from_bytes(drawn[4:], "big") % (self._spread + 1))
+        drawn = blake2b(text.encode("utf-8", "surrogateescape"), key=self._secret, digest_size=4).digest()
+        return int.from_bytes(drawn, "big") < share * 2**32
 
 
 def _read(data: bytes, flow: IFlow) -> Request | None:
