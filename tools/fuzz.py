@@ -35,8 +35,10 @@ def seeds(target: str, directory: Path) -> None:
         data = path.read_bytes()
         if target == "framer":
             inputs.add(b"\x06" + data)
-        elif target in ("message", "core"):
+        elif target == "message":
             inputs.add(data)
+        elif target == "core":
+            inputs.update(bytes([flags]) + data for flags in (0, 1, 2, 7))
         else:
             fields = re.findall(rb"\r\n[^\s:]+:[ \t]*((?:[^\r\n]|\r\n[ \t])+)", data)
             pattern = {"uri": rb"sips?:[^ >\r\n]+", "credentials": rb"Digest .+", "values": rb".+"}[target]

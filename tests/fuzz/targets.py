@@ -24,6 +24,7 @@ from sipd.message.values import MAX_DELTA_SECONDS, delta_seconds, qvalue
 from sipd.message.via import Via
 from sipd.registrar.contact import parse_contacts
 from tests.support.rig import SERVER, Rig
+from tests.support.stream import Stream
 
 #: A header field of what we send: a name and a colon, no bare CR or LF, lines joined only by folding.
 _FIELD = re.compile(rb"[A-Za-z0-9\-.!%*_+`'~]+[ \t]*:(?:[^\r\n]|\r\n[ \t])*", re.DOTALL).fullmatch
@@ -266,28 +267,67 @@ def _written(read: digest.Credentials) -> str:
     return f"Digest {', '.join(parts)}" + (f", nc={read.nc}" if read.qop else "")
 
 
+#: Between the messages of one input to `core`.
+NEXT = b"\n--\n"
+
+
 def core(data: bytes) -> None:
-    """The whole server, authentication off: no message is a bug, everything sent is one message, and what is relayed
-    keeps every line that is not ours to change."""
-    rig = Rig(auth={"required": False}, registrar={"open": True, "min_expires": 2})
+    """The whole server: no message is a bug, everything sent is one message, and what is relayed keeps every line that
+    is not ours to change. Of the first octet, 1 asks strangers for credentials, 2 sends over TCP, 4 in pieces.
+
+    Messages are separated by NEXT. Those that begin with "SIP/" come from the callee, after the last request it got and
+    with its Vias in place of "@"; all others from a stranger.
+    """
+    flags, pieces = (data[0], data[1:].split(NEXT, 4)[:4]) if data else (0, [])
+    rig = Rig(auth={"required": bool(flags & 1)}, registrar={"open": not flags & 1, "min_expires": 2})
     callee = rig.phone("1002", "192.0.2.60")
     rig.binding("1002", callee.contact)
     sender = rig.network.endpoint("udp", "192.0.2.50", 5060)
-    sender.send(data, (SERVER, 5060))
-    try:
-        sent: Message | None = parse(data)
-    except MalformedMessage:
-        sent = None
-    for got in callee.drain():
-        if isinstance(got, Request) and isinstance(sent, Request) and got.method == sent.method:
-            equal(untouched(got), untouched(sent), "relayed")
-            equal(got.body, sent.body, "body relayed")
-            callee.answer(got, 200)
-    rig.advance(0.1, 0.1)
+    stream = Stream(rig, "192.0.2.50") if flags & 2 else None
+    last: Message | None = None
+    read = 0
+    for piece in pieces:
+        before = len(rig.network.packets)
+        if piece.startswith(b"SIP/"):
+            vias = [] if last is None else [b"Via: " + value.encode("utf-8", "surrogateescape") for value in last.all("via")]
+            callee.send(piece.replace(b"@", b"\r\n".join(vias), 1))
+        elif stream is not None:
+            stream.send(piece, 100 if flags & 4 else 0)
+        else:
+            sender.send(piece, (SERVER, 5060))
+            if flags & 1:
+                _no_amplification(rig, before, piece)
+        for received in callee.raw[read:]:
+            read += 1
+            try:
+                last = got = parse(received)
+            except MalformedMessage:
+                continue  # an ACK or CANCEL has the To of a response, which may have been anything
+            if len(pieces) == 1 and isinstance(got, Request) and got.method != "CANCEL":
+                _relayed(piece, got)
+                callee.answer(got, 200)
+        rig.advance(0.1, 0.1)
     for packet in rig.network.packets:
         if packet.source[0] == SERVER:
             sent_is_sane(packet.data)
+    for one in Framer().feed(stream.octets) if stream is not None else ():
+        sent_is_sane(one)
     holds(not rig.bugs, f"{rig.bugs}")
+
+
+def _relayed(piece: bytes, got: Request) -> None:
+    sent = parse(piece)
+    equal(untouched(got), untouched(sent), "relayed")
+    equal(got.body, sent.body, "body relayed")
+
+
+def _no_amplification(rig: Rig, before: int, request: bytes) -> None:
+    """A stranger's datagram brings one response at most, of like size, and nothing to anybody else."""
+    sent = [packet for packet in rig.network.packets[before:] if packet.source[0] == SERVER]
+    holds(len(sent) <= 1, "more than one packet for a stranger's one")
+    for packet in sent:
+        holds(packet.data.startswith(b"SIP/2.0 "), "a stranger's request relayed")
+        holds(len(packet.data) <= len(request) + 1024, "a response much larger than its request")
 
 
 def untouched(read: Message) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import TestCase
 
@@ -10,6 +10,9 @@ from tests.fuzz import targets
 from tests.message.messages import LINES, OK, legal, mutilated
 from tests.message.test_uri import DIFFERENT, EQUIVALENT, READ
 from tests.support.properties import check, hostile_text
+
+#: These are cheap.
+often = settings(check, max_examples=4 * check.max_examples)
 
 
 def octets(text: str) -> bytes:
@@ -28,12 +31,14 @@ _read_by_us = st.sampled_from([
 _usual = st.sampled_from([line.partition(": ")[2] for line in LINES[1:] + OK[1:]] + [
     "0", "70", "1 INVITE", "*", "<sip:a@192.0.2.9;lr>", "SIP/2.0/TCP [::1]:5060;rport;received=x", "path", "4294967296 ACK",
     '"a\\"b" <sip:%00@h>;q=0.5;expires=9999999999', "<sip:192.0.2.1;lr>, <sip:example.com;lr>", "Digest username=\"1001\"",
+    '"%0d%0aX: y" <sip:%0D%0AX:y@example.com;x=%0d%0a>', "<sip:1002@example.com;method=x%0d%0aX:y?X=%0d%0ay>",
 ])
 _space = st.sampled_from([": ", ":", " :", ":\r\n ", ":\t", ": \r\n \r\n\t"])
 _line = st.tuples(_read_by_us, _space, _usual | _hostile | st.tuples(_usual, _hostile).map("".join)).map("".join)
 _start = st.sampled_from([
     LINES[0], OK[0], "REGISTER sip:example.com SIP/2.0", "OPTIONS sip:example.com SIP/2.0", "ACK sip:1002@example.com SIP/2.0",
     "MESSAGE sip:1002@example.com SIP/2.0", "INVITE sip:1002@example.com SIP/2.0", "INVITE tel:1;x SIP/2.0", "a b c",
+    "INVITE sip:1002%0d%0aX:y@example.com SIP/2.0", "BYE sip:1002@example.com SIP/2.0", "CANCEL sip:1002@example.com SIP/2.0",
 ])
 
 
@@ -50,10 +55,16 @@ def messages(draw: st.DrawFn) -> bytes:
     return octets(text) + body
 
 
+#: What the callee says to an INVITE made of LINES.
+ANSWERS = [b"SIP/2.0 %d x\r\n@\r\n" % status + octets("\r\n".join([*LINES[3:7], "Contact: <sip:1002@192.0.2.60>", "", ""]))
+           .replace(b"314159", b"1").replace(b"bob@biloxi.com>", b"bob@biloxi.com>;tag=2")
+           for status in (100, 180, 200, 302, 408, 486, 503, 603)]
+
+
 class Properties(TestCase):
     """Each target."""
 
-    @check
+    @often
     @given(legal() | mutilated() | messages() | st.binary(max_size=200))
     @example("\r\n".join([*LINES, "Subject: a\r\n \r\n b", "", ""]).encode())
     def test_message(self, data: bytes) -> None:
@@ -61,7 +72,7 @@ class Properties(TestCase):
         broken can be answered with one message and no more."""
         targets.message(data)
 
-    @check
+    @often
     @given(st.integers(0, 255), st.lists(legal() | mutilated() | messages() | st.sampled_from(
         [b"\r", b"\n", b"\r\n", b"\r\n\r\n", b"\r\r\n\r\n\r\n", b"\x00"]), max_size=5))
     @example(0, [b"\r\r\n\r\n\r\n"])
@@ -69,7 +80,7 @@ class Properties(TestCase):
         """Framer: segments change nothing, keep-alives included, and the parser finds the same ends."""
         targets.framer(bytes([size]) + b"".join(pieces))
 
-    @check
+    @often
     @given(st.lists(st.sampled_from([text for pair in EQUIVALENT + DIFFERENT for text in pair] + [row[0] for row in READ])
                     | _hostile.map("sip:a@h;p=".__add__) | _hostile.map(lambda text: f"sip:{text}@h") | _hostile
                     | st.text("ab%2534Bb;=&?", max_size=8).map(lambda text: f"sip:{text}@h;{text}?{text}"), min_size=2, max_size=3))
@@ -79,13 +90,13 @@ class Properties(TestCase):
         """URIs: printed as read; the comparison is reflexive, symmetric, and as s19.1.4 says."""
         targets.uri(octets("\n".join(texts)))
 
-    @check
+    @often
     @given(_hostile | _usual | st.tuples(_usual, _hostile, _usual).map("".join))
     def test_values(self, text: str) -> None:
         """Addresses, Vias, parameters, lists, contacts, numbers: read or refused, printed as read."""
         targets.values(octets(text))
 
-    @check
+    @often
     @given(st.lists(st.tuples(
         st.sampled_from(["username", "realm", "nonce", "uri", "response", "qop", "nc", "cnonce", "algorithm", "opaque", "x"]),
         st.sampled_from(["=", " = ", "=\t", "", "=="]),
@@ -95,8 +106,9 @@ class Properties(TestCase):
         """Digest: credentials and challenges are read or malformed, and say the same when written again."""
         targets.credentials(octets(text))
 
-    @check
-    @given(messages() | mutilated())
-    def test_core(self, data: bytes) -> None:
-        """The whole server: no message is a bug, all that is sent is one message each, what is relayed is untouched."""
-        targets.core(data)
+    @often
+    @given(st.integers(0, 7), st.lists(messages() | mutilated() | st.sampled_from(ANSWERS), min_size=1, max_size=4))
+    def test_core(self, flags: int, pieces: list[bytes]) -> None:
+        """The whole server: no message is a bug, all that is sent is one message each, what is relayed is untouched,
+        nobody gets more than they sent."""
+        targets.core(bytes([flags]) + targets.NEXT.join(pieces))
