@@ -27,7 +27,7 @@ from hmac import compare_digest
 from sipd.auth.credentials import User, Users
 from sipd.auth.digest import Credentials, challenge, ha1, parse_credentials, request_digest
 from sipd.auth.nonce import ONCE, Nonces
-from sipd.message.address import Address
+from sipd.message.address import uri_of
 from sipd.message.errors import MalformedMessage, Reject
 from sipd.message.message import Request
 from sipd.message.uri import Uri
@@ -145,7 +145,9 @@ class Authenticator:
     def _domain(self, request: Request) -> str:
         """The place a request speaks of: To's in a REGISTER (s10.2), else From's; "" when it cannot be read."""
         try:
-            uri = Address.parse(request.first.get("to" if request.method == "REGISTER" else "from", "")).uri
+            flow = request.flow
+            uri = uri_of(request.first.get("to" if request.method == "REGISTER" else "from", ""),
+                         flow is not None and flow.known)
         except MalformedMessage:
             return ""
         return self._place(uri.host, uri.port)

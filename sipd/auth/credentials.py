@@ -110,7 +110,11 @@ class Users:
 
     def get(self, login: str, domain: str = "") -> User | None:
         """The user who logs in as `login`; `domain` is what the request speaks of, needed only when `ambiguous`."""
-        user = (self._users.get(login) or self._users.get(self.aor(login))) if "@" in login else None
+        users = self._users
+        user = None
+        if "@" in login:
+            usual = users.get(self.aor(login))  # looked up whatever comes of it, so that nobody costs what a user does
+            user = users.get(login) or usual
         # a name may hold an "@" of its own
         return user or self._users.get(f"{login}@{domain if domain in self._tenants else self._domain}")
 

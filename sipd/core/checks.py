@@ -23,8 +23,10 @@ def request_uri(request: Request) -> Uri:
 
     Raises MalformedMessage, and Reject (416).
     """
+    flow = request.flow
     try:
-        uri = request.uri
+        # strangers ask at one cost for whoever is called often and for nobody: see message/address.py
+        uri = request.uri if flow is None or flow.known else Uri.read(request.uri_text)
     except MalformedMessage:
         scheme, colon, _ = request.uri_text.partition(":")
         if colon and scheme.lower() not in ("sip", "sips", "tel") and scheme.isascii() and scheme[:1].isalpha():

@@ -66,6 +66,13 @@ class Address(NamedTuple):
 
 _cached = lru_cache(maxsize=8192)(Address._read)
 
+
+def uri_of(value: str, known: bool) -> Uri:
+    """The URI in a value of From or To. For strangers, who are not `known`, it is read anew: the time that a cache
+    saves would tell them who has registered, or was called, of late. Raises MalformedMessage."""
+    return Address.parse(value).uri if known else Uri.read(Address._read(value).uri_text)
+
+
 _TAG = re.compile(r';[ \t\r\n]*tag[ \t\r\n]*(?:=[ \t\r\n]*([^;,"<>= \t\r\n][^;,"<> \t\r\n]*)?)?(?=[; \t\r\n]|$)',
                   re.IGNORECASE)
 
