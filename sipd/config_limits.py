@@ -30,7 +30,7 @@ class Limits(Section):
     uri_length: int = Field(default=2048, ge=100, le=1048576)
     #: What may wait for a connection that does not read, before the connection is closed.
     send_queue: int = Field(default=262144, ge=65535, le=268435456)
-    #: What all connections may hold together: messages that are not whole yet, and what waits for those that do not read.
+    #: What all connections may hold together: messages that are not whole, and what waits for those that do not read.
     connection_memory: int = Field(default=67108864, ge=1048576, le=68719476736)
     connections: int = Field(default=10000, ge=1, le=1000000)
     connections_per_source: int = Field(default=2000, ge=1, le=1000000)

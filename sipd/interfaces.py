@@ -36,6 +36,7 @@ class IFlow(Interface):
     port = Attribute("int: remote port")
     users = Attribute("set of IFlowUser: told once, then forgotten, when the flow fails; they come and go")
     alive = Attribute("bool: False once the connection is gone; a UDP flow is always alive")
+    known = Attribute("bool: something that came over it has passed the checks; settable, False at first")
 
     def send(data: bytes) -> None:
         """Sends one message. Never raises: a failure reaches `users` later, from a fresh call stack."""

@@ -22,14 +22,17 @@ from sipd.auth.credentials import Users
 from sipd.auth.nonce import Nonces
 from sipd.auth.user_store import UserStore, UserStoreError
 from sipd.config import Config
+from sipd.core.overload import Overload
 from sipd.core.places import Places
 from sipd.core.refusals import Refusals
 from sipd.core.route import Route
+from sipd.core.shedding import Shedding
 from sipd.interfaces import ILocationStore, IResolver, ITransports
 from sipd.inventory import Inventory
 from sipd.journal import Journal
 from sipd.location.service import Location
 from sipd.location.store import MemoryStore, SqliteStore, StoreError
+from sipd.message.bounds import Bounds
 from sipd.message.identifiers import Entropy, Identifiers
 from sipd.proxy.proxy import Proxy, ProxyValues
 from sipd.proxy.route_headers import RouteHeaders
@@ -77,9 +80,16 @@ class Core:
         self.places = Places(domain, config.server.domains, config.server.tenants, lambda: transports.listeners,
                              [listen.advertise for listen in config.listen if listen.advertise])
         outside.resolver.own = self.places.hops
-        self.layer = TransactionLayer(transports, self.wheel, TimerValues(timers.t1, timers.t2, timers.t4), inventory,
-                                      journal, config.limits.transactions)
+        limits = config.limits
+        self.layer = TransactionLayer(
+            transports, self.wheel, TimerValues(timers.t1, timers.t2, timers.t4), inventory, journal,
+            limits.transactions,
+            Bounds(limits.message_size, limits.header_size, limits.header_length, limits.header_count, limits.vias,
+                   limits.routes, limits.uri_length))
         refusals = Refusals(self.layer, secret, inventory)
+        self.shedding = Shedding(
+            clock, Overload(config.overload.delay), self.layer, refusals, secret, journal, inventory,
+            config.overload.retry_after, config.overload.retry_spread)
         token = RouteToken(secret)
         self.routes = RouteHeaders(token, self.places.is_ours)
         self.location = Location(outside.store, clock, outside.wall, journal, inventory, config.limits.bindings)
@@ -182,6 +192,8 @@ class Server(MultiService):
         self._transports.receive = core.layer.receive
         self._transports.changed = core.listening
         self._transports.start()
+        if config.overload.shed:
+            core.shedding.start(self._transports.lag)
         self._control = self._api(core, users, store, here)
         self._control.start()
         _tune_collector()
@@ -207,13 +219,19 @@ class Server(MultiService):
         assert transports is not None
         StatusCommands(core.location, lambda: transports.listeners, self.inventory, here.domain, time.time, __version__,
                        lambda: {"stray responses dropped": core.layer.strays,
-                                "datagrams dropped, send buffer full": transports.dropped}).register(api)
+                                "messages malformed or past a bound": core.layer.malformed,
+                                "new requests refused in overload": core.shedding.overload.refused,
+                                "datagrams lost, receive buffer full": transports.lost,
+                                "datagrams dropped, send buffer full": transports.dropped},
+                       core.shedding.overload).register(api)
         return ControlSocket(self.config.path(state.SOCKET), api, reactor, self.inventory)
 
     @inlineCallbacks
     def stopService(self) -> Any:
         """Closes sockets first, then stores: what was acknowledged is on disk when this fires."""
         yield super().stopService()
+        if self.core is not None:
+            self.core.shedding.stop()
         if self._control is not None:
             yield self._control.stop()
         if self._transports is not None:

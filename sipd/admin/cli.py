@@ -225,6 +225,9 @@ def status(place: Place) -> None:
     if not place.as_json:
         click.echo(f"sipd {result['version']}, process {result['process']}, up {result['uptime']} s, "
                    f"domain {result['domain']}")
+        load = result["overload"]
+        click.echo(f"  {'overloaded' if load['active'] else 'not overloaded'}: {load['delay'] * 1000:.0f} ms behind, "
+                   f"{load['refusing']:.0%} of the new requests are refused")
         for name, number in result["dropped"].items():
             click.echo(f"  {name}: {number}")
         for listener in result["listeners"]:

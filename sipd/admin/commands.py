@@ -104,15 +104,25 @@ class IBindings(Protocol):
         """All of them."""
 
 
+class ILoad(Protocol):
+    """What is needed of the one who measures whether the server is behind."""
+
+    active: bool
+    #: Seconds, smoothed.
+    delay: float
+    #: Part of the new work that is refused, 0 to 1.
+    share: float
+
+
 class StatusCommands:
     """What the server holds, for people."""
 
     def __init__(
         self, location: IBindings, listeners: Callable[[], Iterable[Any]], inventory: Inventory, domain: str,
-        wall: Callable[[], float], version: str, dropped: Callable[[], dict[str, int]],
+        wall: Callable[[], float], version: str, dropped: Callable[[], dict[str, int]], load: ILoad,
     ) -> None:
         """`listeners` gives the live ones as providers of IListener; `wall` gives seconds since the epoch; `dropped`
-        what was thrown away and how often."""
+        what was thrown away or refused unread, and how often."""
         self._location = location
         self._listeners = listeners
         self._inventory = inventory
@@ -120,6 +130,7 @@ class StatusCommands:
         self._wall = wall
         self._version = version
         self._dropped = dropped
+        self._load = load
         self._started = wall()
 
     def register(self, api: Api) -> None:
@@ -128,7 +139,8 @@ class StatusCommands:
         api.register("registrations", self.registrations)
 
     def status(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Version, uptime in seconds, listeners, what was dropped, and every table with its size and its bound."""
+        """Version, uptime in seconds, listeners, how far the server is behind (seconds) and what part of the new work
+        it refuses, what was dropped, and every table with its size and its bound."""
         return {
             "version": self._version,
             "process": os.getpid(),
@@ -138,6 +150,8 @@ class StatusCommands:
                 {"transport": listener.transport, "address": listener.address, "port": listener.port}
                 for listener in self._listeners()
             ],
+            "overload": {"active": self._load.active, "delay": round(self._load.delay, 3),
+                         "refusing": round(self._load.share, 3)},
             "dropped": self._dropped(),
             "tables": [
                 {"name": table.name, "size": len(table), "limit": table.limit, "refused": table.refused}

@@ -143,6 +143,8 @@ class Route:
             raise Reject(482)  # s8.2.2.2: the same request over another path
         server = self._server(request, key)
         server.know_origin(origin)
+        assert request.flow is not None
+        request.flow.known = True
 
         def answer(status: int, reason: str, headers: tuple[tuple[str, str], ...]) -> None:
             server.respond(compose.response(request, status, reason, self._refusals.tag(request), headers))
@@ -197,7 +199,7 @@ class Route:
 
     def _forward_on(self, request: Request, key: Key, routing: Routing) -> None:
         """To where Route, the flow in our token, or the Request-URI says (s16.5: the target set is the Request-URI)."""
-        self._note_call(request)
+        self._let_through(request)
         self._proxy.forward(request, key, [[_along(request, routing)]])
 
     def _forward_to_user(self, request: Request, key: Key, aor: str, uri: Uri, loop: str) -> None:
@@ -207,7 +209,7 @@ class Route:
             if self._users.by_aor(aor) is None and not self._open_registrar:
                 raise Reject(404)
             raise Reject(480)
-        self._note_call(request)
+        self._let_through(request)
         self._proxy.forward(request, key, groups, loop)
 
     def ack(self, request: Request) -> None:
@@ -239,11 +241,16 @@ class Route:
                 and owns(self._authenticator.check(ack, proxy=True), self._caller(ack)))
 
     def _ack_to_user(self, request: Request, aor: str) -> None:
-        """s16.5 for callers that answer a 2xx at the address they called: whoever did not send it drops its copy."""
+        """s16.5, s16.11 for callers that acknowledge a 2xx at the address they called: to the one who sent it after a
+        fork, else to the best contact."""
+        answerer = self._proxy.answerers.get((request.call_id, request.to_tag))
+        targets = [answerer] if answerer is not None else []
         for group in groups_of(self._location.bindings(aor), request.uri.scheme == "sips"):
-            for target in group:
-                if not self._places.is_our_uri(Uri.parse(target.uri)):  # an ACK in a circle would multiply
-                    self._proxy.forward_ack(request, target)
+            targets += group
+        for target in targets:
+            if not self._places.is_our_uri(Uri.parse(target.uri)):  # an ACK in a circle would not end
+                self._proxy.forward_ack(request, target)
+                return
 
     def cancel(self, request: Request, key: Key, transaction: ServerTransaction | None) -> None:
         """s9.2, s16.10: never challenged; 200 when it names a transaction, whatever comes of it, else 481."""
@@ -307,14 +314,15 @@ class Route:
                             status=refusal.status, reason=why or compose.phrase(refusal.status),
                             who=_PASSWORD.sub(r"\1@", _address_of(request, "from")))
 
-    def _note_call(self, request: Request) -> None:
-        """Call start and end, for people."""
+    def _let_through(self, request: Request) -> None:
+        """Its flow is no stranger's any more; call start and end, for people."""
+        flow = request.flow
+        assert flow is not None
+        flow.known = True
         journal = self._journal
         if not journal.sinks:
             return
         if request.method == "INVITE" and not request.to_tag:
-            flow = request.flow
-            assert flow is not None
             journal.write("call-start", call_id=request.call_id, caller=_address_of(request, "from"),
                           callee=request.uri_text, source=join_host_port(flow.address, flow.port))
         elif request.method == "BYE":

@@ -22,7 +22,7 @@ class Bounds:
         self.routes = routes
         self.uri_length = uri_length
         #: Start line and headers that are not longer can hold too many Routes, which are counted where they are read,
-        #: and nothing else too much: the shortest header line is "a:" with its CRLF, a Via has 12 octets with its comma.
+        #: and nothing else too much: the shortest header line is "a:" and CRLF, a Via with its comma has 12 octets.
         self.unsuspicious = min(header_size, header_length, 4 * header_count, 12 * vias, uri_length)
 
     def check(self, message: Message, head: int, size: int) -> None:
@@ -37,7 +37,7 @@ class Bounds:
         headers = message.headers
         if len(headers) > self.header_count:
             raise MalformedMessage("too many header fields", 513, message)
-        for _, value, line in headers:
+        for _, _, line in headers:
             if len(line) > self.header_length:
                 raise MalformedMessage("a header field is too long", 513, message)
         for name, most in (("via", self.vias), ("route", self.routes)):
@@ -46,5 +46,5 @@ class Bounds:
                 raise MalformedMessage(f"too many {name} values", 513, message)
 
 
-#: Those of the configuration's defaults.
-USUAL = Bounds()
+#: Where whoever reads the message has bounds of their own.
+WITHOUT = Bounds(*[2**62] * 7)

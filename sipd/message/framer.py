@@ -16,15 +16,14 @@ _HALF_PINGS = (b"\r", b"\r\n", b"\r\n\r")
 class Framer:
     """Takes octets as they come and gives whole messages.
 
-    `max_head`, `max_body` and `max_message` are bounds in octets. When framing is lost, `feed` still returns the messages before the
-    loss, and `error` says what happened; `rest` holds the head it happened in, so that it can be answered. Nothing more
-    can be read from the stream then.
+    `max_head`, `max_body` and `max_message` are bounds in octets. When framing is lost, `feed` still returns the
+    messages before the loss, and `error` says what happened; `rest` holds the head it happened in, so that it can be
+    answered. Nothing more can be read from the stream then.
     """
 
     __slots__ = ("_buffer", "_scanned", "_needed", "_max_head", "_max_body", "_max_message", "pings", "error", "rest")
 
-    def __init__(self, max_head: int = 65536, max_body: int = 1048576,
-                 max_message: int = 1114112) -> None:
+    def __init__(self, max_head: int = 65536, max_body: int = 1048576, max_message: int = 1114112) -> None:
         self._buffer = bytearray()
         #: How far the buffer was searched for the end of the head already.
         self._scanned = 0

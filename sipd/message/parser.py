@@ -10,7 +10,7 @@ import re
 
 from sipd.message import grammar
 from sipd.message.address import Address, tag_of
-from sipd.message.bounds import USUAL, Bounds
+from sipd.message.bounds import WITHOUT, Bounds
 from sipd.message.errors import MalformedMessage
 from sipd.message.headers import CANONICAL, SINGLE, canonical
 from sipd.message.message import Header, Message, Request, Response
@@ -29,7 +29,7 @@ _METHODS = frozenset({"INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "REGISTER", "
 #: From and To as nearly every phone writes them, and the tag; anything else is read by Address.
 _USUAL_ADDRESS = re.compile(
     r'(?:"[^"\\]*" ?|[A-Za-z0-9 ._\-]*)<sips?:(?:[A-Za-z0-9._+*#\-]+@)?[A-Za-z0-9.\-]+'
-    r'(?::(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}))?(?:;[a-z0-9=\-]+)*>'
+    r'(?::(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}))?(?:;[a-z0-9\-]+(?:=[a-z0-9\-]+)?)*>'
     r'(?:;tag=([A-Za-z0-9._~*\-]+))?').fullmatch
 #: A Call-ID is one or two words (s25.1); whoever writes other visible characters is understood too.
 _CALL_ID = re.compile(r"[^\x00-\x20\x7f]+").fullmatch
@@ -50,7 +50,7 @@ _MOST_KNOWN, _LONGEST_KNOWN = 4096, 300
 _KNOWN_ADDRESSES: set[str] = set()
 
 
-def parse(data: bytes, stream: bool = False, bounds: Bounds = USUAL) -> Request | Response:
+def parse(data: bytes, stream: bool = False, bounds: Bounds = WITHOUT) -> Request | Response:
     """Reads one datagram, or with `stream` one message cut from a connection, which must state its length (s18.3).
 
     Raises MalformedMessage, whose `message` holds what could be read. Octets after Content-Length are dropped (s18.3).

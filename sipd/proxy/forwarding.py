@@ -102,8 +102,11 @@ class Forwarding:
                 # that when it fires, which it hardly ever does
                 branch.c_ends = self.proxy.layer.wheel.now + self.proxy.values.timer_c
         redirect = self._redirection(branch, response) if context.recurse and 300 <= status < 400 else None
-        if 200 <= status < 300 and context.invite and not context.final_sent and not self.reason:
-            self.reason = [_COMPLETED_ELSEWHERE]
+        if 200 <= status < 300 and context.invite:
+            if len(context.branches) > 1:
+                self.proxy.answerers.remember((response.call_id, response.to_tag), branch.target)
+            if not (context.final_sent or self.reason):
+                self.reason = [_COMPLETED_ELSEWHERE]
         self.perform(context.response(branch, response, redirect))
 
     def _redirection(self, branch: Branch, response: Response) -> tuple[Groups, bool]:

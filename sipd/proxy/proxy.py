@@ -68,6 +68,8 @@ class Proxy:
         self.look_ups: Table[Deferred[list[Hop]], None] = inventory.table("look-ups under way", limit)
         #: Places that refused TCP, each with the time (seconds of the clock) up to which it is not tried again.
         self.without_tcp: Table[tuple[str, int], float] = inventory.table("hops without TCP", 10_000, cache=True)
+        #: Who answered a call that went to several, by Call-ID and To tag: for the ACK of a caller that knows no route.
+        self.answerers: Table[tuple[str, str], Target] = inventory.table("answerers of forks", 10_000, cache=True)
         self._count = 0
 
     def forward(self, request: Request, key: Key, groups: Groups, looped_mark: str = "") -> None:

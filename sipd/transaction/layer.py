@@ -15,6 +15,7 @@ from sipd.interfaces import IFlow, IFlowUser, ITransports
 from sipd.inventory import Inventory, Table
 from sipd.journal import Journal
 from sipd.message import compose
+from sipd.message.bounds import WITHOUT, Bounds
 from sipd.message.errors import MalformedMessage
 from sipd.message.hop import DEFAULT_PORT
 from sipd.message.message import Request, Response
@@ -29,7 +30,6 @@ from sipd.transaction.non_invite_server import NonInviteServer
 from sipd.transaction.timers import REPEATS, TimerValues
 from sipd.transport.via_rules import mark, response_hop
 from sipd.wheel import Timer, TimerWheel
-
 
 #: Whose request it is, From tag, Call-ID and CSeq number: what all copies of a request have in common (s8.2.2.2).
 Origin = tuple[str, str, str, int]
@@ -73,6 +73,13 @@ class Core(Protocol):
     def undelivered(self, transaction: ServerTransaction, reason: str) -> None:
         """A response of ours was not taken: no connection could be had for it (s17.2.4; a transaction of an INVITE
         stays as it is, RFC 6026 s7.1), or nobody acknowledged it (s17.2.1; the transaction is over)."""
+
+
+class Gate(Protocol):
+    """Stands before the layer while the server is overloaded."""
+
+    def takes(self, data: bytes, flow: IFlow) -> bool:
+        """True when the message needs no further work."""
 
 
 class _Transaction:
@@ -279,7 +286,7 @@ class TransactionLayer:
     core: Core
 
     def __init__(self, transports: ITransports, wheel: TimerWheel, values: TimerValues, inventory: Inventory,
-                 journal: Journal, limit: int = 200_000) -> None:
+                 journal: Journal, limit: int = 200_000, bounds: Bounds = WITHOUT) -> None:
         self.transports = transports
         self.wheel = wheel
         self.values = values
@@ -287,19 +294,27 @@ class TransactionLayer:
         self.clients: Table[Key, ClientTransaction] = inventory.table("client transactions", limit)
         self.servers: Table[Key, ServerTransaction] = inventory.table("server transactions", limit)
         self.origins: Table[Origin, None] = inventory.table("requests served once", limit)
+        self.bounds = bounds
+        #: Set while new work is refused.
+        self.gate: Gate | None = None
         #: Responses that no transaction waits for (s18.1.2, RFC 6026 s7.3): counted and dropped.
         self.strays = 0
+        #: Messages that could not be read, or passed a bound.
+        self.malformed = 0
 
     def receive(self, data: bytes, flow: IFlow, lost: MalformedMessage | None = None) -> None:
         """One message from a flow; never raises. `lost` says why `data` is all that could be cut from a stream."""
         message: Request | Response | None = None
         try:
+            if self.gate is not None and lost is None and self.gate.takes(data, flow):
+                return
             try:
                 if lost is not None:
                     lost.message = what_can_be_read(data)
                     raise lost
-                message = parse(data, flow.reliable)
+                message = parse(data, flow.reliable, self.bounds)
             except MalformedMessage as error:
+                self.malformed += 1
                 if error.message is not None:
                     error.message.flow = flow
                 self.core.malformed(error, flow)

@@ -10,7 +10,7 @@ from twisted.internet.error import ConnectBindError
 from twisted.internet.protocol import ClientFactory
 from twisted.python.failure import Failure
 
-from sipd.config import Limits
+from sipd.config_limits import Limits
 from sipd.interfaces import IFlow
 from sipd.inventory import Inventory, Table
 from sipd.journal import Journal

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,7 +12,8 @@ from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.error import CannotListenError
 from zope.interface import implementer
 
-from sipd.config import Limits, Listen
+from sipd.config import Listen
+from sipd.config_limits import Limits
 from sipd.interfaces import IFlow, IListener, ITransports
 from sipd.inventory import Inventory, Table
 from sipd.journal import Journal
@@ -124,6 +126,17 @@ class Transports:
     def dropped(self) -> int:
         """Datagrams that the kernel had no room for."""
         return sum(port.dropped for port in self._udp.values())
+
+    def lag(self) -> tuple[float, bool]:
+        """How far the reading of datagrams is behind, in seconds, and whether there is little room for more."""
+        wall = time.time()
+        lags = [port.lag(wall) for port in self._udp.values()]
+        return max([lag[0] for lag in lags], default=0.0), any(lag[1] for lag in lags)
+
+    @property
+    def lost(self) -> int:
+        """Datagrams that came faster than they were read."""
+        return sum(port.lost for port in self._udp.values())
 
     def connect(self, hop: Hop, done: Done) -> None:
         """See ITransports."""

@@ -13,7 +13,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sipd.config import Limits
+from sipd.config_limits import Limits
 from sipd.interfaces import IFlow, IFlowUser
 from sipd.journal import Journal
 from sipd.message.errors import MalformedMessage
@@ -30,7 +30,7 @@ LINGER = 5.0
 class StreamFlow:
     """One live connection. Its id is random: it never names another connection, in a later process neither."""
 
-    __slots__ = ("id", "listener", "transport", "address", "port", "users", "alive", "_connection")
+    __slots__ = ("id", "listener", "transport", "address", "port", "users", "alive", "known", "_connection")
 
     reliable = True
 
@@ -42,6 +42,7 @@ class StreamFlow:
         self.port = port
         self.users: set[IFlowUser] = set()
         self.alive = True
+        self.known = False
         self._connection = connection
 
     def send(self, data: bytes) -> None:

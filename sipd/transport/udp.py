@@ -7,6 +7,7 @@ So the reactor watches an epoll descriptor that holds the socket: that one is on
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import select
 import socket
@@ -37,6 +38,13 @@ _IP_RECVERR = 11
 _IPV6_RECVERR = 25
 _SO_SNDBUFFORCE = 32
 _SO_RCVBUFFORCE = 33
+#: Nine numbers on what a socket holds: the first is what waits to be read, the second the room for it, the last what
+#: was lost for want of room.
+_SO_MEMINFO = 55
+_MEMORY = struct.Struct("=9I")
+#: When the datagram came that was read last.
+_SIOCGSTAMP = 0x8906
+_TIMEVAL = struct.Struct("ll")
 #: struct sock_extended_err: errno, origin, type, code.
 _EXTENDED_ERROR = struct.Struct("=IBBB")
 _ORIGIN_LOCAL, _ORIGIN_ICMP, _ORIGIN_ICMP6 = 1, 2, 3
@@ -45,7 +53,7 @@ _ORIGIN_LOCAL, _ORIGIN_ICMP, _ORIGIN_ICMP6 = 1, 2, 3
 class UdpFlow:
     """One peer as seen from one listener. Its id is the same in every process."""
 
-    __slots__ = ("id", "listener", "address", "port", "users", "_peer", "_sendto", "_port")
+    __slots__ = ("id", "listener", "address", "port", "users", "known", "_peer", "_sendto", "_port")
 
     transport = "udp"
     reliable = False
@@ -57,6 +65,7 @@ class UdpFlow:
         self.port: int = peer[1]
         self.id = udp_flow_id(port.listener.name, self.address, self.port)
         self.users: set[IFlowUser] = set()
+        self.known = False
         self._peer = peer
         self._sendto = port.socket.sendto
         self._port = port
@@ -98,6 +107,8 @@ class UdpPort:
         self.flows = table(self.listener)
         #: Datagrams the kernel had no room for; UDP may lose them.
         self.dropped = 0
+        #: Datagrams that came and were lost for want of room, as far as `lag` has seen.
+        self.lost = 0
         self._reactor = reactor
         self._receive = receive
         self._journal = journal
@@ -156,6 +167,23 @@ class UdpPort:
         except (OSError, OverflowError) as second:
             reason = os.strerror(second.errno).lower() if isinstance(second, OSError) and second.errno else str(second)
             self._reactor.callLater(0, tell_users, flow, reason, self._journal)
+
+    def lag(self, wall: float) -> tuple[float, bool]:
+        """How old the datagram was that was read last, in seconds, 0 when nothing waits behind it; and whether what
+        waits fills half the room there is, or some was lost since this was last asked. `wall`: seconds since the epoch.
+        """
+        try:
+            memory = self.socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMORY.size)
+            waiting, room, _, _, _, _, _, _, lost = _MEMORY.unpack(memory)
+            crowded = 2 * waiting > room or lost != self.lost
+            self.lost = lost
+            if not waiting:
+                return 0.0, crowded
+            seconds, micros = _TIMEVAL.unpack(fcntl.ioctl(self.socket, _SIOCGSTAMP, bytes(_TIMEVAL.size)))
+        except OSError:
+            return 0.0, False  # nothing was read yet, or this system does not tell
+        # the wall's clock may have been set meanwhile
+        return min(max(wall - seconds - micros / 1e6, 0.0), 10.0), crowded
 
     def close(self) -> None:
         """Stops reading and frees the address. Flows live on but reach nobody."""

@@ -166,7 +166,8 @@ class ServerTests(CliTestCase):
             "aor": "1001@example.com", "contact": "sip:1001@192.0.2.9", "expires": 60, "q": 1.0,
             "source": "udp:192.0.2.9:5060", "nat": False, "user_agent": "[bold]\x1b[2J"}]})
         self.api.register("status", lambda request: {
-            "version": "1", "process": 7, "uptime": 60, "dropped": {"stray responses": 3}, "domain": "example.com",
+            "version": "1", "process": 7, "uptime": 60, "dropped": {"stray responses": 3},
+            "overload": {"active": False, "delay": 0.25, "refusing": 0.5}, "domain": "example.com",
             "listeners": [{"transport": "udp", "address": "192.0.2.1", "port": 5060}],
             "tables": [{"name": "client transactions", "size": 3, "limit": 200000, "refused": 0}]})
         self.serve()

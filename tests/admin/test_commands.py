@@ -81,7 +81,8 @@ class StatusTests(SynchronousTestCase):
         listener = SimpleNamespace(transport="udp", address="192.0.2.1", port=5060)
         self.now = 1000.0
         self.commands = StatusCommands(location, lambda: [listener], self.inventory, "example.com", lambda: self.now, "9",
-                                       lambda: {"stray responses": 3})
+                                       lambda: {"stray responses": 3},
+                                       SimpleNamespace(active=True, delay=0.2504, share=0.51049))
 
     def bind(self, aor: str) -> None:
         """A binding of this address-of-record."""
@@ -95,6 +96,7 @@ class StatusTests(SynchronousTestCase):
         self.assertEqual(status["listeners"], [{"transport": "udp", "address": "192.0.2.1", "port": 5060}])
         self.assertEqual(status["tables"], [{"name": "things", "size": 1, "limit": 7, "refused": 0}])
         self.assertEqual(status["dropped"], {"stray responses": 3})
+        self.assertEqual(status["overload"], {"active": True, "delay": 0.25, "refusing": 0.51})
         self.assertEqual((status["uptime"], status["version"], status["process"]), (12, "9", os.getpid()))
 
     def test_registrations(self) -> None:

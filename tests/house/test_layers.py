@@ -21,7 +21,7 @@ TOP = {"service", "tap", "preflight", "first_start", "log"}
 
 #: Modules of a room that other rooms may import: pure ones, without state of their own.
 SHARED = {
-    "sipd.transport.listener", "sipd.transport.via_rules",
+    "sipd.transport.listener", "sipd.transport.via_rules", "sipd.transaction.key",
     "sipd.proxy.targets", "sipd.proxy.route_headers", "sipd.proxy.forward",
 }
 #: Single names that other rooms may import from a module that has more: an exception and a pure function.

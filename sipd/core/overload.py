@@ -1,0 +1,67 @@
+"""Whether the server is behind, and what part of new work it refuses therefore (RFC 3261 s21.5.4, RFC 7339). Pure.
+
+The measure is delay: how much later than it should the server gets to what waits for it, taken ten times a second. What
+it is told to refuse follows it as RFC 8033 does for queues: by how far the delay is from where it is wanted, and by
+whether it grows or falls, so that a queue is neither left to stand nor emptied until the server idles.
+"""
+
+from __future__ import annotations
+
+#: Seconds between two samples.
+INTERVAL = 0.1
+#: How much of a sample the smoothed delay takes over at once.
+_WEIGHT = 0.3
+#: A sample counts as this many times the wanted delay at most: a single pause of the process, however long, is no
+#: overload, two in a row are.
+_MOST = 3.0
+#: How the share follows the distance from the wanted delay, and its change, from one sample to the next.
+_BY_DISTANCE = 0.03
+_BY_CHANGE = 0.3
+#: Seconds for which nothing had to be refused before it is called over.
+_RELIEF = 3.0
+
+
+class Overload:
+    """Takes samples of the server's delay. `wanted` is the delay in seconds up to which all is well."""
+
+    __slots__ = ("wanted", "active", "share", "delay", "worst", "since", "refused", "refused_before", "_calm_since")
+
+    def __init__(self, wanted: float) -> None:
+        self.wanted = wanted
+        #: Between the beginning and the end of an overload.
+        self.active = False
+        #: What part of the new work is refused, 0 to 1.
+        self.share = 0.0
+        #: Smoothed, in seconds.
+        self.delay = 0.0
+        #: The longest delay of a sample since it began, in seconds.
+        self.worst = 0.0
+        #: When it began.
+        self.since = 0.0
+        #: Requests refused, ever, and before it began.
+        self.refused = 0
+        self.refused_before = 0
+        self._calm_since = 0.0
+
+    def sample(self, now: float, delay: float, short_of_room: bool = False) -> None:
+        """A delay measured at `now`, seconds both; `short_of_room`: what waits fills most of the room for it, or some
+        was lost already, so that it is too much however young it is."""
+        wanted = self.wanted
+        if short_of_room and delay < 2 * wanted:
+            delay = 2 * wanted
+        before = self.delay
+        self.delay += _WEIGHT * (min(delay, _MOST * wanted) - before)
+        if not self.active:
+            if self.delay <= wanted:
+                return
+            self.active = True
+            self.since = self._calm_since = now
+            self.worst = 0.0
+            self.refused_before = self.refused
+        self.worst = max(self.worst, delay)
+        share = self.share + _BY_DISTANCE * (self.delay / wanted - 1) + _BY_CHANGE * (self.delay - before) / wanted
+        self.share = min(max(share, 0.0), 1.0)
+        if self.share > 0 or self.delay > wanted / 2:
+            self._calm_since = now
+        elif now - self._calm_since >= _RELIEF:
+            self.active = False
