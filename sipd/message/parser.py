@@ -92,24 +92,23 @@ def _parse_head(head: bytes) -> Request | Response:
     if not plain:
         if head.count(b"\n") >= len(lines) or head.count(b"\r") >= len(lines):
             raise MalformedMessage("a bare CR or LF stands in the header fields", message=_partial(lines))
-        if b"\n\t" in head:
-            lines = _unfold(lines)
     headers: list[Header] = []
     first: dict[str, str] = {}
     repeated: set[str] = set()
     problem = _read_lines(lines, headers, first, repeated)
     if problem is None:
-        headers, first, repeated = [], {}, set()
-        problem = _read_lines(_unfold(lines), headers, first, repeated) or ""
+        headers, first, repeated, plain = [], {}, set(), False
+        problem = _read_lines(_unfold(lines), headers, first, repeated, True) or ""
     start = lines[0]
     message: Request | Response
-    if start[3:4] == "/" and start[:3].upper() == "SIP":
+    if start[3:4] == "/" and start[:3].lower() == "sip":
         # s7.2: "SIP/" is a status line, if only of another version; a method has no slash. A response is never answered.
         status = _STATUS_LINE(start)
         if status is None:
             raise MalformedMessage(f"not a status line: {start[:60]!r}", message=None)
         message = Response(int(status.group(1)), status.group(2) or "", headers, first, b"")
-        message.start = start
+        # s7.1: in whatever case it came, the version is sent in capitals
+        message.start = start if start[:3] == "SIP" else f"SIP{start[3:]}"
     else:
         message, problem = _request(start, headers, first, problem)
     message.repeated = repeated
@@ -117,10 +116,11 @@ def _parse_head(head: bytes) -> Request | Response:
     return message
 
 
-def _read_lines(lines: list[str], headers: list[Header], first: dict[str, str], repeated: set[str]) -> str | None:
+def _read_lines(lines: list[str], headers: list[Header], first: dict[str, str], repeated: set[str],
+                joined: bool = False) -> str | None:
     """Reads the header fields into these three; what is wrong with them, "" when nothing is.
 
-    None when a line that continues another was met (s7.3.1): they are to be joined first."""
+    None when a line that continues another was met (s7.3.1): they are to be joined, CRLFs and all."""
     problem = ""
     for line in lines[1:]:
         header = _KNOWN_LINES.get(line)
@@ -128,8 +128,8 @@ def _read_lines(lines: list[str], headers: list[Header], first: dict[str, str], 
             # as nearly every line is written; names are few, so a longer text before ": " is not among them
             name, colon, value = line.partition(": ")
             key = CANONICAL.get(name)
-            if key is None or not value or value[0] <= " " or value[-1] <= " ":
-                if line[:1] == " " or line[:1] == "\t":
+            if key is None or not value or value[0] <= " " or value[-1] <= " " or joined:
+                if not joined and line[:1] in (" ", "\t"):
                     return None
                 name, colon, value = line.partition(":")
                 try:
@@ -169,7 +169,8 @@ def _request(start: str, headers: list[Header], first: dict[str, str], problem: 
         return message, f"not a request line: {start[:60]!r}"
     method, uri_text, version = parts
     message = Request(method, uri_text, headers, first, b"")
-    if version != "SIP/2.0" and version.upper() != "SIP/2.0":
+    # lower and not upper: the upper case of a long s, U+017F, is an S
+    if version != "SIP/2.0" and version.lower() != "sip/2.0":
         if _VERSION(version) is None:
             return message, f"not a request line: {start[:60]!r}"
         _type_via(message)
@@ -225,8 +226,10 @@ def _checked(name: str, message: Message) -> str:
         return usual.group(1) or ""
     try:
         parsed = Address.parse(value)
-        parsed.params  # noqa: B018  read for its errors
-        parsed.uri  # noqa: B018
+        parsed.uri  # noqa: B018  read for its errors
+        params = parsed.params
+        if not params.get("tag", "none"):
+            raise MalformedMessage("a tag without a value")  # s19.3; a tag of ours would be its second
         return tag_of(value)
     except MalformedMessage as error:
         raise MalformedMessage(f"{name}: {error.reason}", message=message) from None
@@ -340,7 +343,7 @@ def glance(data: bytes) -> Request | None:
         headers.append((key, value, line))
     request = Request(start[0], start[1], headers, first, b"")
     try:
-        _type_core(request, "")
+        _type_core(request, "", False)
     except MalformedMessage:
         return None
     return request
