@@ -31,7 +31,7 @@ CATALOGUE: dict[str, str] = {
     "store-failed": "the location store failed: {reason}",
     "limit-reached": "{table} is full at {limit}: {reason}",
     "overload-began": "overloaded: {delay} ms behind, {wanted} ms are wanted; some new requests are refused",
-    "overload-ended": "no longer overloaded after {seconds} s: {refused} requests were refused, {worst} ms behind at worst",
+    "overload-ended": "no longer overloaded after {seconds} s: {refused} requests refused, {worst} ms behind at worst",
     "listener-up": "listening on {listener}",
     "listener-lost": "no longer listening on {listener}: {reason}",
     "connection-refused": "connection from {source} refused: {reason}",

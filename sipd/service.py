@@ -222,7 +222,8 @@ class Server(MultiService):
                                 "messages malformed or past a bound": core.layer.malformed,
                                 "new requests refused in overload": core.shedding.overload.refused,
                                 "datagrams lost, receive buffer full": transports.lost,
-                                "datagrams dropped, send buffer full": transports.dropped},
+                                "datagrams dropped, send buffer full": transports.dropped,
+                                **{f"connections ended, {why}": count for why, count in transports.cut.items()}},
                        core.shedding.overload).register(api)
         return ControlSocket(self.config.path(state.SOCKET), api, reactor, self.inventory)
 

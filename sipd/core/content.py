@@ -12,6 +12,9 @@ from sipd.message.params import parse_params, unquote
 TYPES = "application/sdp"
 #: And the only encoding of one: none.
 ENCODINGS = "identity"
+#: Parts of a body that are looked at, and octets of what each says of itself: strangers may send bodies too.
+_MOST_PARTS = 16
+_MOST_HEAD = 1024
 
 
 def check(request: Request) -> None:
@@ -36,11 +39,11 @@ def _check(fields: Mapping[str, str], body: bytes) -> None:
     if name != "multipart/mixed" or not boundary:
         raise Reject(415, headers=(("Accept", TYPES),))
     mark = b"\r\n--" + boundary.encode("utf-8", "surrogateescape")
-    for part in (b"\r\n" + body).split(mark)[1:]:
+    for part in (b"\r\n" + body).split(mark, _MOST_PARTS + 1)[1:_MOST_PARTS + 1]:
         if part.startswith(b"--"):
             return
         head, _, content = part.partition(b"\r\n\r\n")
-        inner = _fields(head)
+        inner = _fields(head[:_MOST_HEAD])
         if _name(inner.get("content-type", "")) == "multipart/mixed":
             inner["content-type"] = "multipart/x-nested"  # not looked into: there is no end of depths otherwise
         _check(inner, content)

@@ -11,7 +11,7 @@ from sipd.interfaces import IFlow
 from sipd.message import compose
 from sipd.message.address import Address
 from sipd.message.errors import MalformedMessage
-from sipd.message.hop import Hop
+from sipd.message.hop import Hop, join_host_port
 from sipd.message.message import Request, Response
 from sipd.message.uri import Uri
 from sipd.message.values import delta_seconds
@@ -249,6 +249,7 @@ class Forwarding:
         asked to be left alone for `seconds`."""
         hop = branch.hop
         if hop is None:
+            self._note_flow(branch, reason)
             return False
         self.proxy.blame(hop, reason, seconds)
         if not branch.hops or branch.cancel_wanted or self.context.final_sent or self.prepared is None:
@@ -377,6 +378,13 @@ class Forwarding:
         else:
             reason = response.reason if response is not None and response.status == status else compose.phrase(status)
             journal.write("call-failed", call_id=request.call_id, status=status, reason=reason)
+
+    def _note_flow(self, branch: Branch, reason: str) -> None:
+        journal, transaction = self.proxy.journal, branch.transaction
+        if journal.sinks and transaction is not None:
+            flow = transaction.flow
+            place = join_host_port(flow.address, flow.port)
+            journal.write("flow-failed", flow=f"{flow.transport}:{place}", reason=reason)
 
     def _note_nowhere(self, uri: Uri) -> None:
         journal = self.proxy.journal

@@ -82,6 +82,11 @@ class Connections:
             return None
         return StreamConnection(self._new_id(listener), listener, peer.host, peer.port, self.settings)
 
+    @property
+    def cut(self) -> dict[str, int]:
+        """Connections ended because of what their peers did or did not do, by reason."""
+        return dict(self.settings.cut)
+
     def flow_by_id(self, flow_id: str) -> StreamFlow | None:
         """The live flow of that id."""
         connection = self.live.get(flow_id)

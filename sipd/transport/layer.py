@@ -127,6 +127,11 @@ class Transports:
         """Datagrams that the kernel had no room for."""
         return sum(port.dropped for port in self._udp.values())
 
+    @property
+    def cut(self) -> dict[str, int]:
+        """Connections ended because of what their peers did or did not do, by reason."""
+        return self._connections.cut
+
     def lag(self) -> tuple[float, bool]:
         """How far the reading of datagrams is behind, in seconds, and whether there is little room for more."""
         wall = time.time()

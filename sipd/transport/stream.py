@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -61,7 +62,7 @@ class StreamSettings:
     `closed(connection)` are called once each, `closed` before the users are told.
     """
 
-    __slots__ = ("clock", "receive", "journal", "limits", "opened", "closed")
+    __slots__ = ("clock", "receive", "journal", "limits", "opened", "closed", "held", "cut")
 
     def __init__(
         self, clock: Any, receive: Receive, journal: Journal, limits: Limits,
@@ -73,6 +74,10 @@ class StreamSettings:
         self.limits = limits
         self.opened = opened
         self.closed = closed
+        #: Octets of messages that are not whole yet, and of what waits for peers that do not read.
+        self.held = 0
+        #: Connections that were ended because of what their peers did or did not do, by reason.
+        self.cut: Counter[str] = Counter()
 
 
 @implementer(IHandshakeListener, IHalfCloseableProtocol, IPushProducer)
@@ -80,8 +85,9 @@ class StreamConnection(Protocol):
     """One connection over TCP or TLS, accepted or opened by us.
 
     One timer per connection, moved only when it fires or must fire earlier: first for the handshake, then for the
-    first whole message, then for silence. Only a whole message or a keep-alive counts as a sign of life, and a
-    message that has begun must be whole in time, so octets that trickle in keep nothing open.
+    first whole message, then for one that passes the checks, then for silence. Only a whole message or a keep-alive
+    counts as a sign of life, and a message that has begun must be whole in time, so octets that trickle in keep nothing
+    open.
     """
 
     def __init__(
@@ -93,7 +99,9 @@ class StreamConnection(Protocol):
         self.hop = hop
         self._settings = settings
         limits = settings.limits
-        self._framer = Framer(limits.header_size, limits.message_size)
+        self._framer = Framer(limits.header_size, limits.body_size, limits.message_size)
+        #: Octets in the framer, as they are counted in what all connections hold.
+        self._buffered = 0
         self._ready = listener.transport != "tls"
         #: Set by the opener of an outgoing connection: called when messages can be sent.
         self.when_ready: Callable[[StreamConnection], None] | None = None
@@ -104,6 +112,7 @@ class StreamConnection(Protocol):
         self._waiting = 0
         self._closing = False
         self._seen = False
+        self._opened_at = 0.0
         self._alive_at = 0.0
         self._begun_at = 0.0
         self._timer: Any = None
@@ -119,16 +128,18 @@ class StreamConnection(Protocol):
         wire.setTcpKeepAlive(True)
         wire.registerProducer(self, True)
         self._write = wire.write
-        self._alive_at = settings.clock.seconds()
+        self._opened_at = self._alive_at = settings.clock.seconds()
         settings.opened(self)
-        self._due_within(limits.message_timeout if self._ready else limits.handshake_timeout)
+        self._due_within(min(limits.message_timeout, limits.stranger_timeout) if self._ready
+                         else limits.handshake_timeout)
         if self._ready and self.when_ready is not None:
             self.when_ready(self)
 
     def handshakeCompleted(self) -> None:
         """TLS stands."""
         self._ready = True
-        self._alive_at = self._settings.clock.seconds()
+        self._opened_at = self._alive_at = self._settings.clock.seconds()
+        self._due_within(min(self._settings.limits.message_timeout, self._settings.limits.stranger_timeout))
         if self.when_ready is not None:
             self.when_ready(self)
 
@@ -156,9 +167,16 @@ class StreamConnection(Protocol):
             if framer.rest:
                 self._receive_lost(framer.rest, framer.error)
             self.close(framer.error.reason)
-        elif framer.buffered and not self._begun_at:
-            self._begun_at = settings.clock.seconds()
-            self._due_within(settings.limits.message_timeout)
+        buffered = framer.buffered
+        if buffered != self._buffered:
+            settings.held += buffered - self._buffered
+            self._buffered = buffered
+        if buffered:
+            if not self._begun_at:
+                self._begun_at = settings.clock.seconds()
+                self._due_within(settings.limits.message_timeout)
+            if self._holds_too_much():
+                self._cut("all connections together hold too much")
 
     def readConnectionLost(self) -> None:
         """The peer sends no more over TCP. What it is still owed leaves first: it may well read on (s18.2.2)."""
@@ -173,6 +191,7 @@ class StreamConnection(Protocol):
             self._timer.cancel()
         self._timer = None
         self._write = _nowhere
+        self._let_go()
         self.flow.alive = False
         why = self._why or reason_text(reason)
         self._settings.closed(self, why)
@@ -188,6 +207,7 @@ class StreamConnection(Protocol):
     def resumeProducing(self) -> None:
         """The wire's buffer is empty again."""
         self._paused = False
+        self._settings.held -= self._waiting
         self._waiting = 0
 
     def stopProducing(self) -> None:
@@ -202,8 +222,9 @@ class StreamConnection(Protocol):
             return
         if self._paused:
             self._waiting += len(data)
-            if self._waiting > self._settings.limits.send_queue:
-                self.abort("the peer does not read")
+            self._settings.held += len(data)
+            if self._waiting > self._settings.limits.send_queue or self._holds_too_much():
+                self._cut("the peer does not read")
                 return
         self._write(data)
 
@@ -227,7 +248,23 @@ class StreamConnection(Protocol):
             wire.unregisterProducer()
         self._why = self._why or why
         self.flow.alive = False
+        self._let_go()
         wire.abortConnection()
+
+    def _let_go(self) -> None:
+        """What this connection held is nobody's any more."""
+        self._settings.held -= self._buffered + self._waiting
+        self._buffered = self._waiting = 0
+
+    def _cut(self, why: str) -> None:
+        """Closes at once, and counts why."""
+        self._settings.cut[why] += 1
+        self.abort(why)
+
+    def _holds_too_much(self) -> bool:
+        """True when there is no room for what this connection holds; strangers may fill half of it only."""
+        limit = self._settings.limits.connection_memory
+        return self._settings.held > (limit if self.flow.known or self.hop is not None else limit // 2)
 
     def _receive(self, message: bytes) -> None:
         try:
@@ -257,12 +294,17 @@ class StreamConnection(Protocol):
             self.abort("closed by the server")
             return
         if not self._ready:
-            self.abort("no TLS handshake in time")
+            self._cut("no TLS handshake in time")
             return
+        deadline = self._alive_at + limits.idle_timeout
+        why = "idle for too long"
         # a connection we opened owes us nothing until it has been silent for long
-        patience = limits.idle_timeout if self._seen or self.hop is not None else limits.message_timeout
-        deadline = self._alive_at + patience
-        why = "idle for too long" if self._seen or self.hop is not None else "no message in time"
+        if self.hop is None and not self._seen:
+            deadline = self._alive_at + limits.message_timeout
+            why = "no message in time"
+        if self.hop is None and not self.flow.known and self._opened_at + limits.stranger_timeout < deadline:
+            deadline = self._opened_at + limits.stranger_timeout
+            why = "nothing was authenticated in time"
         if self._begun_at and self._begun_at + limits.message_timeout < deadline:
             deadline = self._begun_at + limits.message_timeout
             why = "a message was not whole in time"
@@ -270,6 +312,7 @@ class StreamConnection(Protocol):
             deadline = self._paused_at + limits.message_timeout
             why = "the peer does not read"
         if deadline <= now:
+            self._settings.cut[why] += 1
             self.close(why)
         else:
             self._due_within(deadline - now)

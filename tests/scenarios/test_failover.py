@@ -240,6 +240,27 @@ class Ends(TestCase):
                                  [reason] * number)
             rig.finish()
 
+    @shows("INV-17", "TRN-10", "18.4")
+    def test_the_only_flow(self) -> None:
+        """A phone behind NAT, and one on a connection: what says no is told the caller at once, and the log."""
+        for transport, source, reason in (("udp", ("203.0.113.4", 31000), "connection refused"),
+                                          ("tcp", ("203.0.113.4", 31000), "connection closed by the peer")):
+            rig = Rig()
+            a, b = rig.phone("1001"), rig.phone("1002", "10.0.0.9", transport, source=source)
+            b.via_params = ";rport"
+            b.register()
+            rig.network.icmp.add(source)
+            invite = a.invite("1002")
+            a.take(100)
+            if b.connection is not None:
+                b.take("INVITE")
+                b.connection.close()
+            rig.advance(0.1)
+            a.ack(a.take(500), invite)
+            self.assertEqual([CATALOGUE[kind].format_map(fields) for kind, fields in rig.records if kind == "flow-failed"],
+                             [f"{transport}:203.0.113.4:31000, the only way to its phone, failed: {reason}"])
+            rig.finish()
+
     @shows("TRN-17")
     def test_nowhere(self) -> None:
         """A name without an address is in the log as such; nothing is said of a hop."""

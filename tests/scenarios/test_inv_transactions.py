@@ -429,7 +429,7 @@ class Client(TestCase):
             a.ack(final, invite)
             rig.finish()
 
-    @shows("INV-25", "R6026-6-04", "R6026-7.3-02", "R6026-8.2-01", "R6026-8.9-02", "6026 7.3")
+    @shows("INV-25", "R6026-6-04", "R6026-7.3-02", "R6026-8.2-01", "R6026-8.9-02", "6026 7.3", "R3261-18.1.2-03")
     def test_stray_responses(self) -> None:
         """Responses that nobody waits for are dropped, of any class, also with a second Via that leads to the caller."""
         rig, a, b = pair()

@@ -231,6 +231,33 @@ class Large(TestCase):
         self.assertEqual([fields["hop"] for kind, fields in self.rig.records if kind == "hop-failed"], ["udp:192.0.2.61:5060"])
         self.rig.finish()
 
+    @shows("NIT-08", "INV-17", "RTE-06", "18.1.1")
+    def test_next_server_by_tcp(self) -> None:
+        """The first server takes TCP for the size and says 503, the second is one for TCP: its side of the dialog is TCP,
+        and when it drops the connection the call is over, not back at the first."""
+        rig = self.rig
+        rig.dns.srv("_sip._udp.far.example", 1, 0, 5060, "h1.far.example")
+        rig.dns.srv("_sip._tcp.far.example", 1, 0, 5060, "h2.far.example")
+        rig.dns.address("h1.far.example", self.b.address)
+        rig.dns.address("h2.far.example", "192.0.2.62")
+        rig.binding("1004", "sip:1004@far.example")
+        first, second = self.listen(), rig.network.listen("tcp", "192.0.2.62", 5060)
+        invite = self.a.request("INVITE", "sip:1004@example.com", body=LARGE)
+        self.a.take(100)
+        rig.advance(0.01)
+        got = parse(first.received[0])
+        assert isinstance(got, Request)
+        first.connections[0].send(self.b.answer(got, 503, send=False).encode())
+        rig.advance(0.01)
+        again = parse(second.received[0])
+        self.assertEqual([value.partition("@")[2] for value in again.values("record-route")],
+                         ["192.0.2.1:5060;transport=tcp;lr>", "192.0.2.1:5060;lr>"])
+        second.connections[0].close()
+        rig.advance(0.01)
+        self.a.ack(self.a.take(500), invite)
+        self.b.silent()
+        rig.finish()
+
 
 class Networks(TestCase):
     """RFC 5658 s6.2: sides that differ in nothing but their address."""

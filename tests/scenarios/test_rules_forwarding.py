@@ -284,7 +284,7 @@ class NextHops(TestCase):
 
     @shows("R3261-16.6-21", "R3261-16.6-22", "3327 5.3")
     def test_path(self) -> None:
-        """A binding's Path is the Route of a request without one, and stands above the Route that is left of one."""
+        """A binding's Path is the Route, in its order, of a request without one and of one whose Route named only us."""
         rig = Rig()
         a, edge = rig.phone("1001"), rig.phone("1003", "192.0.2.80")
         rig.binding("1002", "sip:1002@10.0.0.9", path=("<sip:192.0.2.80;lr;x=1>", "<sip:edge2.example;lr>"))

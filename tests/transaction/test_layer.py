@@ -56,7 +56,7 @@ class LayerTests(TestCase):
         self.assertEqual(rig.core.heard, [("request", "INVITE"), ("cancel", True), ("request", "INVITE")])
         self.assertTrue(rig.empty())
 
-    @shows("INV-30", "R6026-6-04", "R6026-7.3-02", "R6026-8.2-01", "R6026-8.9-02", "17.2.3")
+    @shows("INV-30", "R6026-6-04", "R6026-7.3-02", "R6026-8.2-01", "R6026-8.9-02", "17.2.3", "R3261-18.1.2-03")
     def test_strays(self) -> None:
         """s18.1.2: a response to nothing is counted and dropped; an ACK to nothing goes to the core."""
         rig = LayerRig()

@@ -83,6 +83,7 @@ class StreamTests(TestCase):
             self.clock, lambda data, flow: self.received.append(data), journal, LIMITS, self.opened.append,
             lambda connection, why: self.closed.append(why))
         self.connection, self.wire = self.connect("tcp")
+        self.connection.flow.known = True
         self.user = User()
         self.connection.flow.users.add(self.user)  # type: ignore[arg-type]
 
