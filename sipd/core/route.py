@@ -320,7 +320,7 @@ class Route:
         assert flow is not None
         flow.known = True
         journal = self._journal
-        if not journal.sinks:
+        if not (journal.calls and journal.sinks):
             return
         if request.method == "INVITE" and not request.to_tag:
             journal.write("call-start", call_id=request.call_id, caller=_address_of(request, "from"),

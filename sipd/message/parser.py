@@ -106,9 +106,9 @@ def _parse_head(head: bytes) -> Request | Response:
         status = _STATUS_LINE(start)
         if status is None:
             raise MalformedMessage(f"not a status line: {start[:60]!r}", message=None)
-        message = Response(int(status.group(1)), status.group(2) or "", headers, first, b"")
         # s7.1: in whatever case it came, the version is sent in capitals
-        message.start = start if start[:3] == "SIP" else f"SIP{start[3:]}"
+        message = Response(int(status.group(1)), status.group(2) or "", headers, first, b"",
+                           start if start[:3] == "SIP" else f"SIP{start[3:]}")
     else:
         message, problem = _request(start, headers, first, problem)
     message.repeated = repeated
@@ -168,7 +168,7 @@ def _request(start: str, headers: list[Header], first: dict[str, str], problem: 
         message = Request(parts[0], "", headers, first, b"")
         return message, f"not a request line: {start[:60]!r}"
     method, uri_text, version = parts
-    message = Request(method, uri_text, headers, first, b"")
+    message = Request(method, uri_text, headers, first, b"", start if version == "SIP/2.0" else "")
     # lower and not upper: the upper case of a long s, U+017F, is an S
     if version != "SIP/2.0" and version.lower() != "sip/2.0":
         if _VERSION(version) is None:
