@@ -51,12 +51,13 @@ _SDP = b"v=0\r\no=- 1 1 IN IP4 192.0.2.10\r\ns=-\r\nc=IN IP4 192.0.2.10\r\nt=0 0
 class Flow:
     """A UDP flow that keeps what was sent."""
 
-    __slots__ = ("id", "listener", "transport", "reliable", "address", "port", "users", "alive", "sent")
+    __slots__ = ("id", "listener", "transport", "reliable", "address", "port", "users", "alive", "known",
+                 "sent")
 
     def __init__(self, listener: Listener, address: str, port: int) -> None:
         self.id = f"udp/{listener.name}/{address}:{port}"
         self.listener = listener
-        self.transport, self.reliable, self.alive = "udp", False, True
+        self.transport, self.reliable, self.alive, self.known = "udp", False, True, True
         self.address, self.port = address, port
         self.users: set[Any] = set()
         self.sent: list[bytes] = []
@@ -91,12 +92,13 @@ class Numeric:
 
     own: Callable[[Uri], list[Hop]] = staticmethod(lambda uri: [])
 
-    def lookup(self, uri: Uri) -> list[Hop]:
+    def lookup(self, uri: Uri, chance: bytes = b"") -> list[Hop]:
         """The hop an address is."""
         return [Hop("udp", uri.host, uri.port or 5060)]
 
-    def quarantine(self, hop: Hop) -> None:
+    def quarantine(self, hop: Hop, seconds: float = 0.0) -> float:
         """No hop fails here."""
+        return seconds
 
 
 def reply(request: bytes, status: bytes) -> bytes:
