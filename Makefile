@@ -7,7 +7,10 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
 COMPILED = .venv-compiled
 
-.PHONY: run test test-core test-real compiled test-compiled lint bench bench-quick bench-scale bench-micro docs clean
+# For each target of `make fuzz`.
+FUZZ_SECONDS ?= 60
+
+.PHONY: run test test-core test-real fuzz compiled test-compiled lint bench bench-quick bench-scale bench-micro bench-overload docs clean
 
 run: $(VENV)/.installed
 	$(VENV)/bin/twistd -n --pidfile= sipd --state-dir '$(STATE)' \
@@ -24,6 +27,10 @@ test-core: $(VENV)/.installed-dev
 test-real: $(VENV)/.installed-dev
 	tools/apt-install tests/apt-packages.txt
 	$(VENV)/bin/python tools/run_tests.py real
+
+# What reads the network, fed by a fuzzer that looks for new code: tools/fuzz.py. FUZZ_SECONDS=600 make fuzz
+fuzz: $(VENV)/.installed-fuzz
+	$(VENV)/bin/python tools/fuzz.py --seconds '$(FUZZ_SECONDS)'
 
 # The same sources with what every message passes compiled by mypyc, in an environment of its own: see setup.py.
 compiled: $(COMPILED)/.compiled
@@ -61,6 +68,11 @@ bench-scale: $(VENV)/.installed
 bench-micro: $(VENV)/.installed-dev
 	$(VENV)/bin/python bench/micro.py
 
+# What is left of the best rate of calls when twice as many come: five minutes, alone on the machine.
+bench-overload: $(VENV)/.installed
+	tools/apt-install bench/apt-packages.txt
+	$(VENV)/bin/python bench/overload.py
+
 docs: $(VENV)/.installed-dev
 	$(VENV)/bin/python tools/conformance.py
 
@@ -76,6 +88,11 @@ $(VENV)/.installed: $(VENV)/bin/python $(SOURCES)
 $(VENV)/.installed-dev: $(VENV)/.installed
 	rm -rf build
 	$(PIP) install '.[dev]'
+	touch $@
+
+$(VENV)/.installed-fuzz: $(VENV)/.installed-dev
+	rm -rf build
+	$(PIP) install '.[fuzz]'
 	touch $@
 
 clean:

@@ -51,13 +51,13 @@ _SDP = b"v=0\r\no=- 1 1 IN IP4 192.0.2.10\r\ns=-\r\nc=IN IP4 192.0.2.10\r\nt=0 0
 class Flow:
     """A UDP flow that keeps what was sent."""
 
-    __slots__ = ("id", "listener", "transport", "reliable", "address", "port", "users", "alive", "known",
-                 "sent")
+    __slots__ = ("id", "listener", "transport", "reliable", "address", "port", "users", "alive", "known", "sent")
 
     def __init__(self, listener: Listener, address: str, port: int) -> None:
         self.id = f"udp/{listener.name}/{address}:{port}"
         self.listener = listener
-        self.transport, self.reliable, self.alive, self.known = "udp", False, True, True
+        self.transport, self.reliable, self.alive = "udp", False, True
+        self.known = False
         self.address, self.port = address, port
         self.users: set[Any] = set()
         self.sent: list[bytes] = []

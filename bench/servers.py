@@ -169,10 +169,11 @@ class Sipd(Server):
 
     def __init__(
         self, directory: Path, users: dict[str, str] | None = None, durable: bool = False, tls: bool = False,
-        options: Sequence[str] = (),
+        options: Sequence[str] = (), more: str = "",
     ) -> None:
         """`users` (name to password) switch digest on; `durable` puts SQLite behind the location service, synced to
-        the disk before a registration is answered; `options` are twistd's own, such as `--profile`."""
+        the disk before a registration is answered; `options` are twistd's own, such as `--profile`; `more` are further
+        sections of the configuration."""
         directory.mkdir(parents=True, exist_ok=True)
         port = free_port()
         listen = "".join(
@@ -192,7 +193,7 @@ class Sipd(Server):
             f'[auth]\nrequired = {"true" if users else "false"}\nrealm = "{DOMAIN}"\nalgorithms = ["MD5"]\n'
             f'[location]\nstore = "{"sqlite" if durable else "memory"}"\nsync = "full"\n'
             f"[registrar]\nopen = {'false' if users else 'true'}\n[log]\ncalls = false\nregistrations = false\n"
-            "[users]\n" + "".join(f'{name} = "{password}"\n' for name, password in (users or {}).items())
+            "[users]\n" + "".join(f'{name} = "{password}"\n' for name, password in (users or {}).items()) + more
         )
         twistd = self.environment / "bin" / "twistd"
         variables = dict(os.environ)

@@ -86,25 +86,24 @@ class Core:
             limits.transactions,
             Bounds(limits.message_size, limits.header_size, limits.header_length, limits.header_count, limits.vias,
                    limits.routes, limits.uri_length))
-        refusals = Refusals(self.layer, secret, inventory)
+        refusals = Refusals(self.layer, secret, inventory, config.overload.retry_after, config.overload.retry_spread)
         self.shedding = Shedding(
-            clock, Overload(config.overload.delay), self.layer, refusals, secret, journal, inventory,
-            config.overload.retry_after, config.overload.retry_spread)
+            clock, Overload(config.overload.delay), self.layer, refusals, secret, journal, inventory)
         token = RouteToken(secret)
-        self.routes = RouteHeaders(token, self.places.is_ours)
-        self.location = Location(outside.store, clock, outside.wall, journal, inventory, config.limits.bindings)
+        self.routes = RouteHeaders(token, self.places.is_ours, limits.routes)
+        self.location = Location(outside.store, clock, outside.wall, journal, inventory, limits.bindings)
         registrar = Registrar(
             self.location, Limits(config.registrar.min_expires, config.registrar.default_expires,
                                   config.registrar.max_expires, config.registrar.max_contacts),
             outside.wall, journal, inventory)
         authenticator = Authenticator(
-            users, Nonces(clock, outside.entropy, inventory, limit=config.limits.nonces), realm, config.auth.algorithms,
+            users, Nonces(clock, outside.entropy, inventory, limit=limits.nonces), realm, config.auth.algorithms,
             self.places.place, outside.entropy, config.auth.required)
         self.proxy = Proxy(
             self.layer, transports, outside.resolver, self.routes, token, Identifiers(outside.entropy), refusals.tag,
             ProxyValues(config.proxy.record_route, config.proxy.ring_timeout, config.proxy.hop_timeout,
-                        config.proxy.recurse, timers.c),
-            inventory, journal, config.limits.transactions)
+                        config.proxy.recurse, timers.c, limits.branches),
+            inventory, journal, limits.transactions)
         self.layer.core = Route(
             self.layer, self.places, users, authenticator, refusals, self.routes, registrar, self.location, self.proxy,
             journal, auth_required=config.auth.required, open_registrar=config.registrar.open,

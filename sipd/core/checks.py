@@ -5,7 +5,17 @@ from __future__ import annotations
 from sipd.message.errors import MalformedMessage, Reject
 from sipd.message.message import Request
 from sipd.message.uri import Uri
+from sipd.message.via import is_group
 from sipd.proxy.forward import max_forwards
+
+
+def via(request: Request) -> None:
+    """A sender who claims to be a group of hosts, or wants the answer sent to one, is told itself that this will not
+    be: one datagram would be answered to many (s18.2.2). Raises MalformedMessage."""
+    via = request.via
+    assert via is not None
+    if via.group or is_group(via.maddr or ""):
+        raise MalformedMessage("Via names a group of hosts")
 
 
 def request_uri(request: Request) -> Uri:

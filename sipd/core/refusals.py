@@ -20,12 +20,16 @@ if TYPE_CHECKING:
 
 
 class Refusals:
-    """Sends refusals over the layer; `secret` (16 octets or more) keys their tags."""
+    """Sends refusals over the layer; `secret` (16 octets or more) keys their tags. Who is told to come again is told
+    `after` seconds and up to `spread` more."""
 
-    __slots__ = ("_layer", "_keyed", "_within")
+    __slots__ = ("_layer", "_keyed", "_within", "_after", "_spread")
 
-    def __init__(self, layer: TransactionLayer, secret: bytes, inventory: Inventory) -> None:
+    def __init__(self, layer: TransactionLayer, secret: bytes, inventory: Inventory, after: int = 5,
+                 spread: int = 10) -> None:
         self._layer = layer
+        self._after = after
+        self._spread = spread
         #: Copied for each tag, which spares it taking in the key again.
         self._keyed = blake2b(key=secret, digest_size=8)
         #: What the To tag would have been where the request had one of its own, as a re-INVITE has.
@@ -55,6 +59,11 @@ class Refusals:
         except MalformedMessage:
             tag = ""  # To cannot be read: it goes back as it came
         self._layer.send_response(request, compose.response(request, status, reason, tag, headers))
+
+    def again(self, request: Message) -> tuple[str, str]:
+        """The Retry-After of a 503 to this request (s20.33), the same for a repeat, another for each, so that those who
+        are refused together do not come back together."""
+        return "Retry-After", str(self._after + int(self.tag(request), 16) % (self._spread + 1))
 
     def knows_ack(self, ack: Message) -> bool:
         """True for the ACK of a refusal sent here (s17.1.1.3): its To tag is ours, or all the rest is an INVITE's."""

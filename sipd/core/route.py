@@ -77,6 +77,10 @@ class Route:
             self._refuse(request, key, Reject(error.status, error.reason))
 
     def _serve(self, request: Request, key: Key) -> None:
+        via = request.via
+        assert via is not None
+        if via.group or "maddr" in via.params:
+            checks.via(request)                                  # 400: one answer for many
         written = request.uri_text
         uri = checks.request_uri(request)                        # 400, 416
         routing = self._routes.preprocess(request)               # s16.4
@@ -293,8 +297,11 @@ class Route:
         """Without state, so that strangers cost none; what only those hear who passed the checks, in a transaction."""
         if self._journal.sinks and not (isinstance(refusal, Unauthenticated) and not refusal.why):
             self._note_refusal(request, refusal)
-        known = not self._guests or "proxy-authorization" in request.first
-        server = self._layer.serve(request, key) if known and refusal.status in _IN_A_TRANSACTION else None
+        flow = request.flow
+        assert flow is not None
+        # s26.1.5: a transaction repeats a refusal ten times over UDP; not to an address that may be somebody else's
+        proven = flow.reliable or flow.known or "proxy-authorization" in request.first
+        server = self._layer.serve(request, key) if proven and refusal.status in _IN_A_TRANSACTION else None
         if server is not None:
             server.respond(compose.response(request, refusal.status, refusal.reason, self._refusals.tag(request),
                                             refusal.headers))
@@ -318,7 +325,9 @@ class Route:
         """Its flow is no stranger's any more; call start and end, for people."""
         flow = request.flow
         assert flow is not None
-        flow.known = True
+        # a guest over UDP may be anybody
+        if not self._guests or flow.reliable or "proxy-authorization" in request.first:
+            flow.known = True
         journal = self._journal
         if not (journal.calls and journal.sinks):
             return

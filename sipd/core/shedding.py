@@ -1,9 +1,9 @@
 """Refuses new work while the server is behind, so that what goes on can go on (RFC 3261 s21.5.4, RFC 7339).
 
 New is what begins something: a request without a To tag, other than ACK, BYE, CANCEL and PRACK, that is no repeat of
-one being served; a REGISTER only where nothing that came from its source has passed the checks before. It is refused
-before it is parsed, without state but for a bounded memory of what was refused, so that a repeat gets the same answer.
-Responses, and requests within dialogs, always pass.
+one being served; a REGISTER only where nothing that came from its source has passed the checks before. Strangers are
+refused first. New work is refused before it is parsed, without state but for a bounded memory of what was refused, so
+that a repeat gets the same answer. Responses, and requests within dialogs, always pass.
 """
 
 from __future__ import annotations
@@ -38,23 +38,17 @@ _DRAW = 16.0
 
 
 class Shedding:
-    """Measures the server's delay on `clock` and, while it is behind, stands before the transaction layer.
-
-    `lag` gives how old the last datagram read was, in seconds, if others wait behind it, and whether there is little
-    room left for more. `after` and `spread` are seconds: Retry-After is between `after` and their sum.
-    """
+    """Measures the server's delay on `clock` and, while it is behind, stands before the transaction layer."""
 
     def __init__(self, clock: IReactorTime, overload: Overload, layer: TransactionLayer, refusals: Refusals,
-                 secret: bytes, journal: Journal, inventory: Inventory, after: int, spread: int) -> None:
+                 secret: bytes, journal: Journal, inventory: Inventory) -> None:
         self.overload = overload
         self._clock = clock
         self._layer = layer
         self._refusals = refusals
         self._secret = secret
         self._journal = journal
-        self._refused: Table[Key, str] = inventory.table("requests refused in overload", _REMEMBERED, cache=True)
-        self._after = after
-        self._spread = spread
+        self._refused: Table[Key, None] = inventory.table("requests refused in overload", _REMEMBERED, cache=True)
         self._lag: Callable[[], tuple[float, bool]] | None = None
         self._due = 0.0
         self._timer: Any = None
@@ -62,7 +56,8 @@ class Shedding:
     # --- measuring
 
     def start(self, lag: Callable[[], tuple[float, bool]]) -> None:
-        """Begins to measure."""
+        """Begins to measure. `lag` gives how far reading is behind, in seconds, and whether there is little room left
+        for what waits to be read."""
         self._lag = lag
         self._due = self._clock.seconds() + INTERVAL
         self._timer = self._clock.callLater(INTERVAL, self.beat)
@@ -78,6 +73,8 @@ class Shedding:
         """One sample: how late the reactor calls us, or how late it reads its datagrams."""
         now = self._clock.seconds()
         late = now - self._due
+        self._due = now + INTERVAL
+        self._timer = self._clock.callLater(INTERVAL, self.beat)
         assert self._lag is not None
         age, short_of_room = self._lag()
         overload = self.overload
@@ -94,8 +91,6 @@ class Shedding:
                 self._journal.write("overload-ended", seconds=round(now - overload.since, 1),
                                     refused=overload.refused - overload.refused_before,
                                     worst=round(overload.worst * 1000))
-        self._due = now + INTERVAL
-        self._timer = self._clock.callLater(INTERVAL, self.beat)
 
     # --- refusing
 
@@ -118,26 +113,22 @@ class Shedding:
             return self._refusals.knows_ack(request)
         if method == "REGISTER" and flow.known:
             return False
-        after = self._refused.get(key)
-        if after is None:
-            after = self._drawn(request)
-            if not after:
+        if key not in self._refused:
+            if not self._drawn(request, self.overload.asks(flow.known)):
                 return False
-            self._refused.remember(key, after)
+            self._refused.remember(key, None)
         self.overload.refused += 1
         request.flow = flow
         mark(request, flow)
-        self._refusals.refuse(request, 503, "", (("Retry-After", after),))
+        self._refusals.refuse(request, 503, "", (self._refusals.again(request),))
         return True
 
-    def _drawn(self, request: Request) -> str:
-        """The Retry-After of a request that is to be refused, "" when it is not: one draw for each Call-ID and a while,
-        so that a call is not let through at first and refused when it comes again with credentials."""
+    def _drawn(self, request: Request, share: float) -> bool:
+        """True when this request is to be refused, as `share` of them is: one draw for each Call-ID and a while, so that
+        a call is not let through and then refused when it comes with credentials."""
         text = f"{int(self._clock.seconds() / _DRAW)}\0{request.call_id}"
-        drawn = blake2b(text.encode("utf-8", "surrogateescape"), key=self._secret, digest_size=6).digest()
-        if int.from_bytes(drawn[:4], "big") >= self.overload.share * 2**32:
-            return ""
-        return str(self._after + int.from_bytes(drawn[4:], "big") % (self._spread + 1))
+        drawn = blake2b(text.encode("utf-8", "surrogateescape"), key=self._secret, digest_size=4).digest()
+        return int.from_bytes(drawn, "big") < share * 2**32
 
 
 def _read(data: bytes, flow: IFlow) -> Request | None:

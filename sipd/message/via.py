@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from ipaddress import IPv6Address, ip_address
 
 from sipd.message import grammar
 from sipd.message.errors import MalformedMessage
@@ -12,7 +13,7 @@ from sipd.message.params import parse_params
 class Via:
     """One Via value: where a response goes. `transport` is in upper case, `host` as written, `branch` "" if absent."""
 
-    __slots__ = ("version", "transport", "host", "port", "sent_by", "branch", "params", "text")
+    __slots__ = ("version", "transport", "host", "port", "sent_by", "branch", "params", "text", "group")
 
     version: str
     transport: str
@@ -25,6 +26,8 @@ class Via:
     params: dict[str, str | None]
     #: The value as it was read.
     text: str
+    #: True when sent-by is the address of more than one host: multicast or broadcast.
+    group: bool
 
     @staticmethod
     def parse(value: str) -> Via:
@@ -32,7 +35,7 @@ class Via:
         # no ";" can stand before the parameters
         head, semicolon, params = value.partition(";")
         self = Via()
-        self.version, self.transport, self.host, self.port, self.sent_by = (
+        self.version, self.transport, self.host, self.port, self.sent_by, self.group = (
             _head(head) if len(head) <= _CACHED_LENGTH else _read_head(head))
         self.text = value
         self.params = _params(params) if semicolon else {}
@@ -54,7 +57,18 @@ class Via:
 _CACHED_LENGTH = 80
 
 
-def _read_head(text: str) -> tuple[str, str, str, int | None, str]:
+def is_group(host: str) -> bool:
+    """True for a numeric address that more than one host answers to; IPv6 may stand in brackets."""
+    try:
+        address = ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return address.is_multicast or str(address) == "255.255.255.255"
+
+
+def _read_head(text: str) -> tuple[str, str, str, int | None, str, bool]:
     """Version, transport, host, port and sent-by: what stands before the parameters, the same in all a peer sends.
     Raises MalformedMessage."""
     found = grammar.via.fullmatch(text)
@@ -65,7 +79,7 @@ def _read_head(text: str) -> tuple[str, str, str, int | None, str]:
     if port is not None and not 0 < port <= 65535:
         raise MalformedMessage(f"Via has a port that is not 1 to 65535: {text[:80]!r}")
     sent_by = host.lower() if port is None else f"{host.lower()}:{port}"
-    return version, transport.upper(), host, port, sent_by
+    return version, transport.upper(), host, port, sent_by, is_group(host)
 
 
 _head = lru_cache(maxsize=4096)(_read_head)

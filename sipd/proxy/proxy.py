@@ -45,6 +45,8 @@ class ProxyValues:
     hop_timeout: float = 4.0
     recurse: bool = False
     timer_c: float = 181.0
+    #: Targets of one request.
+    branches: int = 60
 
 
 class Proxy:
@@ -81,11 +83,13 @@ class Proxy:
         forwardings = self.forwardings
         if forwardings.full:
             forwardings.refused += 1
-            raise Reject(503, "Server Overloaded", (("Retry-After", "10"),))
+            raise Reject(503, "Server Overloaded")
+        if sum(map(len, groups)) > self.values.branches:
+            raise Reject(440)
         breadth = breadth_share(request, groups)
         server = self.layer.serve(request, key)
         if server is None:
-            raise Reject(503, "Server Overloaded", (("Retry-After", "10"),))
+            raise Reject(503, "Server Overloaded")
         forwarding = Forwarding(self, request, server, groups, looped_mark, breadth)
         self._count += 1
         forwarding.number = self._count

@@ -36,13 +36,15 @@ _NO_ROUTE = Routing(False, None, [])
 
 
 class RouteHeaders:
-    """Knows our own Route URIs. `is_ours(host, port)` tells whether a host (IPv6 in brackets) and port are us."""
+    """Knows our own Route URIs. `is_ours(host, port)` tells whether a host (IPv6 in brackets) and port are us; a
+    request has `most` Route values at most."""
 
-    __slots__ = ("_token", "_is_ours", "_suffixes")
+    __slots__ = ("_token", "_is_ours", "_most", "_suffixes")
 
-    def __init__(self, token: RouteToken, is_ours: Callable[[str, int | None], bool]) -> None:
+    def __init__(self, token: RouteToken, is_ours: Callable[[str, int | None], bool], most: int = 64) -> None:
         self._token = token
         self._is_ours = is_ours
+        self._most = most
         #: Endings of the Route values we write, filled as listeners come, and whose they are: a Route
         #: that comes back is known by its text.
         self._suffixes: dict[str, str] = {}
@@ -62,6 +64,8 @@ class RouteHeaders:
         if not routes:
             request.remove("route")  # a line without a value says nothing
             return _NO_ROUTE
+        if len(routes) > self._most:
+            raise MalformedMessage("too many Route values", 513)
         direction: Direction | None = None
         token = ""
         taken = 0

@@ -34,6 +34,11 @@ from sipd.wheel import Timer, TimerWheel
 #: Whose request it is, From tag, Call-ID and CSeq number: what all copies of a request have in common (s8.2.2.2).
 Origin = tuple[str, str, str, int]
 
+#: Methods whose transactions a CANCEL finds by trying; those of all others stand in a table of their own.
+_TRIED = ("INVITE", "MESSAGE", "OPTIONS", "REGISTER", "BYE", "SUBSCRIBE", "NOTIFY", "PUBLISH", "INFO", "UPDATE",
+          "PRACK", "REFER")
+_NOT_TABLED = frozenset((*_TRIED, "CANCEL"))
+
 
 class ClientUser(Protocol):
     """Who sent a request through a client transaction."""
@@ -257,7 +262,10 @@ class ServerTransaction(_Transaction):
         if self._trying is not None:
             self._trying.cancel()
             self._trying = None
-        self._layer.servers.pop(self.key, None)
+        key = self.key
+        self._layer.servers.pop(key, None)
+        if key[-1] not in _NOT_TABLED:
+            self._layer.others.pop(key[:-1], None)
         if self._origin is not None:
             self._layer.origins.pop(self._origin, None)
         self.request = self.user = None
@@ -294,6 +302,8 @@ class TransactionLayer:
         self.clients: Table[Key, ClientTransaction] = inventory.table("client transactions", limit)
         self.servers: Table[Key, ServerTransaction] = inventory.table("server transactions", limit)
         self.origins: Table[Origin, None] = inventory.table("requests served once", limit)
+        #: Server transactions of methods that are not in _TRIED, by key without method: for a CANCEL (s9.2).
+        self.others: Table[Key, ServerTransaction] = inventory.table("transactions of other methods", limit)
         self.bounds = bounds
         #: Set while new work is refused.
         self.gate: Gate | None = None
@@ -364,12 +374,11 @@ class TransactionLayer:
     def _cancelled_by(self, key: Key) -> ServerTransaction | None:
         """The transaction a CANCEL names: any method but CANCEL and ACK (s9.2), nearly always INVITE."""
         prefix = key[:-1]
-        for method in ("INVITE", "MESSAGE", "OPTIONS", "REGISTER", "BYE", "SUBSCRIBE", "NOTIFY", "PUBLISH", "INFO",
-                       "UPDATE", "PRACK", "REFER"):
+        for method in _TRIED:
             found = self.servers.get((*prefix, method))
             if found is not None:
                 return found
-        return None
+        return self.others.get(prefix)
 
     def serve(self, request: Request, key: Key) -> ServerTransaction | None:
         """A server transaction for a request that came; None when the table is full."""
@@ -393,6 +402,8 @@ class TransactionLayer:
         transaction._repeat = transaction._deadline = transaction._trying = None
         transaction._repeats = transaction._ends = 0
         servers[key] = transaction
+        if key[-1] not in _NOT_TABLED:
+            self.others[key[:-1]] = transaction
         return transaction
 
     def promise_trying(self, transaction: ServerTransaction) -> None:

@@ -53,6 +53,8 @@ class Connections:
         inventory: Inventory, limits: Limits, contexts: ClientContexts,
     ) -> None:
         self.live: Table[str, StreamConnection] = inventory.table("connections", limits.connections)
+        #: Those of peers that were strangers when somebody last looked, oldest first.
+        self._strangers: Table[str, StreamConnection] = inventory.table("connections of strangers", limits.connections)
         self._outgoing: Table[Hop, StreamFlow] = inventory.table("outgoing connections", limits.connections)
         self._sources: Table[str, int] = inventory.table("connection sources", limits.connections)
         self._attempts: Table[Hop, Attempt] = inventory.table("connection attempts", ATTEMPTS)
@@ -62,6 +64,7 @@ class Connections:
         self._journal = journal
         self._limits = limits
         self._contexts = contexts
+        self._asked_at = 0.0
         self.settings = StreamSettings(clock, nobody, journal, limits, self._opened, self._closed)
 
     # -- connections that peers open
@@ -69,12 +72,12 @@ class Connections:
     def accept(self, listener: Listener, peer: Any) -> StreamConnection | None:
         """The protocol of a connection from `peer` (a Twisted address); None when there are too many."""
         refusal = ""
-        if self.live.full:
-            self.live.refused += 1
-            refusal = f"{self.live.limit} connections are open"
-        elif self._sources.get(peer.host, 0) >= self._limits.connections_per_source:
+        if self._sources.get(peer.host, 0) >= self._limits.connections_per_source:
             self._sources.refused += 1
             refusal = f"{self._limits.connections_per_source} connections from this source are open"
+        elif self.live.full and not self._put_out_stranger():
+            self.live.refused += 1
+            refusal = f"{self.live.limit} connections are open"
         if refusal:
             if self._journal.sinks:
                 source = f"{listener.transport}:{join_host_port(peer.host, peer.port)}"
@@ -82,10 +85,33 @@ class Connections:
             return None
         return StreamConnection(self._new_id(listener), listener, peer.host, peer.port, self.settings)
 
+    def _put_out_stranger(self) -> bool:
+        """Makes room by ending the connection that has been a stranger's for longest; False when there is none. So who
+        fills the table with strangers only shortens the time they have, and phones still come in between."""
+        strangers = self._strangers
+        while strangers:
+            connection = strangers.pop(next(iter(strangers)))
+            if connection.flow.alive and not connection.flow.known:
+                connection.put_out("room was needed")
+                return True
+        return False
+
     @property
     def cut(self) -> dict[str, int]:
         """Connections ended because of what their peers did or did not do, by reason."""
         return dict(self.settings.cut)
+
+    def lag(self) -> float:
+        """How long what waits on a busy connection will wait until it is read, in seconds, as fast as it was read since
+        this was last asked; that of the worst one."""
+        now = self._clock.seconds()
+        elapsed, self._asked_at = now - self._asked_at, now
+        full = self.settings.full
+        if not full:
+            return 0.0
+        lag: float = max(connection.unread() * elapsed / octets for connection, octets in full.items())
+        full.clear()
+        return lag
 
     def flow_by_id(self, flow_id: str) -> StreamFlow | None:
         """The live flow of that id."""
@@ -188,12 +214,15 @@ class Connections:
     def _opened(self, connection: StreamConnection) -> None:
         flow = connection.flow
         self.live[flow.id] = connection
+        if connection.hop is None:
+            self._strangers[flow.id] = connection
         self._sources[flow.address] = self._sources.get(flow.address, 0) + 1
 
     def _closed(self, connection: StreamConnection, why: str) -> None:
         flow = connection.flow
         if self.live.pop(flow.id, None) is None:
             return
+        self._strangers.pop(flow.id, None)
         left = self._sources.get(flow.address, 0) - 1
         if left > 0:
             self._sources[flow.address] = left

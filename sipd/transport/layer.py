@@ -133,10 +133,10 @@ class Transports:
         return self._connections.cut
 
     def lag(self) -> tuple[float, bool]:
-        """How far the reading of datagrams is behind, in seconds, and whether there is little room for more."""
+        """How far reading is behind, in seconds, and whether there is little room for more datagrams."""
         wall = time.time()
-        lags = [port.lag(wall) for port in self._udp.values()]
-        return max([lag[0] for lag in lags], default=0.0), any(lag[1] for lag in lags)
+        lags = [(self._connections.lag(), False), *[port.lag(wall) for port in self._udp.values()]]
+        return max(lag[0] for lag in lags), any(lag[1] for lag in lags)
 
     @property
     def lost(self) -> int:

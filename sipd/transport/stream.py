@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import sys
+import termios
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +26,8 @@ from sipd.message.hop import Hop, join_host_port
 from sipd.transport.flows import Receive, tell_users, write_bug
 from sipd.transport.listener import Listener
 
+#: Octets of one read that leave it open whether more were there (the most Twisted reads at once).
+FULL = 65536
 #: Seconds until a connection that we close is cut, when the peer does not take what still waits for it.
 LINGER = 5.0
 
@@ -62,7 +67,7 @@ class StreamSettings:
     `closed(connection)` are called once each, `closed` before the users are told.
     """
 
-    __slots__ = ("clock", "receive", "journal", "limits", "opened", "closed", "held", "cut")
+    __slots__ = ("clock", "receive", "journal", "limits", "opened", "closed", "held", "cut", "full")
 
     def __init__(
         self, clock: Any, receive: Receive, journal: Journal, limits: Limits,
@@ -78,6 +83,8 @@ class StreamSettings:
         self.held = 0
         #: Connections that were ended because of what their peers did or did not do, by reason.
         self.cut: Counter[str] = Counter()
+        #: Connections that had as much to read as can be read at once, and how many octets, since this was cleared.
+        self.full: Counter[StreamConnection] = Counter()
 
 
 @implementer(IHandshakeListener, IHalfCloseableProtocol, IPushProducer)
@@ -147,6 +154,8 @@ class StreamConnection(Protocol):
         """Octets came: whole messages go on, pings are answered."""
         if self._closing:
             return
+        if len(data) >= FULL:
+            self._settings.full[self] += len(data)
         framer = self._framer
         messages = framer.feed(data)
         settings = self._settings
@@ -176,7 +185,7 @@ class StreamConnection(Protocol):
                 self._begun_at = settings.clock.seconds()
                 self._due_within(settings.limits.message_timeout)
             if self._holds_too_much():
-                self._cut("all connections together hold too much")
+                self.put_out("all connections together hold too much")
 
     def readConnectionLost(self) -> None:
         """The peer sends no more over TCP. What it is still owed leaves first: it may well read on (s18.2.2)."""
@@ -192,6 +201,7 @@ class StreamConnection(Protocol):
         self._timer = None
         self._write = _nowhere
         self._let_go()
+        self._settings.full.pop(self, None)
         self.flow.alive = False
         why = self._why or reason_text(reason)
         self._settings.closed(self, why)
@@ -224,7 +234,7 @@ class StreamConnection(Protocol):
             self._waiting += len(data)
             self._settings.held += len(data)
             if self._waiting > self._settings.limits.send_queue or self._holds_too_much():
-                self._cut("the peer does not read")
+                self.put_out("the peer does not read")
                 return
         self._write(data)
 
@@ -256,8 +266,8 @@ class StreamConnection(Protocol):
         self._settings.held -= self._buffered + self._waiting
         self._buffered = self._waiting = 0
 
-    def _cut(self, why: str) -> None:
-        """Closes at once, and counts why."""
+    def put_out(self, why: str) -> None:
+        """Closes at once, because of what the peer did or did not do, and counts why."""
         self._settings.cut[why] += 1
         self.abort(why)
 
@@ -265,6 +275,14 @@ class StreamConnection(Protocol):
         """True when there is no room for what this connection holds; strangers may fill half of it only."""
         limit = self._settings.limits.connection_memory
         return self._settings.held > (limit if self.flow.known or self.hop is not None else limit // 2)
+
+    def unread(self) -> int:
+        """Octets that wait in the kernel to be read."""
+        wire: Any = self.transport
+        try:
+            return int.from_bytes(fcntl.ioctl(wire.fileno(), termios.FIONREAD, bytes(4)), sys.byteorder)
+        except (OSError, ValueError):
+            return 0  # it is gone
 
     def _receive(self, message: bytes) -> None:
         try:
@@ -294,7 +312,7 @@ class StreamConnection(Protocol):
             self.abort("closed by the server")
             return
         if not self._ready:
-            self._cut("no TLS handshake in time")
+            self.put_out("no TLS handshake in time")
             return
         deadline = self._alive_at + limits.idle_timeout
         why = "idle for too long"

@@ -6,6 +6,7 @@ So the reactor watches an epoll descriptor that holds the socket: that one is on
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -13,6 +14,7 @@ import select
 import socket
 import struct
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 from twisted.internet.interfaces import IReadDescriptor
@@ -206,8 +208,17 @@ class UdpPort:
 
     def _new_flow(self, peer: Any) -> UdpFlow:
         flow = UdpFlow(self, peer)
+        if self.flows.full:
+            self._forget_strangers()
         self.flows.remember(peer, flow)
         return flow
+
+    def _forget_strangers(self) -> None:
+        """Room for more flows: a flood of made-up sources must not make us forget who is known."""
+        flows = self.flows
+        older = [peer for peer, flow in islice(flows.items(), flows.limit // 2) if not flow.known]
+        for peer in older[:flows.limit // 8 + 1]:
+            del flows[peer]
 
     def _read_errors(self) -> None:
         """Empties the error queue (RFC 3261 s18.4), at most BATCH at a time."""
@@ -258,6 +269,8 @@ def _bound_socket(address: str, port: int, v6: bool) -> socket.socket:
             except OSError:
                 # past the system's limit only with CAP_NET_ADMIN; without it the kernel gives what it may
                 sock.setsockopt(socket.SOL_SOCKET, plain, BUFFER)
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(sock, _SIOCGSTAMP, bytes(_TIMEVAL.size))  # from the first question on the kernel keeps the time
         sock.bind((address, port))
     except BaseException:
         sock.close()

@@ -7,7 +7,7 @@ import ipaddress
 from sipd.interfaces import IFlow
 from sipd.message.hop import DEFAULT_PORT, Hop
 from sipd.message.message import Message
-from sipd.message.via import Via
+from sipd.message.via import Via, is_group
 
 
 def mark(request: Message, flow: IFlow) -> None:
@@ -106,4 +106,4 @@ def is_unicast(address: str) -> bool:
         value = ipaddress.ip_address(address)
     except ValueError:
         return False
-    return not (value.is_multicast or value.is_unspecified or address == "255.255.255.255")
+    return not (value.is_unspecified or is_group(address))

@@ -25,9 +25,10 @@ class OverloadTests(TestCase):
             self.overload.sample(self.now, delay, short_of_room)
 
     def test_pause(self) -> None:
-        """One pause, however long, is no overload; the server goes on as before."""
-        self.sample(0.0, 30.0, 0.0, 0.05)
-        self.assertEqual((self.overload.active, self.overload.share), (False, 0.0))
+        """A pause, however long, is no overload, and two are none; the server goes on as before."""
+        for pauses in ((30.0,), (1.0, 1.0)):
+            self.sample(0.0, *pauses, *[0.0] * 20)
+            self.assertEqual((self.overload.active, self.overload.share), (False, 0.0))
 
     def test_just_below(self) -> None:
         """A delay that stays as it is wanted changes nothing."""
@@ -37,7 +38,7 @@ class OverloadTests(TestCase):
     def test_begins_and_ends(self) -> None:
         """A delay that stands begins it, and the share grows as long as it stands; it ends some calm seconds after the
         delay is gone, and not while it comes back again and again."""
-        self.sample(0.2)
+        self.sample(0.2, 0.2, 0.2)
         self.assertFalse(self.overload.active)
         self.sample(0.2)
         self.assertTrue(self.overload.active)
@@ -63,8 +64,28 @@ class OverloadTests(TestCase):
 
     def test_no_room(self) -> None:
         """A queue that loses what comes is too long, however young what is in it."""
-        self.sample(0.01, 0.01, 0.01, short_of_room=True)
+        self.sample(0.01, 0.01, 0.01, 0.01, short_of_room=True)
         self.assertTrue(self.overload.active)
+
+
+    def test_strangers_first(self) -> None:
+        """What is refused is taken from strangers, and from others only what is left; together it is the share, whatever
+        part of those who ask are strangers."""
+        for strangers in (0, 1, 5, 9, 10):
+            overload = self.overload = Overload(0.1)
+            while overload.share < 0.5:
+                for number in range(10):
+                    overload.asks(known=number >= strangers)
+                self.sample(0.15)
+            for _ in range(50):
+                shares = [overload.asks(known=number >= strangers) for number in range(10)]
+                overload.share = 0.5
+                overload.sample(self.now, overload.delay)
+            self.assertLess(abs(sum(shares) / 10 - overload.share), 0.03)
+            if 5 < strangers < 10:
+                self.assertEqual(overload.asks(known=True), 0.0)
+            elif 0 < strangers < 5:
+                self.assertEqual(overload.asks(known=False), 1.0)
 
 
 class Queue:
@@ -138,12 +159,12 @@ class ControlTests(TestCase):
         for times in (1.5, 2.0):
             for room in (6500, 330):
                 for hold in (0.002, 2.0):
-                    done = Queue(Overload(0.1), hold=hold, room=room).completed(times * self.best, 8)
+                    done = Queue(Overload(0.2), hold=hold, room=room).completed(times * self.best, 8)
                     self.assertGreater(done, 0.75 * self.best, (times, room, hold))
 
     def test_within_capacity(self) -> None:
         """At nine tenths of what it can carry, nothing is refused."""
-        overload = Overload(0.1)
+        overload = Overload(0.2)
         Queue(overload).completed(0.9 * self.best, 10)
         self.assertEqual(overload.share, 0.0)
         self.assertFalse(overload.active)

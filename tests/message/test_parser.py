@@ -113,7 +113,7 @@ class ParserTests(TestCase):
         for name, values in {
             "To": ["<sip:a@b", '"x <sip:a@b>', "<garbage>", "sip:a b", "<sip:a@b>;;tag=1", "<sip:a@b:0>", "<sip:>", "a@b",
                    "<sip:a@b>;tag", "<sip:a@b>;tag=", "sip:a@b; TAG = ;x"],
-            "From": ["<sip:a@b> tag=1", "x, y <sip:a@b>", "<sip:@>", "sip:a@b?x=y"],
+            "From": ["<sip:a@b> tag=1", "<sip:a@b;x=>;tag=1", "<sip:a@b;=x>", "x, y <sip:a@b>", "<sip:@>", "sip:a@b?x=y"],
             "Call-ID": ["a b", "a\tb", "a\x00b", "a\x7f"],
             "CSeq": ["1", "INVITE", "1INVITE", "-1 INVITE", "1 INVITE x", "4294967296 INVITE", "1.0 INVITE", "1 invite",
                      "\u0661 INVITE", "1 OPTIONS", "36893488147419103232 INVITE", "1  IN VITE", "1 INVITE;x", "+1 INVITE"],

@@ -78,7 +78,7 @@ class Hour(TestCase):
         self.assertEqual(len(rig.core.wheel), 0)
         self.assertEqual(rig.clock.getDelayedCalls(), [])
         for flow in rig.transports.flows.values():
-            self.assertEqual(flow.users, set(), f"{flow.id} still has somebody waiting")
+            self.assertFalse(flow.users, f"{flow.id} still has somebody waiting")
         gc.collect()
         alive = [thing for thing in gc.get_objects()
                  if (isinstance(thing, (ClientTransaction, ServerTransaction)) and thing._layer is rig.core.layer)

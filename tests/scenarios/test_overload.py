@@ -33,7 +33,7 @@ class OverloadTests(TestCase):
 
     def behind(self, seconds: float = 10.0) -> None:
         """The server is behind until it refuses whatever is new."""
-        self.age = 0.3
+        self.age = 0.6
         self.rig.advance(seconds, INTERVAL)
         self.assertEqual(self.share, 1.0)
 
@@ -82,7 +82,7 @@ class OverloadTests(TestCase):
         self.assertIsNone(core.layer.gate)
         records = [(kind, fields) for kind, fields in self.rig.records if kind.startswith("overload")]
         self.assertEqual([kind for kind, _ in records], ["overload-began", "overload-ended"])
-        self.assertEqual((records[0][1]["wanted"], records[1][1]["refused"], records[1][1]["worst"]), (100, 1, 300))
+        self.assertEqual((records[0][1]["wanted"], records[1][1]["refused"], records[1][1]["worst"]), (200, 1, 600))
         self.a.ack(established(self.a, self.b)[3])
         self.b.take("ACK")
         self.finish()
@@ -220,7 +220,7 @@ class OverloadTests(TestCase):
         fates = []
         for now in (0, 1, 160):
             self.rig.clock.advance(now)
-            overload.share = 0.5
+            overload.share_of_known = 0.5
             refused = set()
             for n in range(200):
                 self.a.request("OPTIONS", "sip:example.com", call_id=f"call{n}")
@@ -230,6 +230,25 @@ class OverloadTests(TestCase):
         self.assertEqual(fates[0], fates[1])
         self.assertTrue(60 < len(fates[0]) < 140)
         self.assertNotEqual(fates[0], fates[2])
+
+    def test_flood(self) -> None:
+        """A flood of strangers, ten for each request of a phone that is registered, leaves the phone its calls."""
+        strangers = [self.rig.phone("x", f"198.51.100.{n}") for n in range(1, 11)]
+        overload = self.rig.core.shedding.overload
+        self.age = 0.3
+        ours, theirs = [], []
+        for number in range(60):
+            for stranger in strangers:
+                stranger.request("OPTIONS", "sip:example.com", call_id=f"call{number}-{stranger.address}")
+                theirs.append(stranger.take().status)
+            self.a.request("OPTIONS", "sip:example.com", call_id=f"call{number}")
+            ours.append(self.a.take().status)
+            self.rig.advance(INTERVAL, INTERVAL)
+            if overload.share > 0.6:
+                self.age = overload.delay = 0.2  # it stays as it is
+        self.assertTrue(0.5 < overload.share < 0.8)
+        self.assertGreater(theirs[-200:].count(503), 100)
+        self.assertEqual(ours[-20:].count(503), 0)
 
     def test_bounded(self) -> None:
         """What is remembered of those refused has a bound."""

@@ -12,13 +12,14 @@ What an endpoint sends reaches the server within the call; what the server sends
 is due happen. With `delay` seconds each way, both directions go through the clock.
 
 The network can `refuse`, swallow (`blackhole`), `drop` single packets, and answer with an ICMP error (`icmp`); a stream
-endpoint closes its connections, and `network.cut(flow)` breaks one from the outside.
+endpoint closes its connections, and `network.cut(flow)` breaks one from the outside. With `weather` (see
+tests/support/weather.py) packets are lost, copied, held back and overtake each other.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from twisted.internet.task import Clock
@@ -44,6 +45,18 @@ class Packet:
     data: bytes
 
 
+class _Users(dict[IFlowUser, None]):
+    """The users of a flow, told in the order in which they came: what happens must not hang on where objects lie."""
+
+    def add(self, user: IFlowUser) -> None:
+        """As of a set."""
+        self[user] = None
+
+    def discard(self, user: IFlowUser) -> None:
+        """As of a set."""
+        self.pop(user, None)
+
+
 @implementer(IFlow)
 class MemoryFlow:
     """The server's side of a UDP peer or a connection. What is sent goes to the network, `sent` remembers it."""
@@ -55,7 +68,7 @@ class MemoryFlow:
         self.reliable = listener.transport in RELIABLE
         self.address = address
         self.port = port
-        self.users: set[IFlowUser] = set()
+        self.users = _Users()
         self.alive = True
         self.known = False
         self.sent: list[bytes] = []
@@ -180,6 +193,8 @@ class MemoryNetwork:
         self.packets: list[Packet] = []
         #: Says which packets are lost; None: none is.
         self.drop: Callable[[Packet], bool] | None = None
+        #: Says after how many seconds each copy of a packet arrives, none when it is lost; None: one, after `delay`.
+        self.weather: Callable[[Packet], Sequence[float]] | None = None
         #: UDP places that answer with an ICMP "port unreachable".
         self.icmp: set[Place] = set()
         self.endpoints: dict[tuple[str, str, int], Endpoint] = {}
@@ -232,28 +247,29 @@ class MemoryNetwork:
     def to_server(self, flow: MemoryFlow, data: bytes) -> None:
         """Carries a message from a peer to the server."""
         source, target = (flow.address, flow.port), (flow.listener.address, flow.listener.port)
-        if self._carried(Packet(self.clock.seconds(), flow.transport, source, target, data)):
-            if self.delay:
-                self.clock.callLater(self.delay, flow._transports.arrived, data, flow)
+        for delay in self._copies(Packet(self.clock.seconds(), flow.transport, source, target, data)):
+            if delay:
+                self.clock.callLater(delay, flow._transports.arrived, data, flow)
             else:
                 flow._transports.arrived(data, flow)
 
     def from_server(self, flow: MemoryFlow, data: bytes) -> None:
         """Carries a message from the server to a peer."""
         source, target = (flow.listener.address, flow.listener.port), (flow.address, flow.port)
-        if not self._carried(Packet(self.clock.seconds(), flow.transport, source, target, data)):
-            return
-        if not flow.reliable and target in self.icmp:
-            self.clock.callLater(2 * self.delay, flow.fail, "connection refused")
-        elif self.delay:
-            self.clock.callLater(self.delay, self._deliver, flow, data)
-        else:
-            self._deliver(flow, data)
+        for delay in self._copies(Packet(self.clock.seconds(), flow.transport, source, target, data)):
+            if not flow.reliable and target in self.icmp:
+                self.clock.callLater(2 * delay, flow.fail, "connection refused")
+            elif delay:
+                self.clock.callLater(delay, self._deliver, flow, data)
+            else:
+                self._deliver(flow, data)
 
-    def _carried(self, packet: Packet) -> bool:
-        """Notes the packet; False when it is lost."""
+    def _copies(self, packet: Packet) -> Sequence[float]:
+        """Notes the packet; after how many seconds it arrives, empty when it is lost."""
         self.packets.append(packet)
-        return not (self.drop is not None and self.drop(packet))
+        if self.drop is not None and self.drop(packet):
+            return ()
+        return (self.delay,) if self.weather is None else self.weather(packet)
 
     def _deliver(self, flow: MemoryFlow, data: bytes) -> None:
         """Hands a message of the server to its peer; a datagram to nobody is lost."""

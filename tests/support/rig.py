@@ -59,12 +59,13 @@ class Rig:
 
     def __init__(self, *, listen: tuple[tuple[str, str, int], ...] = LISTEN, store: ILocationStore | None = None,
                  resolver: IResolver | None = None, secret: bytes = b"s" * 32, clock: Clock | None = None,
-                 network: MemoryNetwork | None = None, **settings: Any) -> None:
+                 network: MemoryNetwork | None = None, domain: str = DOMAIN, **settings: Any) -> None:
         settings.setdefault("auth", {"required": False})
-        settings.setdefault("server", {"domains": [DOMAIN, "alias.example.com"]})
+        settings.setdefault("server", {"domains": [domain, "alias.example.com"] if domain == DOMAIN else [domain]})
         settings.setdefault("registrar", {"min_expires": 2})
         settings.setdefault("users", {f"100{n}": f"secret{n}" for n in range(1, 10)})
         self.config = Config(**settings)
+        self.domain = domain
         self.clock = clock or Clock()
         self.network = network or MemoryNetwork(self.clock)
         self.transports = self.network.transports(listen)
@@ -73,8 +74,8 @@ class Rig:
         #: Everything journalled: (kind, fields).
         self.records: list[tuple[str, dict[str, Any]]] = []
         self.journal.sinks.append(lambda kind, fields: self.records.append((kind, fields)))
-        users = Users(DOMAIN, self.config.server.tenants)
-        realm = self.config.auth.realm or DOMAIN
+        users = Users(domain, self.config.server.tenants)
+        realm = self.config.auth.realm or domain
         configured_users(users, self.config, realm)
         self.users = users
         entropy = counter_entropy()
@@ -82,7 +83,7 @@ class Rig:
         self.resolver = resolver or Resolver(
             self.clock, self.dns, self.inventory, entropy, transports=("udp", "tcp", "tls"), families=(4, 6),
             journal=self.journal)
-        self.core = Core(self.config, DOMAIN, realm, secret, users,
+        self.core = Core(self.config, domain, realm, secret, users,
                          Outside(self.transports, self.resolver, store or MemoryStore(), self.clock, self.wall, entropy),
                          self.journal, self.inventory)
         self.core.location.start()
@@ -113,7 +114,7 @@ class Rig:
         """Puts a binding straight into the location service."""
         from sipd.binding import Binding
 
-        aor = f"{name}@{DOMAIN}"
+        aor = f"{name}@{self.domain}"
         binding = Binding(aor, contact, fields.pop("params", ""), fields.pop("q", 1000), self.wall() + expires,
                           fields.pop("call_id", f"seed-{contact}"), fields.pop("cseq", 1), **fields)
         self.core.location.change(aor, [("put", binding)], lambda reason: None)
@@ -187,7 +188,7 @@ class Phone:
     @property
     def aor(self) -> str:
         """The address-of-record as a URI."""
-        return f"sip:{self.name}@{DOMAIN}"
+        return f"sip:{self.name}@{self.rig.domain}"
 
     def accept(self) -> Acceptor:
         """Listens for connections from the server at the contact's address."""
@@ -226,7 +227,7 @@ class Phone:
         elif contact:
             lines.append(f"Contact: {contact}")
         lines += extra
-        if body:
+        if body and not any(line.startswith("Content-Type:") for line in extra):
             lines.append("Content-Type: application/sdp")
         lines.append(f"Content-Length: {len(body)}")
         data = "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape") + body
@@ -244,14 +245,14 @@ class Phone:
             lines.append(f"Expires: {expires}")
         value = f"<{self.contact}>" if contact is None else contact
         fields.setdefault("to", f"<{self.aor}>")
-        self.request("REGISTER", fields.pop("uri", f"sip:{DOMAIN}"), *lines, contact=value, **fields)
+        self.request("REGISTER", fields.pop("uri", f"sip:{self.rig.domain}"), *lines, contact=value, **fields)
         answer = self.take(take)
         assert isinstance(answer, Response)
         return answer
 
     def invite(self, callee: str, *extra: str, **fields: Any) -> Request:
         """Calls a user or a URI, with a body."""
-        uri = callee if ":" in callee else f"sip:{callee}@{DOMAIN}"
+        uri = callee if ":" in callee else f"sip:{callee}@{self.rig.domain}"
         fields.setdefault("body", _SDP)
         return self.request("INVITE", uri, *extra, **fields)
 

@@ -78,6 +78,11 @@ class Stream:
             self.rig.clock.callLater(0, self.connection.connectionLost, Failure(why))
 
     @property
+    def unfinished(self) -> bool:
+        """True while the server waits for the rest of a message."""
+        return self.connection._framer.buffered > 0
+
+    @property
     def octets(self) -> bytes:
         """Everything the server sent."""
         return self.wire.value()

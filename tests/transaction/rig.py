@@ -165,7 +165,7 @@ class LayerRig:
 
     def empty(self) -> bool:
         """True when no transaction and no timer is left, and nobody waits for a flow."""
-        return not (self.layer.clients or self.layer.servers or len(self.wheel) or self.flow.users)
+        return not (self.layer.clients or self.layer.servers or self.layer.others or len(self.wheel) or self.flow.users)
 
 
 def parsed(data: bytes) -> Any:

@@ -56,6 +56,20 @@ class LayerTests(TestCase):
         self.assertEqual(rig.core.heard, [("request", "INVITE"), ("cancel", True), ("request", "INVITE")])
         self.assertTrue(rig.empty())
 
+    @shows("CAN-08", "9.2")
+    def test_cancel_of_any_method(self) -> None:
+        """s9.2: a CANCEL finds the transaction it names whatever its method, until that has ended; none is left."""
+        rig = LayerRig()
+        for method in ("INVITE", "INFO", "FOO"):
+            rig.ask(method, f"z9hG4bK{method}")
+            transaction = rig.serve()
+            rig.ask("CANCEL", f"z9hG4bK{method}")
+            self.assertIs(rig.core.cancels[-1][2], transaction, method)
+            transaction.abandon()
+            rig.ask("CANCEL", f"z9hG4bK{method}")
+            self.assertIs(rig.core.cancels[-1][2], None, method)
+        self.assertTrue(rig.empty())
+
     @shows("INV-30", "R6026-6-04", "R6026-7.3-02", "R6026-8.2-01", "R6026-8.9-02", "17.2.3", "R3261-18.1.2-03")
     def test_strays(self) -> None:
         """s18.1.2: a response to nothing is counted and dropped; an ACK to nothing goes to the core."""

@@ -70,7 +70,8 @@ class ListenerTests(TestCase):
         journal = Journal()
         bugs: list[str] = []
         journal.sinks.append(lambda kind, fields: bugs.append(fields["reason"]))
-        flow.users.update([User(True), User(False), User(True)])  # type: ignore[list-item]
+        for raises in (True, False, True):
+            flow.users.add(User(raises))  # type: ignore[arg-type]
         tell_users(flow, "gone", journal)
         tell_users(flow, "gone", journal)
         self.assertEqual(told, ["gone"] * 3)

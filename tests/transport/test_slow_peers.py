@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+import time
 from typing import Any
 
 from OpenSSL import SSL
@@ -128,6 +129,71 @@ class VirtualTests(TestCase):
         self.clock.advance(0)
         self.assertEqual(self.settings.held, 0)
         self.assertEqual(self.settings.cut, {"the peer does not read": 19})
+
+
+class BusyTests(TestCase):
+    """Peers that send faster than anybody reads."""
+
+    async def test_table_full_of_strangers(self) -> None:
+        """Where all connections there may be are strangers', the oldest gives way; where all are known, who comes is
+        refused. Nothing is left of those that went."""
+        rig = Rig(listen("tcp"), reactor=reactor, limits=Limits(connections=3))
+        rig.transports.start()
+        self.addCleanup(rig.transports.stop)
+        live = rig.transports._connections.live
+
+        async def connect() -> tuple[socket.socket, Any]:
+            """A new peer and its connection at the server, once that has heard of it."""
+            peer = socket.create_connection(rig.place(), timeout=2.0)
+            self.addCleanup(peer.close)
+            peer.sendall(OPTIONS)
+            seen = len(rig.received)
+            await rig.until(lambda: len(rig.received) > seen)
+            return peer, rig.received[-1][1]
+        peers = [await connect() for _ in range(3)]
+        peers[0][1].known = True
+        newcomer = await connect()
+        await rig.until(lambda: len(live) == 3)
+        self.assertEqual([flow.alive for _, flow in peers], [True, False, True])
+        for _, flow in (peers[2], newcomer):
+            flow.known = True
+        refused = socket.create_connection(rig.place(), timeout=2.0)
+        self.addCleanup(refused.close)
+        self.assertEqual(await deferToThread(refused.recv, 10), b"")
+        self.assertEqual((rig.transports.cut, live.refused), ({"room was needed": 1}, 1))
+        for peer, _ in (*peers, newcomer):
+            peer.close()
+        await rig.until(lambda: not rig.inventory.left())
+
+    async def test_lag(self) -> None:
+        """How long what waits on a busy connection will wait is told; nothing of a connection that is idle or gone."""
+        rig = Rig(listen("tcp"), reactor=reactor)
+
+        def receive(data: bytes, flow: Any, lost: object = None) -> None:
+            rig.received.append((data, flow))
+            time.sleep(0.0005)
+        rig.transports.receive = receive
+        rig.transports.start()
+        self.addCleanup(rig.transports.stop)
+        peer = socket.create_connection(rig.place(), timeout=2.0)
+        self.addCleanup(peer.close)
+        rig.transports.lag()
+        peer.setblocking(False)
+        large = message(b"x" * 2000)
+        lags = []
+        for _ in range(30):
+            try:
+                peer.send(large * 200)
+            except BlockingIOError:
+                pass
+            await deferLater(reactor, 0)
+            lags.append(rig.transports.lag()[0])
+        self.assertTrue(0.02 < max(lags) < 30.0, lags)
+        connection = next(iter(rig.transports._connections.live.values()))
+        peer.close()
+        await rig.until(lambda: not rig.inventory.left(), 20.0)
+        connection._settings.full[connection] = 1
+        self.assertEqual(rig.transports.lag(), (0.0, False))
 
 
 class TlsTests(TestCase):

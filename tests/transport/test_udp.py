@@ -56,6 +56,48 @@ class UdpTests(TestCase):
         self.addCleanup(sock.close)
         return sock
 
+    def test_made_up_sources(self) -> None:
+        """Many new sources do not push out those that are known, unless there is nobody else."""
+        port = next(iter(self.rig.transports._udp.values()))
+        port.flows.limit = 80
+        phones = [port.flow("192.0.2.1", number) for number in range(1, 31)]
+        for phone in phones:
+            phone.known = True
+        for number in range(1, 1000):
+            port.flow("198.51.100.1", number)
+            self.assertLessEqual(len(port.flows), 80)
+        for phone in phones:
+            self.assertIs(port.flow("192.0.2.1", phone.port), phone)
+        for flow in port.flows.values():
+            flow.known = True
+        for number in range(1000, 1100):
+            port.flow("198.51.100.1", number)
+            self.assertLessEqual(len(port.flows), 80)
+
+    def test_lag(self) -> None:
+        """A port tells how old what it read was when others wait behind it, whether half of its room is taken, and what
+        was lost; nothing of that when it keeps up, however long ago it read."""
+        port, peer, place = next(iter(self.rig.transports._udp.values())), self.peer(), self.rig.place()
+        self.assertEqual(self.rig.transports.lag(), (0.0, False))
+        for _ in range(BATCH + 10):
+            peer.sendto(OPTIONS, place)
+        time.sleep(0.05)
+        port.doRead()
+        age, crowded = self.rig.transports.lag()
+        self.assertTrue(0.05 <= age < 5.0, age)
+        self.assertFalse(crowded)
+        port.doRead()
+        time.sleep(0.02)
+        self.assertEqual(self.rig.transports.lag(), (0.0, False))
+        while not port.lost:
+            peer.sendto(b"x" * 60000, place)
+            crowded = self.rig.transports.lag()[1] or crowded
+        self.assertTrue(crowded)
+        self.assertEqual(self.rig.transports.lost, port.lost)
+        while port.lag(0.0)[1]:
+            port.doRead()
+        self.assertEqual(self.rig.transports.lag()[1], False)
+
     @shows("TRN-02", "3581 4", "R3581-4-04", "R3581-3-02")
     async def test_there_and_back(self) -> None:
         """Datagrams arrive whole with their source, and answers come from the socket they came to."""

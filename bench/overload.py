@@ -1,0 +1,122 @@
+"""What is left of a server's best rate of calls when twice as many come, with and without refusing some (SIPp).
+
+    python bench/overload.py [--seconds N] [--compiled VENV] [--times F]
+
+The rate is raised step by step, each step on a fresh server, until a tenth of the calls is not completed; the best rate
+is the most calls a second that were completed in a step. Then F (2.0) times that are offered, to a server as it is
+delivered and to one that begins whatever comes ([overload] shed = false). A call counts when the called side has seen
+its end: INVITE 100 180 200 ACK BYE 200 over UDP with Record-Route. Takes some minutes, alone on the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from bench.registrant import Registrant, Registration
+from bench.servers import DOMAIN, CompiledSipd, Sipd, free_port
+from bench.sipp import Sipp, write_users
+
+#: Calls a second of the first step, and what a step adds to the one before it.
+FIRST, GROWTH = 400, 1.2
+#: A step at which less than this part of the calls was completed is the last.
+HELD = 0.9
+#: Users that are called, in turn.
+CALLEES = 200
+#: Seconds that those calls still have that were begun.
+PATIENCE = 12
+#: For SIPp: calls at one time.
+LIMIT = ("-l", "19000")
+#: The part of the best rate that must be left.
+WANTED = 0.75
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Calls a second, and the time from INVITE to 180 in milliseconds of those that had one."""
+
+    offered: float
+    completed: float
+    refused: float
+    middle: float
+    ninety_nine: float
+    repeats: int
+
+    def line(self, name: str) -> str:
+        """As a row of a Markdown table."""
+        return (f"| {name} | {self.offered:.0f} | {self.completed:.0f} | {self.refused:.0f} | {self.middle:.0f} / "
+                f"{self.ninety_nine:.0f} | {self.repeats} |")
+
+
+def offer(make: type[Sipd], rate: int, seconds: int, directory: Path, shed: bool = True) -> Outcome:
+    """Offers so many calls a second to a fresh server."""
+    server = make(directory / "server", more=f"[overload]\nshed = {'true' if shed else 'false'}\n")
+    try:
+        place = "127.0.0.1", free_port()
+        answering = Sipp("call_uas", "", place, directory / "uas", extra=LIMIT)
+        try:
+            registrant = Registrant(("127.0.0.1", server.port), DOMAIN)
+            names = [f"user{number}" for number in range(CALLEES)]
+            registrant.run([Registration(name, f"sip:{name}@127.0.0.1:{place[1]}") for name in names])
+            registrant.close()
+            users = write_users(directory / "users.csv", [(name,) for name in names])
+            keys = {"domain": DOMAIN, "caller": f"user0@{DOMAIN}"}
+
+            began = time.monotonic()
+            figures = Sipp(
+                "call_or_refusal_uac", f"127.0.0.1:{server.port}", ("127.0.0.1", free_port()), directory / "uac",
+                users=users, rate=rate, calls=rate * seconds, timeout=seconds + PATIENCE, keys=keys, extra=LIMIT,
+            ).wait()
+            took = time.monotonic() - began
+        finally:
+            answered = answering.stop()
+    finally:
+        server.stop()
+    # where SIPp itself was late, or calls took long, all of them had that much more time
+    length = max(float(seconds), took - 1.0)
+    refused = max(figures.succeeded - answered.succeeded, 0)
+    return Outcome(figures.created / length, answered.succeeded / length, refused / length, figures.percentile(0.5),
+                   figures.percentile(0.99), figures.retransmissions + answered.retransmissions)
+
+
+def main() -> int:
+    """Prints the table; the exit status is 1 when less than WANTED is left of the best rate."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--seconds", type=int, default=8, help="of each load")
+    parser.add_argument("--times", type=float, default=2.0, help="how many times the best rate are offered")
+    parser.add_argument("--compiled", help="run the build in this environment instead of the sources")
+    arguments = parser.parse_args()
+    make: type[Sipd] = Sipd
+    if arguments.compiled:
+        CompiledSipd.environment = Path(arguments.compiled).resolve()
+        make = CompiledSipd
+    print("| calls | offered a second | completed | refused | p50 / p99, ms | repeats |\n|---|---|---|---|---|---|")
+    best, rate = 0.0, FIRST
+    with tempfile.TemporaryDirectory(prefix="sipd-overload-") as name:
+        directory = Path(name)
+        while True:
+            step = offer(make, rate, arguments.seconds, directory / f"step{rate}")
+            print(step.line("step"), flush=True)
+            best = max(best, step.completed)
+            if step.completed < HELD * rate:
+                break
+            rate = round(rate * GROWTH)
+        twice = round(arguments.times * best)
+        shedding = offer(make, twice, arguments.seconds, directory / "shedding")
+        print(shedding.line(f"{arguments.times:g} times the best"), flush=True)
+        without = offer(make, twice, arguments.seconds, directory / "without", shed=False)
+        print(without.line("the same, shed = false"), flush=True)
+    left = shedding.completed / best
+    print(f"\nBest rate {best:.0f} calls a second; at {shedding.offered:.0f} offered, {left:.0%} of it are completed, "
+          f"{without.completed / best:.0%} by a server that begins whatever comes.")
+    return 0 if left >= WANTED else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

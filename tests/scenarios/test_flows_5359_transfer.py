@@ -1,0 +1,151 @@
+"""Transfers, RFC 5359 s2.4 to s2.6, as ladders through the real core; see test_flows_5359_hold.py for what all differ in."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import TestCase
+
+from tests.scenarios.test_flows_5359_hold import ALLOW, REPLACES, ROUTE
+from tests.support.cases import shows
+from tests.support.flow import HOLD, Flow, lines
+from tests.support.rig import Rig
+
+
+class Transfer(TestCase):
+    """Alice, Bob and Carol, users of one server."""
+
+    def setUp(self) -> None:
+        """Three phones, registered."""
+        self.rig = Rig(users={"alice": "a", "bob": "b", "carol": "c"})
+        self.alice, self.bob, self.carol = (self.rig.phone(name) for name in ("alice", "bob", "carol"))
+        for phone in (self.alice, self.bob, self.carol):
+            phone.register()
+        self.flow = Flow(self, self.rig, alice=self.alice, bob=self.bob, carol=self.carol)
+
+    @shows("INV-34", "3515 2.4")
+    def test_unattended(self) -> None:
+        """RFC 5359 s2.4: Bob calls Alice, who refers him to Carol within their call and hangs up; he calls Carol and
+        tells her of it in the dialog of the call that has ended otherwise."""
+        alice, bob, carol, flow = self.alice, self.bob, self.carol, self.flow
+        call = flow.call(bob, alice, "", ALLOW, REPLACES)
+        refer_to, by = "Refer-To: <sip:carol@example.com>", "Referred-By: <alice@example.com>"
+        refer = call.send(alice, "REFER", refer_to, by)
+        self.assertEqual(lines(refer, "refer-to") + lines(refer, "referred-by"), [refer_to, by])
+        bob.answer(refer, 202)
+        alice.take(202)
+        frag = ("Event: refer", "Content-Type: message/sipfrag")
+        first = call.do(bob, "NOTIFY", *frag, "Subscription-State: active;expires=60", body=b"SIP/2.0 100 Trying\r\n")
+        self.assertEqual(first.body, b"SIP/2.0 100 Trying\r\n")
+        call.do(alice, "BYE")
+        flow.shows("""
+            bob -> proxy INVITE / proxy -> bob 100 INVITE / proxy -> alice INVITE
+            alice -> proxy -> bob 180 INVITE
+            alice -> proxy -> bob 200 INVITE
+            bob -> proxy -> alice ACK
+            alice -> proxy -> bob REFER
+            bob -> proxy -> alice 202 REFER
+            bob -> proxy -> alice NOTIFY
+            alice -> proxy -> bob 200 NOTIFY
+            alice -> proxy -> bob BYE
+            bob -> proxy -> alice 200 BYE
+        """)
+        new = flow.call(bob, carol, "sip:carol@example.com", by, ALLOW, REPLACES)
+        self.assertEqual(lines(new.got, "referred-by"), [by])
+        call.do(bob, "NOTIFY", *frag, "Subscription-State: terminated;reason=noresource", body=b"SIP/2.0 200 OK\r\n")
+        flow.shows("""
+            bob -> proxy INVITE / proxy -> bob 100 INVITE / proxy -> carol INVITE
+            carol -> proxy -> bob 180 INVITE
+            carol -> proxy -> bob 200 INVITE
+            bob -> proxy -> carol ACK
+            bob -> proxy -> alice NOTIFY
+            alice -> proxy -> bob 200 NOTIFY
+        """)
+        flow.finish()
+
+    @shows("INV-34", "3891 3")
+    def test_attended(self) -> None:
+        """RFC 5359 s2.5: Bob holds Alice, speaks with Carol, holds her, and refers Alice to Carol's Contact with Replaces;
+        Alice's INVITE has it as it stood in Refer-To."""
+        alice, bob, carol, flow = self.alice, self.bob, self.carol, self.flow
+        call = flow.call(alice, bob, "", ALLOW, REPLACES)
+        call.do(bob, "INVITE", body=HOLD)
+        consulted = flow.call(bob, carol, "", ALLOW, REPLACES)
+        consulted.do(bob, "INVITE", body=HOLD)
+        flow.shows("""
+            alice -> proxy INVITE / proxy -> alice 100 INVITE / proxy -> bob INVITE
+            bob -> proxy -> alice 180 INVITE
+            bob -> proxy -> alice 200 INVITE
+            alice -> proxy -> bob ACK
+            bob -> proxy INVITE / proxy -> bob 100 INVITE / proxy -> alice INVITE
+            alice -> proxy -> bob 200 INVITE
+            bob -> proxy -> alice ACK
+            bob -> proxy INVITE / proxy -> bob 100 INVITE / proxy -> carol INVITE
+            carol -> proxy -> bob 180 INVITE
+            carol -> proxy -> bob 200 INVITE
+            bob -> proxy -> carol ACK
+            bob -> proxy INVITE / proxy -> bob 100 INVITE / proxy -> carol INVITE
+            carol -> proxy -> bob 200 INVITE
+            bob -> proxy -> carol ACK
+        """)
+        replaces = consulted.replaces(of=carol)
+        escaped = replaces.replace(";", "%3B").replace("=", "%3D")
+        refer_to = f"Refer-To: <{carol.contact}?Replaces={escaped}&Require=replaces>"
+        by = "Referred-By: <sip:bob@example.com>"
+        refer = call.send(bob, "REFER", refer_to, by)
+        self.assertEqual(lines(refer, "refer-to") + lines(refer, "referred-by"), [refer_to, by])
+        alice.answer(refer, 202)
+        bob.take(202)
+        frag = ("Event: refer", "Content-Type: message/sipfrag")
+        call.do(alice, "NOTIFY", *frag, "Subscription-State: active;expires=60", body=b"SIP/2.0 100 Trying\r\n")
+        # F19 to F21, then Carol leaves Bob
+        new = flow.call(alice, carol, carol.contact, ROUTE, by, "Require: replaces", f"Replaces: {replaces}", ringing=False)
+        self.assertEqual(lines(new.got, "replaces"), [f"Replaces: {replaces}"])
+        consulted.do(carol, "BYE")
+        call.do(alice, "NOTIFY", *frag, "Subscription-State: terminated;reason=noresource", body=b"SIP/2.0 200 OK\r\n")
+        call.do(bob, "BYE")
+        flow.shows("""
+            bob -> proxy -> alice REFER
+            alice -> proxy -> bob 202 REFER
+            alice -> proxy -> bob NOTIFY
+            bob -> proxy -> alice 200 NOTIFY
+            alice -> proxy INVITE / proxy -> alice 100 INVITE / proxy -> carol INVITE
+            carol -> proxy -> alice 200 INVITE
+            alice -> proxy -> carol ACK
+            carol -> proxy -> bob BYE
+            bob -> proxy -> carol 200 BYE
+            alice -> proxy -> bob NOTIFY
+            bob -> proxy -> alice 200 NOTIFY
+            bob -> proxy -> alice BYE
+            alice -> proxy -> bob 200 BYE
+        """)
+        new.do(carol, "BYE")
+        flow.finish()
+
+    @shows("NIT-01", "INV-34", "3428")
+    def test_by_instant_message(self) -> None:
+        """RFC 5359 s2.6: Bob sends Carol a MESSAGE with Alice's URI and Replaces in it; Carol calls Alice with that."""
+        alice, bob, carol, flow = self.alice, self.bob, self.carol, self.flow
+        call = flow.call(alice, bob, "", ALLOW, REPLACES)
+        replaces = call.replaces(of=alice)
+        escaped = replaces.replace(";", "%3B").replace("=", "%3D")
+        body = (f'<HTML>Do you want to take this call from\r\n<A HREF="{alice.contact}?Replaces={escaped}&Require=replaces">'
+                f"\r\nAlice</A>?</HTML>").encode()
+        asked = flow.ask(bob, carol, "MESSAGE", "sip:carol@example.com", "Content-Type: text/html", REPLACES, body=body)
+        self.assertEqual(asked.got.body, body)
+        self.assertEqual(lines(asked.got, "content-type"), ["Content-Type: text/html"])
+        new = flow.call(carol, alice, alice.contact, ROUTE, "Require: replaces", f"Replaces: {replaces}", ringing=False)
+        self.assertEqual(lines(new.got, "replaces"), [f"Replaces: {replaces}"])
+        call.do(alice, "BYE")
+        flow.shows("""
+            alice -> proxy INVITE / proxy -> alice 100 INVITE / proxy -> bob INVITE
+            bob -> proxy -> alice 180 INVITE
+            bob -> proxy -> alice 200 INVITE
+            alice -> proxy -> bob ACK
+            bob -> proxy -> carol MESSAGE
+            carol -> proxy -> bob 200 MESSAGE
+            carol -> proxy INVITE / proxy -> carol 100 INVITE / proxy -> alice INVITE
+            alice -> proxy -> carol 200 INVITE
+            carol -> proxy -> alice ACK
+            alice -> proxy -> bob BYE
+            bob -> proxy -> alice 200 BYE
+        """)
+        flow.finish()
