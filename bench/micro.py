@@ -92,12 +92,13 @@ class Numeric:
 
     own: Callable[[Uri], list[Hop]] = staticmethod(lambda uri: [])
 
-    def lookup(self, uri: Uri) -> list[Hop]:
+    def lookup(self, uri: Uri, chance: bytes = b"") -> list[Hop]:
         """The hop an address is."""
         return [Hop("udp", uri.host, uri.port or 5060)]
 
-    def quarantine(self, hop: Hop) -> None:
+    def quarantine(self, hop: Hop, seconds: float = 0.0) -> float:
         """No hop fails here."""
+        return seconds
 
 
 def reply(request: bytes, status: bytes) -> bytes:

@@ -192,7 +192,7 @@ class Sipd(Server):
             f'[server]\ndomains = ["{DOMAIN}"]\nstate_dir = "{directory / "state"}"\n{listen}'
             f'[auth]\nrequired = {"true" if users else "false"}\nrealm = "{DOMAIN}"\nalgorithms = ["MD5"]\n'
             f'[location]\nstore = "{"sqlite" if durable else "memory"}"\nsync = "full"\n'
-            f"[registrar]\nopen = {'false' if users else 'true'}\n"
+            f"[registrar]\nopen = {'false' if users else 'true'}\n[log]\ncalls = false\nregistrations = false\n"
             "[users]\n" + "".join(f'{name} = "{password}"\n' for name, password in (users or {}).items()) + more
         )
         twistd = self.environment / "bin" / "twistd"

@@ -318,6 +318,15 @@ def _tcp_beside(listeners: tuple[Listen, ...], taken: set[tuple[str, str, int]])
                 listen.address, "::" if ":" in listen.address else "0.0.0.0"))]
 
 
+class Log(Section):
+    """[log]: which everyday records are written; what goes wrong always is."""
+
+    #: Calls that begin, are answered or not, and end.
+    calls: bool = True
+    #: Bindings that are made, moved or lost.
+    registrations: bool = True
+
+
 class Config(Section):
     """All of it."""
 
@@ -332,6 +341,7 @@ class Config(Section):
     timers: Timers = Timers()
     limits: Limits = Limits()
     overload: Overload = Overload()
+    log: Log = Log()
 
     @field_validator("listen")
     @classmethod

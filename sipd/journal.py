@@ -2,7 +2,7 @@
 
 A record is a kind from CATALOGUE and its fields. It costs one attribute test where nobody listens:
 
-    if journal.sinks:
+    if journal.sinks and journal.calls:
         journal.write("call-start", caller=..., callee=...)
 """
 
@@ -45,10 +45,13 @@ Sink = Callable[[str, dict[str, Any]], None]
 class Journal:
     """Hands each record to the sinks, in the order in which they were added."""
 
-    __slots__ = ("sinks",)
+    __slots__ = ("sinks", "calls", "registrations")
 
     def __init__(self) -> None:
         self.sinks: list[Sink] = []
+        #: Whether somebody wants the records of calls and registrations, of which a busy server has thousands a second.
+        self.calls = True
+        self.registrations = True
 
     def write(self, kind: str, **fields: Any) -> None:
         """One record; `kind` is a key of CATALOGUE and `fields` fill its sentence."""

@@ -140,6 +140,7 @@ class Server(MultiService):
         super().__init__()
         self.config = config
         self.journal = Journal()
+        self.journal.calls, self.journal.registrations = config.log.calls, config.log.registrations
         self.inventory = Inventory()
         self.core: Core | None = None
         self._lock = StateLock(config.server.state_dir)

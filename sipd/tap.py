@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 from sipd import first_start, preflight
 from sipd.config import Config, ConfigError, Overrides, load
 from sipd.log import Forwarder, JournalLines, Observer, Writer, summary
+from sipd.reactor import install as install_reactor
 from sipd.service import make_service
 from sipd.state import StateError
 
@@ -85,6 +86,7 @@ class Options(usage.Options):
 def makeService(options: Options) -> MultiService:
     """The server as a service; twistd calls this before it forks, so nothing that is opened here stays open but the
     log file. Ends the process with every reason at once when it could not start."""
+    install_reactor()
     twistd: Any = options.parent or {}
     uid, gid = twistd.get("uid"), twistd.get("gid")
     errors = _process_problems(twistd)

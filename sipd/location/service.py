@@ -158,7 +158,7 @@ class Location:
             removals: list[Change] = [("delete", binding) for binding in lost if binding.aor not in self._in_flight]
             if removals:
                 self._store.commit(removals, self._note_removal)
-            if self._journal.sinks:
+            if self._journal.sinks and self._journal.registrations:
                 for binding in lost:
                     self._journal.write("registration-lost", aor=binding.aor, contact=binding.contact, reason="expired")
         self._arm()

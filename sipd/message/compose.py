@@ -15,20 +15,28 @@ def response(request: Message, status: int, reason: str = "", to_tag: str = "",
 
     `to_tag` is added to To when it has none; a 100 takes none. `headers` are (name, value) pairs to add.
     """
-    lines: list[Header] = [header for header in request.headers if header[0] in _COPIED]
-    if to_tag and status > 100 and not request.to_tag:
-        for i, (key, value, line) in enumerate(lines):
-            if key == "to":
-                lines[i] = ("to", f"{value};tag={to_tag}", f"{line};tag={to_tag}")
-    elif status == 100 and "timestamp" in request.first:
+    lines: list[Header] = []
+    first: dict[str, str] = {}
+    tagged = bool(to_tag) and status > 100 and not request.to_tag
+    for header in request.headers:
+        key = header[0]
+        if key in _COPIED:
+            if tagged and key == "to":
+                header = ("to", f"{header[1]};tag={to_tag}", f"{header[2]};tag={to_tag}")
+            if key not in first:
+                first[key] = header[1]
+            lines.append(header)
+    if status == 100 and "timestamp" in request.first:
         # s8.2.6.1: the Timestamp of the request goes into the 100
         lines += [header for header in request.headers if header[0] == "timestamp"]
+        first["timestamp"] = request.first["timestamp"]
     for name, value in headers:
-        lines.append((name.lower(), value, f"{name}: {value}"))
+        key = name.lower()
+        if key not in first:
+            first[key] = value
+        lines.append((key, value, f"{name}: {value}"))
     lines.append(_NO_BODY)
-    first: dict[str, str] = {}
-    for key, value, _ in lines:
-        first.setdefault(key, value)
+    first["content-length"] = "0"
     answer = Response(status, reason or phrase(status), lines, first, b"")
     answer.via = request.via
     answer.cseq_number = request.cseq_number

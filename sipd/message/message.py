@@ -155,7 +155,6 @@ class Message:
 
     def _complete(self, copy: Message) -> None:
         """What a copy has beyond its start line, headers and body."""
-        copy.start = self.start
         copy.repeated = self.repeated
         copy.via = self.via
         copy.cseq_number = self.cseq_number
@@ -173,8 +172,10 @@ class Request(Message):
     #: The Request-URI as written.
     uri_text: str
 
-    def __init__(self, method: str, uri_text: str, headers: list[Header], first: dict[str, str], body: bytes) -> None:
-        super().__init__(f"{method} {uri_text} SIP/2.0", headers, first, body)
+    def __init__(self, method: str, uri_text: str, headers: list[Header], first: dict[str, str], body: bytes,
+                 start: str = "") -> None:
+        """`start` spares writing the start line where it is known."""
+        super().__init__(start or f"{method} {uri_text} SIP/2.0", headers, first, body)
         self.method = method
         self.uri_text = uri_text
 
@@ -190,7 +191,7 @@ class Request(Message):
 
     def copy(self) -> Request:
         """A copy to forward: header lines are shared until changed (s16.6 step 1)."""
-        copy = Request(self.method, self.uri_text, self.headers.copy(), self.first.copy(), self.body)
+        copy = Request(self.method, self.uri_text, self.headers.copy(), self.first.copy(), self.body, self.start)
         self._complete(copy)
         return copy
 
@@ -206,14 +207,16 @@ class Response(Message):
     status: int
     reason: str
 
-    def __init__(self, status: int, reason: str, headers: list[Header], first: dict[str, str], body: bytes) -> None:
-        super().__init__(f"SIP/2.0 {status} {reason}", headers, first, body)
+    def __init__(self, status: int, reason: str, headers: list[Header], first: dict[str, str], body: bytes,
+                 start: str = "") -> None:
+        """`start` spares writing the start line where it is known."""
+        super().__init__(start or f"SIP/2.0 {status} {reason}", headers, first, body)
         self.status = status
         self.reason = reason
 
     def copy(self) -> Response:
         """A copy whose headers may be changed."""
-        copy = Response(self.status, self.reason, self.headers.copy(), self.first.copy(), self.body)
+        copy = Response(self.status, self.reason, self.headers.copy(), self.first.copy(), self.body, self.start)
         self._complete(copy)
         return copy
 

@@ -35,6 +35,19 @@ _USUAL_ADDRESS = re.compile(
 _CALL_ID = re.compile(r"[^\x00-\x20\x7f]+").fullmatch
 
 _REQUIRED = ("from", "to", "call-id", "cseq")
+_CONTROLS = bytes(range(0x20)) + b"\x7f"
+
+#: Fields that many messages have in the same words, and the lines of these that were met: each is read once. Bounded in
+#: number and length (characters), and begun anew when it is full.
+_SAME = frozenset({
+    "accept", "allow", "allow-events", "content-disposition", "content-length", "content-type", "expires",
+    "max-forwards", "min-se", "proxy-require", "require", "server", "session-expires", "supported", "user-agent",
+})
+_KNOWN_LINES: dict[str, Header] = {}
+_MOST_KNOWN, _LONGEST_KNOWN = 4096, 300
+#: From and To up to ">;tag=", or whole without a tag, as in _USUAL_ADDRESS: the same in all messages of a user. Bounded
+#: like the lines.
+_KNOWN_ADDRESSES: set[str] = set()
 
 
 def parse(data: bytes, stream: bool = False, bounds: Bounds = WITHOUT) -> Request | Response:
@@ -73,56 +86,79 @@ def parse(data: bytes, stream: bool = False, bounds: Bounds = WITHOUT) -> Reques
 def _parse_head(head: bytes) -> Request | Response:
     """Start line and headers. Raises MalformedMessage."""
     lines = head.decode("utf-8", "surrogateescape").split("\r\n")
-    if head.count(b"\n") >= len(lines) or head.count(b"\r") >= len(lines):
-        raise MalformedMessage("a bare CR or LF stands in the header fields", message=_partial(lines))
-    folded = b"\n " in head or b"\n\t" in head
-    if folded:
-        lines = _unfold(lines)
+    # One pass tells that all control characters are those of the line ends: what is here to be found by looking closer
+    # at a line, a name or a Call-ID is not there.
+    plain = len(head) - len(head.translate(None, _CONTROLS)) == 2 * len(lines) - 2
+    if not plain:
+        if head.count(b"\n") >= len(lines) or head.count(b"\r") >= len(lines):
+            raise MalformedMessage("a bare CR or LF stands in the header fields", message=_partial(lines))
     headers: list[Header] = []
     first: dict[str, str] = {}
     repeated: set[str] = set()
+    problem = _read_lines(lines, headers, first, repeated)
+    if problem is None:
+        headers, first, repeated, plain = [], {}, set(), False
+        problem = _read_lines(_unfold(lines), headers, first, repeated, True) or ""
+    start = lines[0]
+    message: Request | Response
+    if start[3:4] == "/" and start[:3].lower() == "sip":
+        # s7.2: "SIP/" is a status line, if only of another version; a method has no slash. A response is never answered.
+        status = _STATUS_LINE(start)
+        if status is None:
+            raise MalformedMessage(f"not a status line: {start[:60]!r}", message=None)
+        # s7.1: in whatever case it came, the version is sent in capitals
+        message = Response(int(status.group(1)), status.group(2) or "", headers, first, b"",
+                           start if start[:3] == "SIP" else f"SIP{start[3:]}")
+    else:
+        message, problem = _request(start, headers, first, problem)
+    message.repeated = repeated
+    _type_core(message, problem, plain)
+    return message
+
+
+def _read_lines(lines: list[str], headers: list[Header], first: dict[str, str], repeated: set[str],
+                joined: bool = False) -> str | None:
+    """Reads the header fields into these three; what is wrong with them, "" when nothing is.
+
+    None when a line that continues another was met (s7.3.1): they are to be joined, CRLFs and all."""
     problem = ""
     for line in lines[1:]:
-        name, colon, value = line.partition(":")
-        key = CANONICAL.get(name)
-        if key is None:
-            try:
-                key = canonical(name)
-            except MalformedMessage as error:
-                problem = problem or error.reason
-                continue
-        if not colon:
-            problem = problem or f"a header line without a colon: {line[:40]!r}"
-            continue
-        value = value.strip(" \t\r\n")
-        if folded and "\r" in value:
-            value = _FOLD.sub(" ", value)
+        header = _KNOWN_LINES.get(line)
+        if header is None:
+            # as nearly every line is written; names are few, so a longer text before ": " is not among them
+            name, colon, value = line.partition(": ")
+            key = CANONICAL.get(name)
+            if key is None or not value or value[0] <= " " or value[-1] <= " " or joined:
+                if not joined and line[:1] in (" ", "\t"):
+                    return None
+                name, colon, value = line.partition(":")
+                try:
+                    key = CANONICAL.get(name) or canonical(name)
+                except MalformedMessage as error:
+                    problem = problem or error.reason
+                    continue
+                if not colon:
+                    problem = problem or f"a header line without a colon: {line[:40]!r}"
+                    continue
+                value = value.strip(" \t\r\n")
+                if "\r" in value:
+                    value = _FOLD.sub(" ", value)
+            header = (key, value, line)
+            if key in _SAME and len(line) <= _LONGEST_KNOWN:
+                if len(_KNOWN_LINES) >= _MOST_KNOWN:
+                    _KNOWN_LINES.clear()
+                _KNOWN_LINES[line] = header
+        key = header[0]
         if key not in first:
-            first[key] = value
+            first[key] = header[1]
         elif key in SINGLE:
             # the refusal repeats the first of them
             problem = problem or f"more than one {key} header field"
             continue
         else:
             repeated.add(key)
-        headers.append((key, value, line))
-    start = lines[0]
-    message: Request | Response
-    if start[:8].upper() == "SIP/2.0 ":
-        status = _STATUS_LINE(start)
-        if status is None:
-            raise MalformedMessage(f"not a status line: {start[:60]!r}", message=None)
-        message = Response(int(status.group(1)), status.group(2) or "", headers, first, b"")
-        # s7.1: in whatever case it came, the version is sent in capitals
-        message.start = start if start[:3] == "SIP" else f"SIP{start[3:]}"
-    elif start[:4].upper() == "SIP/":
-        # s7.2: a status line of another version; a method has no slash, and a response is never answered
-        raise MalformedMessage(f"not a status line: {start[:60]!r}", message=None)
-    else:
-        message, problem = _request(start, headers, first, problem)
-    message.repeated = repeated
-    _type_core(message, problem)
-    return message
+        headers.append(header)
+    return problem
 
 
 def _request(start: str, headers: list[Header], first: dict[str, str], problem: str) -> tuple[Request, str]:
@@ -132,7 +168,7 @@ def _request(start: str, headers: list[Header], first: dict[str, str], problem: 
         message = Request(parts[0], "", headers, first, b"")
         return message, f"not a request line: {start[:60]!r}"
     method, uri_text, version = parts
-    message = Request(method, uri_text, headers, first, b"")
+    message = Request(method, uri_text, headers, first, b"", start if version == "SIP/2.0" else "")
     # lower and not upper: the upper case of a long s, U+017F, is an S
     if version != "SIP/2.0" and version.lower() != "sip/2.0":
         if _VERSION(version) is None:
@@ -146,8 +182,10 @@ def _request(start: str, headers: list[Header], first: dict[str, str], problem: 
     return message, problem
 
 
-def _type_core(message: Request | Response, problem: str) -> None:
-    """Types Via and CSeq and sees that the mandatory fields are there (s8.1.1). Raises MalformedMessage."""
+def _type_core(message: Request | Response, problem: str, plain: bool) -> None:
+    """Types Via and CSeq and sees that the mandatory fields are there (s8.1.1). Raises MalformedMessage.
+
+    `plain` tells that there are no control characters."""
     first = message.first
     _type_via(message)
     if problem:
@@ -156,7 +194,7 @@ def _type_core(message: Request | Response, problem: str) -> None:
         if not first.get(name):
             raise MalformedMessage(f"no {name} header field", message=message)
     number, _, method = first["cseq"].partition(" ")
-    if not method or "\t" in method or method[0] == " " or "\t" in number:
+    if not method or method[0] == " " or (not plain and ("\t" in method or "\t" in number)):
         number, method = _cseq(first["cseq"])
     if len(number) > 10:
         number = number.lstrip("0") or "0"
@@ -168,8 +206,7 @@ def _type_core(message: Request | Response, problem: str) -> None:
         return  # From and To of a response are those we sent, and nobody could be told
     if method != message.method:  # type: ignore[union-attr]
         raise MalformedMessage("CSeq names another method than the request line", message=message)
-    call_id = message.call_id
-    if (" " in call_id or not call_id.isprintable()) and _CALL_ID(call_id) is None:
+    if " " in message.call_id or (not plain and _CALL_ID(message.call_id) is None):
         raise MalformedMessage("Call-ID is not a word", message=message)
     message.know_tags(_checked("from", message), _checked("to", message))
 
@@ -177,13 +214,20 @@ def _type_core(message: Request | Response, problem: str) -> None:
 def _checked(name: str, message: Message) -> str:
     """The tag of From or To, "" when there is none; both must be readable. Raises MalformedMessage."""
     value = message.first[name]
+    address, found, tag = value.partition(">;tag=")
+    if address in _KNOWN_ADDRESSES and (tag.isalnum() and tag.isascii() if found else value[-1] == ">"):
+        return tag
     usual = _USUAL_ADDRESS(value)
     if usual is not None:
+        if tag == (usual.group(1) or "") and len(address) <= _LONGEST_KNOWN:
+            if len(_KNOWN_ADDRESSES) >= _MOST_KNOWN:
+                _KNOWN_ADDRESSES.clear()
+            _KNOWN_ADDRESSES.add(address)
         return usual.group(1) or ""
     try:
-        address = Address.parse(value)
-        address.uri  # noqa: B018  read for its errors
-        params = address.params
+        parsed = Address.parse(value)
+        parsed.uri  # noqa: B018  read for its errors
+        params = parsed.params
         if not params.get("tag", "none"):
             raise MalformedMessage("a tag without a value")  # s19.3; a tag of ours would be its second
         return tag_of(value)
@@ -299,7 +343,7 @@ def glance(data: bytes) -> Request | None:
         headers.append((key, value, line))
     request = Request(start[0], start[1], headers, first, b"")
     try:
-        _type_core(request, "")
+        _type_core(request, "", False)
     except MalformedMessage:
         return None
     return request

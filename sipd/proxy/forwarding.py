@@ -370,7 +370,7 @@ class Forwarding:
     def _note_final(self, status: int, response: Response | None) -> None:
         """How a call went, for people."""
         journal, request = self.proxy.journal, self.request
-        if not journal.sinks or not self.context.invite or request is None or request.to_tag:
+        if not (journal.calls and journal.sinks and self.context.invite) or request is None or request.to_tag:
             return
         if status < 300:
             contact = response.first.get("contact", "") if response is not None else ""

@@ -154,7 +154,7 @@ class Registrar:
             # s10.3 step 7
             answer(500, "Registration Not Stored", ())
             return
-        if self._journal.sinks:
+        if self._journal.sinks and self._journal.registrations:
             self._report(current, changes)
         self._list(aor, path, answer)
 

@@ -29,6 +29,8 @@ from sipd.transport.listener import Listener
 
 #: Datagrams read per wake-up before others get their turn.
 BATCH = 32
+#: So often the socket is asked first whether more has come.
+ASKED = 3
 #: Octets of send and receive buffer asked of the kernel, which may give less.
 BUFFER = 4 * 1024 * 1024
 #: Nothing shorter is a SIP message; phones send CRLFs, NULs and the like to keep a NAT open.
@@ -132,6 +134,7 @@ class UdpPort:
     def doRead(self) -> None:
         """Reads datagrams until there are none, but no more than BATCH; then the reactor comes back."""
         recvfrom = self.socket.recvfrom
+        waiting = self._epoll.poll
         find = self.flows.get
         receive = self._receive
         for count in range(BATCH):
@@ -146,12 +149,15 @@ class UdpPort:
             except OSError:
                 self._read_errors()
                 return
-            if len(data) < SHORTEST or data[0] < 2:  # the latter are STUN
-                continue
-            try:
-                receive(data, find(peer) or self._new_flow(peer))
-            except Exception:
-                write_bug(self._journal)
+            if len(data) >= SHORTEST and data[0] >= 2:  # below are STUN
+                try:
+                    receive(data, find(peer) or self._new_flow(peer))
+                except Exception:
+                    write_bug(self._journal)
+            # Asking costs less than the exception that ends a read of nothing: 1 to 2 us, 7 to 20 when the caches are
+            # cold. Where much comes at once it is asked no more, and one exception is the cheaper end.
+            if count < ASKED and not waiting(0, 1):
+                return
 
     def flow(self, address: str, port: int) -> UdpFlow:
         """The flow to a peer; `address` must be numeric and of this family, written as the kernel writes it."""

@@ -17,7 +17,7 @@ SEAMS = {"binding", "interfaces", "config", "config_limits", "config_text", "sta
 #: The rooms of the middle.
 ROOMS = {"transaction", "transport", "resolver", "auth", "location", "registrar", "proxy", "core", "admin"}
 #: What starts the server and may know everything.
-TOP = {"service", "tap", "preflight", "first_start", "log"}
+TOP = {"service", "tap", "preflight", "first_start", "log", "reactor"}
 
 #: Modules of a room that other rooms may import: pure ones, without state of their own.
 SHARED = {
