@@ -227,6 +227,10 @@ class Forwarding:
         if not listener and self.request is not None and self.request.flow is not None:
             listener = self.request.flow.listener.name
         flow = self.proxy.transports.flow_to(hop, listener)
+        while flow is None and hop.transport == "udp" and branch.hops:
+            # one of a family that we have no listener of; a loop, for names with many of them must not go deep
+            hop = branch.hop = branch.hops.pop(0)
+            flow = self.proxy.transports.flow_to(hop, listener)
         if flow is not None:
             self._send(branch, flow)
         elif hop.transport == "udp":

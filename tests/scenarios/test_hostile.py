@@ -120,6 +120,21 @@ class Phones(TestCase):
         a.ack(a.take(), invite)
         rig.finish()
 
+    def test_thousand_places_out_of_reach(self) -> None:
+        """Contacts whose names lead to hundreds of addresses of a family we do not have are tried one after the other,
+        not one inside the other: the call ends with an answer."""
+        rig = Rig(registrar={"max_contacts": 60, "min_expires": 2})
+        a = rig.phone("1001")
+        for n in range(60):
+            rig.dns.address(f"h{n}.example.net", *(f"2001:db8::{n:x}:{one:x}" for one in range(1, 17)))
+            rig.binding("1002", f"sip:1002@h{n}.example.net:5060", q=1000 - n)
+        for _ in range(2):  # looked up, and known from before
+            invite = a.invite("1002")
+            a.take(100)
+            rig.advance(0.1)
+            a.ack(a.take(500), invite)
+        rig.finish()
+
     def test_thousands_of_reasons(self) -> None:
         """Lines added one after the other, as the Reasons of a CANCEL are, cost their number and not its square."""
         request = compose.request("CANCEL", "sip:x@example.com", [("CSeq", "1 CANCEL")])
