@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 #: RFC 3326: why the losers of a fork are cancelled.
 _COMPLETED_ELSEWHERE = 'SIP;cause=200;text="Call completed elsewhere"'
+#: A hop of an address family that no listener has.
+_NO_LISTENER = "no listener of its family"
 
 _START, _CANCEL, _RELAY = context_outputs.START, context_outputs.CANCEL, context_outputs.RELAY
 _FINAL, _ABANDON, _RING, _DONE = (context_outputs.FINAL, context_outputs.ABANDON, context_outputs.RING,
@@ -228,13 +230,14 @@ class Forwarding:
             listener = self.request.flow.listener.name
         flow = self.proxy.transports.flow_to(hop, listener)
         while flow is None and hop.transport == "udp" and branch.hops:
-            # one of a family that we have no listener of; a loop, for names with many of them must not go deep
+            # a loop, for names with many of them must not go deep
+            self.proxy.blame(hop, _NO_LISTENER)
             hop = branch.hop = branch.hops.pop(0)
             flow = self.proxy.transports.flow_to(hop, listener)
         if flow is not None:
             self._send(branch, flow)
         elif hop.transport == "udp":
-            self.hop_failed(branch, "no listener of its family")
+            self.hop_failed(branch, _NO_LISTENER)
         else:
             self.proxy.transports.connect(hop, lambda flow, reason: self._connected(branch, flow, reason))
 
