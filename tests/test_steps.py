@@ -60,6 +60,27 @@ def steps(work: Callable[[], Any]) -> int:
     return count
 
 
+def depth(work: Callable[[], Any]) -> int:
+    """How deep functions of sipd stand inside each other in `work`, whatever it raises of ours."""
+    deep = deepest = 0
+
+    def profile(frame: FrameType, what: str, argument: Any) -> None:
+        nonlocal deep, deepest
+        if what in ("call", "return") and "/sipd/" in frame.f_code.co_filename:
+            deep += 1 if what == "call" else -1
+            deepest = max(deepest, deep)
+
+    forget()
+    sys.setprofile(profile)
+    try:
+        work()
+    except (MalformedMessage, Reject):
+        pass
+    finally:
+        sys.setprofile(None)
+    return deepest
+
+
 def forget() -> None:
     """Empties the caches of sipd: who wants to cost much repeats nothing."""
     for name, module in list(sys.modules.items()):
@@ -175,6 +196,12 @@ class Reading(TestCase):
             if curved(lines):
                 steep.append(f"{name}: {lines}")
         self.assertEqual(steep, [])
+
+    def test_flat(self) -> None:
+        """However much is nested in it, a text is read without going deeper."""
+        depths = {name: (depth(made(100)), depth(made(400))) for name, made in READ.items()}
+        self.assertEqual({name: found for name, found in depths.items() if found[0] < found[1]}, {})
+        self.assertGreater(max(depths.values()), (2, 2))
 
     def test_largest(self) -> None:
         """What runs in C is no square either: a hundred kilobytes and more of anything are read in an instant."""
