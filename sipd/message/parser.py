@@ -102,7 +102,7 @@ def _parse_head(head: bytes) -> Request | Response:
     start = lines[0]
     message: Request | Response
     if start[3:4] == "/" and start[:3].lower() == "sip":
-        # s7.2: "SIP/" is a status line, if only of another version; a method has no slash. A response is never answered.
+        # s7.2: "SIP/" begins a status line, if of another version; a method has no slash. A response gets no answer.
         status = _STATUS_LINE(start)
         if status is None:
             raise MalformedMessage(f"not a status line: {start[:60]!r}", message=None)

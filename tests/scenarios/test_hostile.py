@@ -13,7 +13,6 @@ from twisted.trial.unittest import TestCase
 from sipd.message import compose
 from tests.support.rig import Rig
 
-
 #: Bounds on messages that let through what the tests below send, so that what comes behind them is seen.
 WIDE = {"message_size": 1000000, "header_size": 1000000, "header_length": 1000000, "header_count": 10000}
 
