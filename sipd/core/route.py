@@ -290,7 +290,7 @@ class Route:
     def _server(self, request: Request, key: Key) -> ServerTransaction:
         server = self._layer.serve(request, key)
         if server is None:
-            raise Reject(503, "Server Overloaded", (("Retry-After", "10"),))
+            raise Reject(503, "Server Overloaded")
         return server
 
     def _refuse(self, request: Request, key: Key, refusal: Reject) -> None:
@@ -306,7 +306,10 @@ class Route:
             server.respond(compose.response(request, refusal.status, refusal.reason, self._refusals.tag(request),
                                             refusal.headers))
         else:
-            self._refusals.refuse(request, refusal.status, refusal.reason, refusal.headers)
+            headers = refusal.headers
+            if refusal.status == 503 and not headers:
+                headers = (self._refusals.again(request),)
+            self._refusals.refuse(request, refusal.status, refusal.reason, headers)
 
     def broken(self, request: Request) -> None:
         """A bug of ours met this request: its sender hears of it, once per request received."""
