@@ -12,7 +12,7 @@ from sipd.core.refusals import Refusals
 from sipd.interfaces import IFlow
 from sipd.journal import Journal
 from sipd.message import compose
-from sipd.message.address import Address
+from sipd.message.address import Address, uri_of
 from sipd.message.errors import MalformedMessage, Reject
 from sipd.message.hop import join_host_port
 from sipd.message.message import Message, Request
@@ -124,7 +124,8 @@ class Route:
     def _register(self, request: Request, key: Key, uri: Uri) -> None:
         """s10.3 steps 1 to 5; the registrar does the rest."""
         checks.require(request, uas.SUPPORTED)
-        to = Address.parse(request.first["to"]).uri
+        assert request.flow is not None
+        to = uri_of(request.first["to"], request.flow.known)
         if not to.is_sip:
             raise MalformedMessage("To is not a SIP URI")
         checks.contacts(request)
@@ -147,7 +148,6 @@ class Route:
             raise Reject(482)  # s8.2.2.2: the same request over another path
         server = self._server(request, key)
         server.know_origin(origin)
-        assert request.flow is not None
         request.flow.known = True
 
         def answer(status: int, reason: str, headers: tuple[tuple[str, str], ...]) -> None:
@@ -175,9 +175,11 @@ class Route:
 
     def _caller(self, request: Request) -> str:
         """The address-of-record the sender claims: From, or P-Preferred-Identity when From is anonymous (RFC 3323)."""
-        uri = Address.parse(request.first["from"]).uri
+        assert request.flow is not None
+        known = request.flow.known
+        uri = uri_of(request.first["from"], known)
         if uri.host == "anonymous.invalid" and "p-preferred-identity" in request.first:
-            uri = Address.parse(next(iter(request.values("p-preferred-identity")), "")).uri
+            uri = uri_of(next(iter(request.values("p-preferred-identity")), ""), known)
         aor = self._places.aor(uri)
         if not aor and self._places.is_domain(uri.host):
             return f"@{uri.host}"  # our name with a port that is not ours: nobody's, and no guest's either
