@@ -152,3 +152,9 @@ class Loops(TestCase):
         """What the Route decides is part of the mark; what decides nothing is not."""
         self.assertNotEqual(loop_mark(request("Route: <sip:x;lr>")), loop_mark(request()))
         self.assertEqual(loop_mark(request("Max-Forwards: 3", "Subject: x")), loop_mark(request()))
+
+    def test_two_calls_alike(self) -> None:
+        """RFC 5393 s4.2.4: the marks of two requests that differ in their Call-ID alone differ too."""
+        other = parse(request().encode().replace(b"Call-ID: c", b"Call-ID: d"))
+        assert isinstance(other, Request)
+        self.assertNotEqual(loop_mark(other), loop_mark(request()))

@@ -166,6 +166,18 @@ class Cancel(TestCase):
         rig.finish()
 
     @shows("CAN-03", "16.10")
+    def test_callee_times_out_instead(self) -> None:
+        """A 408 that comes of the CANCEL goes up as the 487 that the caller waits for."""
+        rig, a, b, invite, got = ringing()
+        a.cancel(invite)
+        a.take(200)
+        b.answer(b.take("CANCEL"), 200)
+        b.answer(got, 408)
+        b.take("ACK")
+        a.ack(a.take(487), invite)
+        rig.finish()
+
+    @shows("CAN-03", "16.10")
     def test_before_anything_was_sent(self) -> None:
         """While DNS or a connection is waited for, nothing is sent any more and the caller has 487 at once."""
         for contact in ("sip:1002@slow.example.net", "sip:1002@192.0.2.50:5060;transport=tcp"):

@@ -56,6 +56,21 @@ class LayerTests(TestCase):
         self.assertEqual(rig.core.heard, [("request", "INVITE"), ("cancel", True), ("request", "INVITE")])
         self.assertTrue(rig.empty())
 
+    @shows("INV-03", "17.1.2.2")
+    def test_repeats_of_a_final_response(self) -> None:
+        """s17.1.2.2: the user of a non-INVITE hears its final response once, whatever comes after it, and is told
+        nothing when timer K ends."""
+        rig = LayerRig()
+        rig.client("OPTIONS")
+        for status in (200, 200, 486):
+            rig.respond("OPTIONS", status)
+        rig.advance(4.9)
+        rig.respond("OPTIONS", 200)
+        self.assertEqual(len(rig.layer.wheel), 1)
+        rig.advance(0.2)
+        self.assertEqual(rig.core.heard, [("response", 200)])
+        self.assertTrue(rig.empty())
+
     @shows("CAN-08", "9.2")
     def test_cancel_of_any_method(self) -> None:
         """s9.2: a CANCEL finds the transaction it names whatever its method, until that has ended; none is left."""
