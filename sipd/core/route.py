@@ -357,6 +357,6 @@ def _along(request: Request, routing: Routing) -> Target:
 def _address_of(message: Message, name: str) -> str:
     """The URI in From or To, as people read it."""
     try:
-        return Address.parse(message.first.get(name, "")).uri_text
+        return Address.read(message.first.get(name, "")).uri_text  # anew: see uri_of
     except MalformedMessage:
         return "somebody unreadable"

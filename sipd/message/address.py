@@ -28,10 +28,11 @@ class Address(NamedTuple):
     def parse(value: str) -> Address:
         """Reads one value. The URI is looked at only when `uri` is asked. Raises MalformedMessage."""
         # without parameters, so without a tag, the same values come again and again: a user's own, our Routes
-        return _cached(value) if value[-1:] == ">" and len(value) <= _CACHED_LENGTH else Address._read(value)
+        return _cached(value) if value[-1:] == ">" and len(value) <= _CACHED_LENGTH else Address.read(value)
 
     @staticmethod
-    def _read(value: str) -> Address:
+    def read(value: str) -> Address:
+        """As `parse`, and anew whatever was read before. Raises MalformedMessage."""
         if "<" in value:
             found = grammar.name_addr.fullmatch(value)
             if found is None:
@@ -64,13 +65,13 @@ class Address(NamedTuple):
         return unquote(self.display)
 
 
-_cached = lru_cache(maxsize=8192)(Address._read)
+_cached = lru_cache(maxsize=8192)(Address.read)
 
 
 def uri_of(value: str, known: bool) -> Uri:
     """The URI in a value of From or To. For strangers, who are not `known`, it is read anew: the time that a cache
     saves would tell them who has registered, or was called, of late. Raises MalformedMessage."""
-    return Address.parse(value).uri if known else Uri.read(Address._read(value).uri_text)
+    return Address.parse(value).uri if known else Uri.read(Address.read(value).uri_text)
 
 
 _TAG = re.compile(r';[ \t\r\n]*tag[ \t\r\n]*(?:=[ \t\r\n]*([^;,"<>= \t\r\n][^;,"<> \t\r\n]*)?)?(?=[; \t\r\n]|$)',

@@ -42,14 +42,16 @@ class Scanned(TestCase):
         self.rig = Rig(auth={"required": True}, users={
             "1001": "secret1", "1002": {"password": "secret2", "algorithms": ["SHA-256"]}, "1003": {"ha1": {"MD5": "0" * 32}}})
         self.busy = self.rig.phone("1001", "192.0.2.10")
-        first = self.busy.request("REGISTER", "sip:example.com", to=f"<{self.busy.aor}>", contact=f"<{self.busy.contact}>")
-        self.busy.authorized(first, self.busy.take(401))
-        self.busy.take(200)
-        invite = self.busy.invite("1001")
-        challenge = self.busy.take(407)
-        self.busy.ack(challenge, invite)
-        self.busy.authorized(invite, challenge)
-        self.busy.drain()
+        for _ in range(2):  # once as a stranger, once as somebody known
+            first = self.busy.request("REGISTER", "sip:example.com", to=f"<{self.busy.aor}>",
+                                      contact=f"<{self.busy.contact}>")
+            self.busy.authorized(first, self.busy.take(401))
+            self.busy.take(200)
+            invite = self.busy.invite("1001")
+            challenge = self.busy.take(407)
+            self.busy.ack(challenge, invite)
+            self.busy.authorized(invite, challenge)
+            self.busy.drain()
         self.stranger = self.rig.phone("stranger", "192.0.2.66")
 
     def ask(self, method: str, name: str, turn: str, form: str, **fields: str) -> Request:
@@ -102,19 +104,19 @@ class Scanned(TestCase):
         """Credentials with a wrong password, in both algorithms and both ways to write the login, with a nonce of ours and
         with an invented one: the same challenge and cost for users and nobody, and stale=true for none."""
         for method in ("REGISTER", "INVITE", "OPTIONS", "MESSAGE"):
-            for login in ("{}", "{}@example.com", "{}@EXAMPLE.com"):
+            for login, tag in (("{}", ";tag=scan"), ("{}@example.com", ";tag=scan"), ("{}@EXAMPLE.com", ";tag=scan"), ("{}", "")):
                 for algorithm in (0, 1):
                     for nonce in ("", "0" * 32):
-                        what = f"{method} {login} {algorithm} {nonce}"
+                        what = f"{method} {login} {tag} {algorithm} {nonce}"
                         # the challenge is for another request, so that each of these is the first of its name
-                        self.stranger.send(self.ask(method, "warm", what.replace(" ", "-"), "sip:{}@example.com"))
+                        self.stranger.send(self.ask(method, "warm", re.sub(r"\W", "-", what), "sip:{}@example.com"))
                         challenge = self.stranger.take()
                         field = "www-authenticate" if method == "REGISTER" else "proxy-authenticate"
                         value = challenge.all(field)[algorithm]
                         challenge.set_values(field, [re.sub('nonce="[^"]*"', f'nonce="{nonce}"', value) if nonce else value])
                         seen = {}
                         for name in ("warm", *NAMES):
-                            request = self.ask(method, name, what.replace(" ", "-"), "sip:{}@example.com")
+                            request = self.ask(method, name, re.sub(r"\W", "-", what), "sip:{}@example.com", from_="<{}>" + tag)
                             again = self.stranger.authorized(request, challenge, user=login.format(name), password="wrong",
                                                              send=False)
                             answer = seen[name] = self.answered(self.stranger, again, name)
