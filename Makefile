@@ -10,7 +10,7 @@ COMPILED = .venv-compiled
 # For each target of `make fuzz`.
 FUZZ_SECONDS ?= 60
 
-.PHONY: run test test-core test-real fuzz compiled test-compiled lint bench bench-quick bench-scale bench-micro bench-overload docs clean
+.PHONY: run test test-core test-real mutants fuzz compiled test-compiled lint bench bench-quick bench-scale bench-micro bench-overload docs clean
 
 run: $(VENV)/.installed
 	$(VENV)/bin/twistd -n --pidfile= sipd --state-dir '$(STATE)' \
@@ -27,6 +27,10 @@ test-core: $(VENV)/.installed-dev
 test-real: $(VENV)/.installed-dev
 	tools/apt-install tests/apt-packages.txt
 	$(VENV)/bin/python tools/run_tests.py real
+
+# Breaks a copy of the core in a hundred ways; each must make a test fail. Minutes: tools/mutants.py.
+mutants: $(VENV)/.installed-dev
+	$(VENV)/bin/python tools/mutants.py
 
 # What reads the network, fed by a fuzzer that looks for new code: tools/fuzz.py. FUZZ_SECONDS=600 make fuzz
 fuzz: $(VENV)/.installed-fuzz
