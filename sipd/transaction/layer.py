@@ -380,6 +380,10 @@ class TransactionLayer:
                 return found
         return self.others.get(prefix)
 
+    def flows_in_use(self) -> list[IFlow]:
+        """The flow of every transaction there is."""
+        return [*(server.flow for server in self.servers.values()), *(client.flow for client in self.clients.values())]
+
     def serve(self, request: Request, key: Key) -> ServerTransaction | None:
         """A server transaction for a request that came; None when the table is full."""
         servers = self.servers

@@ -204,6 +204,12 @@ class Connections:
 
     # -- all connections
 
+    def bound(self, limits: Limits) -> None:
+        """Other bounds and deadlines. What is open already and too much stays; no more comes until there is room."""
+        self._limits = self.settings.limits = limits
+        for table in (self.live, self._strangers, self._outgoing, self._sources):
+            table.limit = limits.connections
+
     def close(self) -> None:
         """Gives up what is being opened and closes what is open."""
         for attempt in list(self._attempts.values()):

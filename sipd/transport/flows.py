@@ -18,6 +18,16 @@ class Receive(Protocol):
         """Takes a message and the flow it came over."""
 
 
+class Watch(Protocol):
+    """Sees the octets of every message, as long as somebody asks for it."""
+
+    def received(self, data: bytes, flow: IFlow) -> None:
+        """A message came in, or what was read of one that cannot be cut out of its stream."""
+
+    def sent(self, data: bytes, flow: IFlow) -> None:
+        """A message goes out. Never raises."""
+
+
 def nobody(data: bytes, flow: IFlow, lost: MalformedMessage | None = None) -> None:
     """Takes messages until somebody else does."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
@@ -17,12 +17,16 @@ from sipd.config_limits import Limits
 from sipd.interfaces import IFlow, IListener, ITransports
 from sipd.inventory import Inventory, Table
 from sipd.journal import Journal
+from sipd.message.errors import MalformedMessage
 from sipd.message.hop import Hop, join_host_port
 from sipd.transport import addresses
 from sipd.transport.connections import Connections, Done
-from sipd.transport.flows import Receive, nobody, udp_flow_parts
+from sipd.transport.flows import Receive, Watch, nobody, udp_flow_parts
+from sipd.transport.leaving import Leaving
 from sipd.transport.listener import WILDCARDS, Listener
-from sipd.transport.tls import CertificateError, ClientContexts, InnerFactory, ServerContext, TlsFactory
+from sipd.transport.stream import StreamConnection
+from sipd.transport.stream_port import StreamPort
+from sipd.transport.tls import CertificateError, ClientContexts, ServerContexts
 from sipd.transport.udp import FLOWS, UdpFlow, UdpPort
 
 #: Seconds between two looks at the host's addresses, where a wildcard listens.
@@ -30,24 +34,12 @@ REFRESH = 30.0
 #: Seconds for which the kernel's choice of a local address is believed, and for how many peers.
 ROUTE_LIFE = 60.0
 ROUTES = 4096
-#: Connections that the kernel keeps for us until they are accepted.
-BACKLOG = 1024
 #: Seconds until connections that do not close by themselves are cut when the server stops.
 STOP_PATIENCE = 2.0
 
 
 class ListenError(Exception):
     """Listeners could not be opened: one line each in the text."""
-
-
-class _StreamPort:
-    """A listening TCP socket."""
-
-    __slots__ = ("listener", "port")
-
-    def __init__(self, listener: Listener, port: Any) -> None:
-        self.listener = listener
-        self.port = port
 
 
 @implementer(ITransports)
@@ -68,8 +60,9 @@ class Transports:
         self.listeners: list[IListener] = []
         self.receive: Receive = nobody
         self.changed: Callable[[], None] = _nothing
+        #: The flows that transactions are on; set before `replace` is called.
+        self.in_use: Callable[[], Iterable[IFlow]] = tuple
         self._listen = listen
-        self._certificate = certificate
         self._reactor = reactor
         self._clock = clock
         self._journal = journal
@@ -81,15 +74,17 @@ class Transports:
         #: By listener name; a name that listens no more leaves its (empty) table behind for when it comes back.
         self._flow_tables: dict[str, Table[Any, UdpFlow]] = {}
         self._udp: dict[str, UdpPort] = {}
-        self._streams: dict[str, _StreamPort] = {}
+        self._streams: dict[str, StreamPort] = {}
         #: For each peer the UDP port to send from, and until when that is believed.
         self._routes: Table[str, tuple[UdpPort, float]] = inventory.table("udp routes", ROUTES, cache=True)
         #: The only UDP port of IPv4 and IPv6, where there is exactly one.
         self._only: list[UdpPort | None] = [None, None]
-        self._contexts: dict[tuple[str, str], ServerContext] = {}
+        self._contexts = ServerContexts(certificate)
         #: What could not be opened at the last look, so that it is said once.
         self._failing: dict[str, str] = {}
         self._timer: Any = None
+        self._leaving = Leaving(clock, lambda: self.in_use())
+        self._watch: Watch | None = None
 
     # -- ITransports
 
@@ -153,20 +148,36 @@ class Transports:
                      if port.listener.transport == hop.transport and (":" in port.listener.address) == v6]
         self._connections.connect(hop, listeners, done)
 
+    @property
+    def connections(self) -> list[StreamConnection]:
+        """Every connection there is."""
+        return list(self._connections.live.values())
+
+    def show(self, watch: Watch | None) -> None:
+        """Shows every message in and out to `watch` from now on; with None to nobody."""
+        self._watch = self._connections.settings.watch = watch
+        self._connections.settings.receive = self._receiver()
+        for port in self._udp.values():
+            port.watch, port.receive = watch, self._receiver()
+
+    def _receiver(self) -> Receive:
+        """What takes the messages that come in: where nobody watches, the next layer itself."""
+        watch, receive = self._watch, self.receive
+        if watch is None:
+            return receive
+
+        def watched(data: bytes, flow: IFlow, lost: MalformedMessage | None = None) -> None:
+            watch.received(data, flow)
+            receive(data, flow, lost)
+
+        return watched
+
     # -- life
 
     def start(self) -> None:
         """Opens everything. Raises ListenError, which names each listener that cannot be opened; none is open then."""
         self._connections.settings.receive = self.receive
-        failures: list[str] = []
-        for listen in self._listen:
-            for address in self._concrete(listen):
-                why = self._open(listen, address)
-                if listen.address in WILDCARDS and why == os.strerror(errno.EADDRNOTAVAIL).lower():
-                    # an address that is coming up or going away: the next look at the addresses will tell
-                    self._failing[_name(listen, address)] = why
-                elif why:
-                    failures.append(f"{_name(listen, address)}: {why}")
+        failures = self._open_all()
         if not self.listeners and not failures:
             failures.append("this host has no address of the families to listen on")
         if failures:
@@ -175,6 +186,59 @@ class Transports:
             for stream in list(self._streams.values()):
                 self._drop_stream(stream)
             raise ListenError("\n".join(failures))
+        for listener in self.listeners:
+            self._report("listener-up", listener)
+        self._look_again()
+
+    def replace(self, listen: Sequence[Listen], limits: Limits, certificate: tuple[str, str] | None) -> None:
+        """Listens on `listen` from now on, within `limits`; certificates are read again. Raises ListenError, as `start`
+        does; then everything is as it was.
+
+        A socket that stays is never closed, whatever else about its listener changes. What is taken away ends
+        gracefully: see `leaving`.
+        """
+        before = self._listen, self._contexts
+        old = list(self.listeners)
+        self._listen, self._contexts = listen, ServerContexts(certificate)
+        failures = self._open_all()
+        if failures or not self.listeners:
+            self._listen, self._contexts = before
+            for port in [port for port in self._udp.values() if port.listener not in old]:
+                self._drop_udp(port)
+            for stream in [stream for stream in self._streams.values() if stream.listener not in old]:
+                self._drop_stream(stream)
+            raise ListenError("\n".join(failures or ["this host has no address of the families to listen on"]))
+        self._connections.bound(limits)
+        wanted = {_socket(one.transport, address, one.port): one for one in listen for address in self._concrete(one)}
+        for port in list(self._udp.values()):
+            place = port.listener
+            one = wanted.get(_socket("udp", place.address, place.port))
+            if one is None:
+                self._drop_udp(port, leave=True)
+            elif Listener("udp", place.address, place.port, one.advertise).sent_by != place.sent_by:
+                port.call_itself(one.advertise)
+                self.listeners[self.listeners.index(place)] = port.listener
+        for stream in list(self._streams.values()):
+            place = stream.listener
+            one = wanted.get(_socket(place.transport, place.address, place.port))
+            if one is None:
+                self._drop_stream(stream)
+            else:
+                self._renew(stream, one)
+        self._leaving.connections(connection for connection in self._connections.live.values()
+                                  if str(connection.flow.listener) not in self._streams)
+        for listener in self.listeners:
+            if listener not in old:
+                self._report("listener-up", listener)
+        for name in {str(listener) for listener in old} - {str(listener) for listener in self.listeners}:
+            self._journal.write("listener-lost", listener=name, reason="the configuration names it no more")
+        self._listeners_changed()
+        self._look_again()
+
+    def _look_again(self) -> None:
+        """Where a wildcard listens, the host's addresses are looked at now and then."""
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
         if any(listen.address in WILDCARDS for listen in self._listen):
             self._timer = self._clock.callLater(REFRESH, self._refresh)
 
@@ -185,6 +249,7 @@ class Transports:
         for port in list(self._udp.values()):
             self._drop_udp(port)
         closing = [maybeDeferred(self._drop_stream, stream) for stream in list(self._streams.values())]
+        self._leaving.stop()
         self._connections.close()
         done: Deferred[None] = Deferred()
         give_up_at = self._clock.seconds() + STOP_PATIENCE
@@ -193,16 +258,50 @@ class Transports:
 
     # -- listeners
 
+    def _open_all(self) -> list[str]:
+        """Opens what is not open yet of all that is to be; why that failed, a line each. Reads every certificate."""
+        failures: list[str] = []
+        for listen in self._listen:
+            if listen.transport == "tls":
+                try:
+                    self._contexts.of(listen)
+                except CertificateError as error:
+                    failures.append(f"{listen}: {error}")
+                    continue
+            for address in self._concrete(listen):
+                name = _name(listen, address)
+                if self._socket_is_open(listen, address):
+                    continue
+                why = self._open(listen, address)
+                if listen.address in WILDCARDS and why == os.strerror(errno.EADDRNOTAVAIL).lower():
+                    # an address that is coming up or going away: the next look at the addresses will tell
+                    self._failing[name] = why
+                elif why:
+                    failures.append(f"{name}: {why}")
+        return failures
+
+    def _socket_is_open(self, listen: Listen, address: str) -> bool:
+        if listen.transport == "udp":
+            return join_host_port(address, listen.port) in self._udp
+        place = join_host_port(address, listen.port)
+        return f"tcp:{place}" in self._streams or f"tls:{place}" in self._streams
+
     def _open(self, listen: Listen, address: str) -> str:
         """Opens one concrete listener; why it failed, "" when it did not."""
         try:
             if listen.transport == "udp":
-                udp = UdpPort(address, listen.port, listen.advertise, self._reactor, self.receive, self._journal,
-                              self._flow_table)
+                udp = self._leaving.take_back(join_host_port(address, listen.port))
+                if udp is not None:
+                    udp.call_itself(listen.advertise)
+                else:
+                    udp = UdpPort(address, listen.port, listen.advertise, self._reactor, self.receive, self._journal,
+                                  self._flow_table)
+                udp.watch, udp.receive = self._watch, self._receiver()
                 self._udp[udp.listener.name] = udp
                 listener = udp.listener
             else:
-                stream = self._open_stream(listen, address)
+                stream = StreamPort(listen, address, self._reactor, self._clock, self._connections.accept,
+                                    self._contexts)
                 self._streams[str(stream.listener)] = stream
                 listener = stream.listener
         except CannotListenError as error:
@@ -213,34 +312,32 @@ class Transports:
             return str(error)
         self.listeners.append(listener)
         self._listeners_changed()
-        if self._journal.sinks:
-            self._journal.write("listener-up", listener=str(listener))
         return ""
 
-    def _open_stream(self, listen: Listen, address: str) -> _StreamPort:
-        """Listens for TCP or TLS. Raises CannotListenError, CertificateError."""
-        inner = InnerFactory(lambda peer: self._connections.accept(stream.listener, peer))
-        factory: Any = inner
-        if listen.transport == "tls":
-            files = (listen.certificate, listen.private_key) if listen.certificate else self._certificate
-            if files is None:
-                raise CertificateError("no certificate for TLS")
-            if files not in self._contexts:
-                self._contexts[files] = ServerContext(*files)
-            factory = TlsFactory(self._contexts[files], False, inner, self._clock)
-        port = self._reactor.listenTCP(listen.port, factory, backlog=BACKLOG, interface=address)
-        # with port 0 the kernel has chosen one
-        listener = Listener(listen.transport, address, port.getHost().port, listen.advertise)
-        stream: _StreamPort = _StreamPort(listener, port)
-        return stream
+    def _report(self, kind: str, listener: IListener) -> None:
+        if self._journal.sinks:
+            self._journal.write(kind, listener=str(listener))
 
-    def _drop_udp(self, port: UdpPort) -> None:
-        port.close()
+    def _renew(self, stream: StreamPort, listen: Listen) -> None:
+        """A listening socket goes on as what `listen` says; new connections have the certificate read last."""
+        old = stream.listener
+        stream.renew(listen, self._contexts)
+        if stream.listener is not old:
+            del self._streams[str(old)]
+            self._streams[str(stream.listener)] = stream
+            self.listeners[self.listeners.index(old)] = stream.listener
+
+    def _drop_udp(self, port: UdpPort, leave: bool = False) -> None:
+        """Stops listening; with `leave` what has begun ends first."""
+        if leave:
+            self._leaving.port(port, self.receive)
+        else:
+            port.close()
         del self._udp[port.listener.name]
         self.listeners.remove(port.listener)
         self._listeners_changed()
 
-    def _drop_stream(self, stream: _StreamPort) -> Any:
+    def _drop_stream(self, stream: StreamPort) -> Any:
         """Stops accepting; connections live on."""
         del self._streams[str(stream.listener)]
         self.listeners.remove(stream.listener)
@@ -272,6 +369,7 @@ class Transports:
                         self._failing[name] = why
                     else:
                         self._failing.pop(name, None)
+                        self._report("listener-up", self.listeners[-1])
         fixed = {(listen.transport, listen.address, listen.port) for listen in self._listen}
         for listener in list(self.listeners):
             if listener.address in present or (listener.transport, listener.address, listener.port) in fixed:
@@ -332,6 +430,11 @@ class Transports:
 
 def _nothing() -> None:
     """Nobody asked to be told."""
+
+
+def _socket(transport: str, address: str, port: int) -> tuple[bool, str, int]:
+    """What only one listener can have: TLS runs over TCP."""
+    return transport == "udp", address, port
 
 
 def _name(listen: Listen, address: str) -> str:

@@ -23,7 +23,7 @@ from sipd.journal import Journal
 from sipd.message.errors import MalformedMessage
 from sipd.message.framer import Framer
 from sipd.message.hop import Hop, join_host_port
-from sipd.transport.flows import Receive, tell_users, write_bug
+from sipd.transport.flows import Receive, Watch, tell_users, write_bug
 from sipd.transport.listener import Listener
 
 #: Octets of one read that leave it open whether more were there (the most Twisted reads at once).
@@ -67,7 +67,8 @@ class StreamSettings:
     `closed(connection)` are called once each, `closed` before the users are told.
     """
 
-    __slots__ = ("clock", "receive", "journal", "limits", "opened", "closed", "held", "cut", "full")
+    __slots__ = ("clock", "receive", "journal", "limits", "opened", "closed", "held", "cut", "full",
+                 "watch")
 
     def __init__(
         self, clock: Any, receive: Receive, journal: Journal, limits: Limits,
@@ -85,6 +86,8 @@ class StreamSettings:
         self.cut: Counter[str] = Counter()
         #: Connections that had as much to read as can be read at once, and how many octets, since this was cleared.
         self.full: Counter[StreamConnection] = Counter()
+        #: Sees what goes out.
+        self.watch: Watch | None = None
 
 
 @implementer(IHandshakeListener, IHalfCloseableProtocol, IPushProducer)
@@ -236,6 +239,8 @@ class StreamConnection(Protocol):
             if self._waiting > self._settings.limits.send_queue or self._holds_too_much():
                 self.put_out("the peer does not read")
                 return
+        if self._settings.watch is not None:
+            self._settings.watch.sent(data, self.flow)
         self._write(data)
 
     def close(self, why: str = "closed by the server") -> None:

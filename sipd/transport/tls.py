@@ -17,6 +17,8 @@ from twisted.internet.ssl import optionsForClientTLS
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from zope.interface import implementer
 
+from sipd.config import Listen
+
 
 class CertificateError(Exception):
     """A certificate or key cannot be used; the text says which and why."""
@@ -37,6 +39,24 @@ class ServerContext:
         connection = SSL.Connection(self._context, None)
         connection.set_accept_state()
         return connection
+
+
+class ServerContexts:
+    """What TLS listeners show, each pair of files read once. `usual`: (certificate, key) of those that name none."""
+
+    def __init__(self, usual: tuple[str, str] | None) -> None:
+        self._usual = usual
+        self._read: dict[tuple[str, str], ServerContext] = {}
+
+    def of(self, listen: Listen) -> ServerContext:
+        """That of a listener. Raises CertificateError."""
+        files = (listen.certificate, listen.private_key) if listen.certificate else self._usual
+        if files is None:
+            raise CertificateError("no certificate for TLS")
+        context = self._read.get(files)
+        if context is None:
+            context = self._read[files] = ServerContext(*files)
+        return context
 
 
 @implementer(IOpenSSLClientConnectionCreator)

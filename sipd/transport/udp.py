@@ -24,7 +24,7 @@ from sipd.interfaces import IFlow, IFlowUser
 from sipd.inventory import Table
 from sipd.journal import Journal
 from sipd.transport.addresses import is_loopback
-from sipd.transport.flows import Receive, tell_users, udp_flow_id, write_bug
+from sipd.transport.flows import Receive, Watch, tell_users, udp_flow_id, write_bug
 from sipd.transport.listener import Listener
 
 #: Datagrams read per wake-up before others get their turn.
@@ -76,6 +76,8 @@ class UdpFlow:
 
     def send(self, data: bytes) -> None:
         """One datagram, at once."""
+        if self._port.watch is not None:
+            self._port.watch.sent(data, self)
         try:
             self._sendto(data, self._peer)
         except (OSError, OverflowError) as error:
@@ -114,7 +116,10 @@ class UdpPort:
         #: Datagrams that came and were lost for want of room, as far as `lag` has seen.
         self.lost = 0
         self._reactor = reactor
-        self._receive = receive
+        #: Takes what comes from the next wake-up on; may be another one tomorrow.
+        self.receive = receive
+        #: Sees what goes out.
+        self.watch: Watch | None = None
         self._journal = journal
         self._epoll = select.epoll()
         self._epoll.register(self.socket.fileno(), select.EPOLLIN)
@@ -136,7 +141,7 @@ class UdpPort:
         recvfrom = self.socket.recvfrom
         waiting = self._epoll.poll
         find = self.flows.get
-        receive = self._receive
+        receive = self.receive
         for count in range(BATCH):
             try:
                 data, peer = recvfrom(65535)
@@ -192,6 +197,11 @@ class UdpPort:
             return 0.0, False  # nothing was read yet, or this system does not tell
         # the wall's clock may have been set meanwhile
         return min(max(wall - seconds - micros / 1e6, 0.0), 10.0), crowded
+
+    def call_itself(self, advertise: str) -> None:
+        """Tells peers another name from now on. What has begun goes on under the old one."""
+        self.listener = Listener("udp", self.listener.address, self.listener.port, advertise)
+        self.flows.clear()
 
     def close(self) -> None:
         """Stops reading and frees the address. Flows live on but reach nobody."""

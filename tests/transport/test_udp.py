@@ -192,7 +192,7 @@ class UdpTests(TestCase):
         """An exception from above is a bug in the journal; the next datagram is read."""
         def receive(data: bytes, flow: object) -> None:
             raise OSError(errno.EIO, "a bug of ours")
-        self.rig.transports._udp[self.rig.transports.listeners[0].name]._receive = receive
+        self.rig.transports._udp[self.rig.transports.listeners[0].name].receive = receive
         peer = self.peer()
         peer.sendto(OPTIONS, self.rig.place())
         peer.sendto(OPTIONS, self.rig.place())
