@@ -66,7 +66,7 @@ class Overload(Section):
     #: False: whatever comes is begun.
     shed: bool = True
     #: How late the server may be, by its own clock, before it refuses new work.
-    delay: float = Field(default=0.2, ge=0.01, le=10)
+    delay: float = Field(default=0.1, ge=0.01, le=10)
     #: Retry-After of a 503: the least, and over how many seconds more those who are refused are spread.
     retry_after: int = Field(default=5, ge=1, le=3600)
     retry_spread: int = Field(default=10, ge=0, le=3600)

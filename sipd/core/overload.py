@@ -15,9 +15,11 @@ _WEIGHT = 0.3
 #: long before it is called overload: a pause of the process, however long, is none, and neither are two.
 _MOST = 3.0
 _IN_A_ROW = 3
-#: How the share follows the distance from the wanted delay, and its change, from one sample to the next.
+#: How the share follows the distance from the wanted delay, and its growth and fall, from one sample to the next. A
+#: queue that is emptied falls fast; following it as fast would begin everything again.
 _BY_DISTANCE = 0.03
-_BY_CHANGE = 0.3
+_BY_GROWTH = 0.2
+_BY_FALL = 0.2
 #: Seconds for which nothing had to be refused before it is called over.
 _RELIEF = 3.0
 
@@ -79,9 +81,12 @@ class Overload:
             self.active = True
             self.since = self._calm_since = now
             self.worst = 0.0
+            self.share = _BY_GROWTH * before / wanted  # for what it grew until now
             self.refused_before = self.refused
         self.worst = max(self.worst, delay)
-        share = self.share + _BY_DISTANCE * (self.delay / wanted - 1) + _BY_CHANGE * (self.delay - before) / wanted
+        change = (self.delay - before) / wanted
+        share = self.share + _BY_DISTANCE * (self.delay / wanted - 1)
+        share += (_BY_GROWTH if change > 0 else _BY_FALL) * change
         self.share = min(max(share, 0.0), 1.0)
         self._share_out()
         if self.share > 0 or self.delay > wanted / 2:

@@ -33,7 +33,7 @@ class OverloadTests(TestCase):
 
     def behind(self, seconds: float = 10.0) -> None:
         """The server is behind until it refuses whatever is new."""
-        self.age = 0.6
+        self.age = 0.3
         self.rig.advance(seconds, INTERVAL)
         self.assertEqual(self.share, 1.0)
 
@@ -82,7 +82,7 @@ class OverloadTests(TestCase):
         self.assertIsNone(core.layer.gate)
         records = [(kind, fields) for kind, fields in self.rig.records if kind.startswith("overload")]
         self.assertEqual([kind for kind, _ in records], ["overload-began", "overload-ended"])
-        self.assertEqual((records[0][1]["wanted"], records[1][1]["refused"], records[1][1]["worst"]), (200, 1, 600))
+        self.assertEqual((records[0][1]["wanted"], records[1][1]["refused"], records[1][1]["worst"]), (100, 1, 300))
         self.a.ack(established(self.a, self.b)[3])
         self.b.take("ACK")
         self.finish()
@@ -245,7 +245,7 @@ class OverloadTests(TestCase):
             ours.append(self.a.take().status)
             self.rig.advance(INTERVAL, INTERVAL)
             if overload.share > 0.6:
-                self.age = overload.delay = 0.2  # it stays as it is
+                self.age = overload.delay = 0.1  # it stays as it is
         self.assertTrue(0.5 < overload.share < 0.8)
         self.assertGreater(theirs[-200:].count(503), 100)
         self.assertEqual(ours[-20:].count(503), 0)
