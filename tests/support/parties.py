@@ -22,7 +22,7 @@ _DOMAIN = "example.com"
 HABITS = {"answer": 24, "ring, refuse": 10, "refuse": 12, "ring on": 8, "silent": 6, "trying only": 3, "fork": 6,
           "redirect": 6, "503": 6, "6xx": 5, "die": 4, "die ringing": 4, "deaf to CANCEL": 3, "481 to CANCEL": 2,
           "no 487": 3, "answers in spite": 5, "refuse, then answer": 2}
-_REFUSALS = (401, 403, 404, 407, 408, 415, 420, 480, 484, 486, 486, 487, 488, 500, 503, 504)
+_REFUSALS = (401, 403, 404, 407, 407, 407, 408, 415, 420, 480, 484, 486, 486, 487, 488, 500, 503, 504)
 
 Done = Callable[[Plain | None], None]
 
@@ -77,6 +77,8 @@ class Ask:
         self.acks: dict[str, bytes] = {}
         #: Gives no ACK: to whatever it is.
         self.mute = False
+        #: Gives the ACK of a 2xx the branch of its INVITE, as some old phones do.
+        self.old = False
 
     def send(self, cseq: int) -> Ask:
         """The request, and again until something comes."""
@@ -137,8 +139,8 @@ class Ask:
                     party.stage.counts["second 2xx"] += 1
                     dialog = Dialog(party, response, self)
                     party.stage.later(0.2, dialog.bye)  # s13.2.2.4
-                ack = party.compose("ACK", response.contact, f"z9hG4bKp{party.stage.number()}",
-                                    Dialog(party, response, self).head, self.cseq, "")
+                branch = self.branch if self.old else f"z9hG4bKp{party.stage.number()}"
+                ack = party.compose("ACK", response.contact, branch, Dialog(party, response, self).head, self.cseq, "")
             self.acks[response.to_tag] = ack
         self.party.send(ack)
 
@@ -446,7 +448,7 @@ class Party:
         if status:
             wait = dice.choice((0.0, 0.0, 0.02, 1.0, 6.0))
             if dice.random() < 0.1:
-                self.send(self.answer(request, 100, ""))
+                self.send(self.answer(request, dice.choice((100, 100, 183)), ""))
             self.stage.later(wait, self._reply, key, self.answer(request, status, f"t{self.stage.number()}"))
 
     def _reply(self, key: tuple[str, str], data: bytes) -> None:

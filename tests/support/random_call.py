@@ -43,9 +43,10 @@ class RandomCall:
         self.network = network = RecordingNetwork(clock)
         self.timer_c = dice.choice((20.0, 60.0, 190.0))
         self.recurse = dice.random() < 0.4
+        self.ring_timeout = dice.choice((2.0, 4.0, 20.0))
         self.rig = rig = Rig(
             listen=_LISTEN, clock=clock, network=network, users={}, registrar={"open": True},
-            proxy={"recurse": self.recurse, "ring_timeout": dice.choice((2.0, 4.0, 20.0)),
+            proxy={"recurse": self.recurse, "ring_timeout": self.ring_timeout,
                    "hop_timeout": dice.choice((1.0, 2.0, 4.0)), "record_route": dice.random() < 0.9},
             timers={"c": self.timer_c})
         receive = rig.core.layer.receive
@@ -63,7 +64,12 @@ class RandomCall:
         self.stage = Stage(network, dice, (SERVER, 5060))
         self.caller = Party(self.stage, "1001", "192.0.2.10", dice.choice(("udp", "udp", "tcp")), self._way_back())
         self.caller.habits = ["answer"] * 3
+        self._groups: set[int] = set()
+        #: Contacts of 1002 that need no connection.
+        self.datagram_contacts: set[str] = set()
         self._phones()
+        #: There may be another group to try after the first.
+        self.serial = self.recurse or len(self._groups) > 1
         self._accidents()
         self.method = "INVITE" if dice.random() < 0.9 else dice.choice(("MESSAGE", "OPTIONS", "FOO"))
 
@@ -106,11 +112,15 @@ class RandomCall:
         phone = Party(self.stage, user, f"192.0.2.{host}", dice.choice(("udp", "udp", "tcp")), self._way_back())
         flow = "" if phone.connection is None else phone.connection.flow.id
         self.rig.binding(user, phone.contact, q=self._q(), flow=flow, source=Hop(phone.transport, phone.address, 5060))
+        if phone.transport == "udp" and user == "1002":
+            self.datagram_contacts.add(phone.contact)
         if phone.transport == "udp" and dice.random() < 0.03:
             self.network.icmp.add((phone.address, 5060))
 
     def _q(self) -> int:
-        return self.dice.choice((1000, 1000, 500, 100))
+        q = self.dice.choice((1000, 1000, 500, 100))
+        self._groups.add(q)
+        return q
 
     def _accidents(self) -> None:
         dice, stage = self.dice, self.stage
@@ -133,6 +143,7 @@ class RandomCall:
                 f"Contact: <{self.caller.contact}>")
         ask = Ask(self.caller, self.method, "sip:1002@example.com", head, _body(dice.random() < 0.04), self._answered)
         ask.mute = dice.random() < 0.03
+        ask.old = dice.random() < 0.05
         self.ask = ask
         ask.send(1)
         if self.method == "INVITE" and dice.random() < 0.3 or dice.random() < 0.02:

@@ -60,11 +60,12 @@ class Referee:
         """All rules."""
         for (branch, method), sends in self.asked.items():
             if method == "ACK":
-                self.ack(branch, sends)
-            else:
-                self.request(branch, method, sends)
+                continue
+            self.request(branch, method, sends)
             if method == "CANCEL":
                 self.cancel(branch, sends)
+            elif method == "INVITE":
+                self.ack(branch, self.asked.get((branch, "ACK"), []))
         for (branch, method), arrivals in self.got.items():
             answers = self.answered.get((branch, method), [])
             if method == "INVITE":
@@ -136,6 +137,10 @@ class Referee:
         """s17.1.1.2, s17.1.2.2: the same octets each time, on the schedule of timer A or E, until something came."""
         assert len({one.message.data for one in sends}) == 1, f"{branch} {method}: two requests in one transaction"
         assert len({one.flow.id for one in sends}) == 1, f"{branch} {method}: repeated over another flow"
+        came = self.got.get((sends[0].message.parent, method))
+        if came is not None:
+            left = [int(one.message.headers["max-forwards"][0]) for one in (came[0], sends[0])]
+            assert left[1] == left[0] - 1, f"{branch} {method}: Max-Forwards {left}"
         if sends[0].flow.reliable:
             assert len(sends) == 1, f"{branch} {method}: repeated over a stream"
             return
@@ -146,16 +151,14 @@ class Referee:
         interval = _T1
         for last, again in zip(sends, sends[1:], strict=False):
             gap = again.at - last.at
-            due = interval - _EARLY <= gap <= interval + _LATE
-            if not due and method != "INVITE" and provisional <= last.at:
-                interval = _T2
-                due = _T2 - _EARLY <= gap <= _T2 + _LATE
-            assert due, f"{branch} {method}: repeated after {gap:.3f} s, not {interval}"
+            assert interval - _EARLY <= gap <= interval + _LATE, \
+                f"{branch} {method}: repeated after {gap:.3f} s, not {interval}"
             assert again.at <= stop, f"{branch} {method}: repeated after a response"
             assert again.at <= end + _LATE, f"{branch} {method}: repeated after its time"
-            interval = 2 * interval if method == "INVITE" else min(2 * interval, _T2)
-        if method != "INVITE" and provisional <= sends[-1].at:
-            interval = _T2
+            if method == "INVITE":
+                interval = 2 * interval
+            else:
+                interval = _T2 if provisional <= again.at else min(2 * interval, _T2)
         if sends[-1].at + interval + 3 * _LATE < min(stop, end) and not self.gone(sends[0].flow, inf):
             dropped = method == "CANCEL" or not self.alive(branch, min(stop, end) - 3 * _LATE)
             assert dropped, f"{branch} {method}: not repeated after {interval} s"
@@ -183,21 +186,37 @@ class Referee:
         rang = [one for one in heard if one.at <= sends[0].at]
         assert rang, f"{branch}: CANCEL before a provisional response"
         assert not any(one.message.final for one in rang), f"{branch}: CANCEL after a final response"
+        at, parent, call = sends[0].at, (of.parent, "INVITE"), self.call
+        over = [one.at for one in self.answered[parent] if one.message.final]
+        over += [one.at for one in self.answered.get((of.parent, "CANCEL"), ()) if one.message.status == 200]
+        over += [one.at for child in self.children[parent] for one in self.heard.get((child, "INVITE"), ())
+                 if one.message.status >= 600 or 200 <= one.message.status < 300]
+        if self.replaced(of.parent, branch):
+            return  # another hop rings, and this one woke up
+        if call.serial:
+            over.append(invite[0].at + call.ring_timeout - 1)
+        over.append(max(one.at for one in (invite[0], *rang) if one.message.status != 100) + call.timer_c)
+        assert min(over) <= at, f"{branch}: CANCEL without cause"
 
     def ack(self, branch: str, sends: list[Seen]) -> None:
         """s17.1.1.3: one for each refusal that arrived, the same each time. That of a 2xx is `passed_ack`'s."""
-        if (branch, "INVITE") not in self.asked:
-            return
-        assert len({one.message.data for one in sends}) == 1, f"{branch}: two ACKs"
+        assert len({one.message.data for one in sends}) <= 1, f"{branch}: two ACKs"
         refusals = [one for one in self.heard.get((branch, "INVITE"), ()) if one.message.status >= 300]
         self.instants(branch, sends, refusals, "ACK")
+        heard = self.heard.get((branch, "INVITE"), [])
+        first = next((one for one in heard if one.message.final), None)
+        flow = self.asked[branch, "INVITE"][0].flow
+        if first is not None and first.message.status >= 300 and self.alive(branch, first.at) and not self.gone(flow, inf):
+            due = [one for one in refusals if one.at < first.at + _LIFE - _LATE]
+            assert len(sends) >= (1 if flow.reliable else len(due)), f"{branch}: {len(sends)} ACKs for {len(due)} refusals"
 
     def passed_ack(self, branch: str, arrivals: list[Seen]) -> None:
         """s16.11: the ACK of a 2xx goes on once each time it comes, and is the same each time; that of a refusal
         goes nowhere."""
         onward = [one for (other, method), sends in self.asked.items() if method == "ACK" and other != branch
                   for one in sends if one.message.parent == branch]
-        assert len({one.message.data for one in onward}) <= 1, f"{branch}: ACK sent on in two shapes"
+        shapes = {one.message.data for one in onward}
+        assert len(shapes) <= len({one.message.to_tag for one in onward}), f"{branch}: ACK sent on in two shapes"
         assert len(onward) <= len(arrivals), f"{branch}: ACK sent on {len(onward)} times, came {len(arrivals)} times"
         ack = arrivals[0].message
         if (branch, "INVITE") in self.got:
@@ -206,7 +225,9 @@ class Referee:
             kept = min(arrivals[0].at + _T4, refused + _LIFE)
             assert refused == 0.0 or all(one.at >= kept - _LATE for one in onward), \
                 f"{branch}: the ACK of a refusal went on"
-        elif "route" in ack.headers and ";transport=tcp" not in ack.uri and "@example.com" not in ack.uri:
+            if refused or arrivals[-1].at > self.answered[branch, "INVITE"][-1].at + _LIFE - 1:
+                return
+        if "route" in ack.headers and ";transport=tcp" not in ack.uri and "@example.com" not in ack.uri:
             host = ack.uri.partition("@")[2].partition(":")[0]
             assert (host, 5060) in self.call.network.icmp or len(onward) == len(arrivals), f"{branch}: ACK absorbed"
 
@@ -215,7 +236,8 @@ class Referee:
     def invite(self, branch: str, arrivals: list[Seen], answers: list[Seen]) -> None:
         """s17.2.1, s16.7: 100 at once, then what comes from below, then 2xx only or one refusal."""
         came = arrivals[0]
-        reachable = not self.gone(came.flow, inf)
+        again = self.call.network.acceptors.get((came.flow.transport, came.flow.address, 5060))
+        reachable = not self.gone(came.flow, inf) or (again is not None and again.mode == "accept")
         finals = [one for one in answers if one.message.final]
         assert finals or not reachable, f"{branch}: INVITE without a final response"
         assert not answers or answers[0].at == came.at or not reachable, f"{branch}: no answer at once"
@@ -278,7 +300,8 @@ class Referee:
         finals = self.first_finals(branch, final.at)
         statuses = {one.message.status for one in finals.values()}
         best = final.message.status
-        assert best in statuses | {408, 480, 482, 483, 487, 500}, f"{branch}: {best} of {statuses}"
+        came = {one.message.status for child in self.children[branch, "INVITE"] for one in self.heard[child, "INVITE"]}
+        assert best in came | {408, 480, 482, 483, 487, 500}, f"{branch}: {best} of {came}"
         if max(statuses, default=0) >= 600:
             assert best >= 600, f"{branch}: {best} although 6xx came"
         elif not self.call.recurse and statuses:
@@ -320,21 +343,39 @@ class Referee:
                    for other in self.children[branch, "INVITE"])
 
     def losers(self, branch: str, finals: list[Seen]) -> None:
-        """s16.7 step 10, s16.10: when it is over, or the caller gave up, whoever rings is cancelled."""
-        over = finals[0].at if finals else inf
-        for one in self.answered.get((branch, "CANCEL"), ()):
-            if one.message.status == 200:
-                over = min(over, one.at)
+        """s16.7 step 10, s16.10: when it is over, the caller gave up, or the next group of a serial search is tried,
+        whoever rings is cancelled. Targets that a redirection or the DNS gives come later and are no next group."""
+        given_up = min((one.at for one in self.answered.get((branch, "CANCEL"), ()) if one.message.status == 200),
+                       default=inf)
+        over = min(finals[0].at if finals else inf, given_up)
+        for child, one in self.first_finals(branch, over).items():
+            if one.message.status >= 600 and self.alive(child, one.at + 2 * _LATE):
+                over = min(over, one.at)  # s16.7 step 5
+        late = [child for child in self.children[branch, "INVITE"] if self.asked[child, "INVITE"][0].at > over]
+        assert not late, f"{branch}: {late} begun after {over:.3f}, when it was over"
+        if finals and 300 <= finals[0].message.status < 600 and finals[0].at == over < given_up:
+            self.everybody(branch)
         for child in self.children[branch, "INVITE"]:
             heard = self.heard.get((child, "INVITE"), [])
             rang = min((one.at for one in heard if not one.message.final), default=inf)
             ended = min((one.at for one in heard if one.message.final), default=inf)
-            due = max(over, rang)
+            first = self.asked[child, "INVITE"][0]
+            turn = min((other.at for name in self.children[branch, "INVITE"]
+                        for other in self.asked[name, "INVITE"][:1]
+                        if other.at > first.at and not other.message.uri.startswith("sip:gw@")), default=inf)
+            due = max(over if self.call.recurse else min(over, turn), rang)
             if due == inf or ended <= due or not self.alive(child, due) or not self.alive(child, rang):
                 continue
             cancels = self.asked.get((child, "CANCEL"))
             assert cancels is not None and cancels[0].at <= due, f"{child}: rings on after {due:.3f}"
-            assert cancels[0].flow is self.asked[child, "INVITE"][0].flow, f"{child}: CANCEL over another flow"
+            assert cancels[0].flow is first.flow, f"{child}: CANCEL over another flow"
+
+    def everybody(self, branch: str) -> None:
+        """s16.6: nobody whom a datagram reaches is left out of a call that failed."""
+        invite = self.got[branch, "INVITE"][0].message
+        if invite.uri == "sip:1002@example.com" and self.children[branch, "INVITE"]:
+            tried = {self.asked[child, "INVITE"][0].message.uri for child in self.children[branch, "INVITE"]}
+            assert tried >= self.call.datagram_contacts, f"{branch}: {self.call.datagram_contacts - tried} not tried"
 
     def non_invite(self, branch: str, method: str, arrivals: list[Seen], answers: list[Seen]) -> None:
         """s17.2.2, RFC 4320: one final response, again only when the request comes again; no 408, no early 100."""
