@@ -292,8 +292,8 @@ _KNOWN: tuple[Mutant, ...] = (
            "if not credentials.uri:", _in("aut")),
     Mutant("a user may be another", _AUTH, "return user is None or user.aor == aor", "return True",
            _in("aut_relay", "aut")),
-    Mutant("an open relay for whoever has a To tag", _ROUTE, "if routing.direction is None or not request.to_tag:",
-           "if not request.to_tag:", _in("aut_relay")),
+    Mutant("an open relay for whoever has a To tag", _ROUTE, "routing.direction is None or not request.to_tag",
+           "not request.to_tag", _in("aut_relay")),
     Mutant("credentials passed on", _ROUTE,
            "if self._auth_required and not _NOT_PASSED_ON.isdisjoint(request.first):\n"
            "            self._forget(request)\n        if not ours:", "if not ours:", _in("aut_relay", "aut")),
