@@ -27,6 +27,7 @@ from pydantic import (
 
 from sipd.config_limits import Limits, Overload, Section
 from sipd.config_text import describe, wanted_listener
+from sipd.config_trunks import Every, Qualify, Trunk, TrunkName
 from sipd.message.hop import DEFAULT_PORT, join_host_port
 
 #: Digest algorithms and the length of their HA1 in hexadecimal digits (RFC 7616 s3.2, RFC 8760 s2.3).
@@ -210,6 +211,8 @@ class UserEntry(Section):
     algorithms: Algorithms = ()
     #: Algorithm to H(user:realm:password) in hexadecimal, instead of a password.
     ha1: dict[Algorithm, SecretStr] = Field(default_factory=dict)
+    #: Ask this user's phones whether they answer; None: as [qualify] users says.
+    qualify: Every | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -335,6 +338,8 @@ class Config(Section):
     auth: Auth = Auth()
     #: `name`, or `name@tenant`, to its entry.
     users: dict[Annotated[str, AfterValidator(_user_name)], UserEntry] = Field(default_factory=dict)
+    trunks: dict[TrunkName, Trunk] = Field(default_factory=dict)
+    qualify: Qualify = Qualify()
     registrar: Registrar = Registrar()
     location: Location = Location()
     proxy: Proxy = Proxy()
@@ -364,6 +369,14 @@ class Config(Section):
             # A wrong [server] is told once; what it lists cannot be judged then.
             if "@" in name and server is not None and domain not in server.domains + server.tenants:
                 raise ValueError(f"{name}: {domain!r} is neither under domains nor under tenants of [server]")
+        return value
+
+    @field_validator("trunks")
+    @classmethod
+    def _one_kind(cls, value: dict[str, Trunk], info: ValidationInfo) -> dict[str, Trunk]:
+        for name in value:
+            if name in info.data.get("users", ()):
+                raise ValueError(f"{name} stands under [users] too; a name is for one of them")
         return value
 
     def path(self, name: str) -> str:
@@ -424,10 +437,11 @@ def _fit(data: dict[str, Any]) -> tuple[list[Listen], str]:
 
 def _absolute(data: dict[str, Any], base: str) -> None:
     """Makes the paths in the file absolute: the daemon changes its directory."""
-    listeners = data.get("listen")
-    tables = [data.get("server"), *(listeners if isinstance(listeners, list) else ())]
+    listeners, trunks = data.get("listen"), data.get("trunks")
+    tables = [data.get("server"), *(listeners if isinstance(listeners, list) else ()),
+              *(trunks.values() if isinstance(trunks, dict) else ())]
     for table in tables:
-        for key in ("state_dir", "certificate", "private_key"):
+        for key in ("state_dir", "certificate", "private_key", "password_file"):
             if isinstance(table, dict) and isinstance(table.get(key), str) and table[key]:
                 table[key] = os.path.join(base, os.path.expanduser(table[key]))
 

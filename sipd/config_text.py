@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from annotated_types import Ge, Le
-from pydantic import BaseModel, ValidationError
+from pydantic import AliasChoices, BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 #: What `--listen` takes.
@@ -69,15 +69,17 @@ def _key_text(place: Place) -> str:
         return "the file"
     section, rest = str(place[0]), place[1:]
     header = "[[listen]]" if section == "listen" else f"[{section}]"
+    if section == "trunks" and rest:
+        header, rest = f"[trunks.{rest[0]}]", rest[1:]
     if rest and isinstance(rest[0], int):
         header, rest = f"[[{section}]] (number {rest[0] + 1})", rest[1:]
     return f"{header} {'.'.join(str(part) for part in rest)}".rstrip()
 
 
 def _value_text(place: Place, error: Any) -> str:
-    """` = value` as far as it may be shown: what stands under [users] is a secret."""
+    """` = value` as far as it may be shown: what stands under [users] is a secret, and so is a password."""
     value = error["input"]
-    if place[:1] == ("users",) or place == ("listen",) or error["type"] == "missing":
+    if place[:1] == ("users",) or place[-1:] == ("password",) or place == ("listen",) or error["type"] == "missing":
         return ""
     if isinstance(value, (dict, BaseModel)):
         return ""
@@ -91,7 +93,7 @@ def _wanted(root: type[BaseModel], place: Place, error: Any) -> str:
     if kind == "value_error":
         return str(error["ctx"]["error"])
     if kind == "extra_forbidden":
-        known = list(_model(root, place[:-1]).model_fields)
+        known = list(_options(_model(root, place[:-1])))
         near = difflib.get_close_matches(str(place[-1]), known, 1)
         what = "section" if len(place) == 1 else "option"
         dotted = "; a name with a dot in it is written in quotation marks" if place[0] == "users" else ""
@@ -132,10 +134,20 @@ def _field(root: type[BaseModel], place: Place) -> FieldInfo | None:
     """The field at `place`, or the one that holds the element there."""
     for size in range(len(place), 0, -1):
         model = _model(root, place[: size - 1])
-        field = model.model_fields.get(str(place[size - 1]))
+        field = _options(model).get(str(place[size - 1]))
         if field is not None and not isinstance(place[size - 1], int):
             return field
     return None
+
+
+def _options(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """What may be written in a section, each option by every name it has."""
+    options: dict[str, FieldInfo] = {}
+    for name, field in model.model_fields.items():
+        alias = field.validation_alias
+        names = alias.choices if isinstance(alias, AliasChoices) else [alias or name]
+        options |= {str(one): field for one in names}
+    return options
 
 
 def _model(root: type[BaseModel], place: Place) -> type[BaseModel]:

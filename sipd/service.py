@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import inlineCallbacks
+from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.interfaces import IReactorTime
 
 from sipd import __version__, certificate, first_start, state
@@ -27,6 +27,7 @@ from sipd.core.places import Places
 from sipd.core.refusals import Refusals
 from sipd.core.route import Route
 from sipd.core.shedding import Shedding
+from sipd.core.uac import Uac
 from sipd.interfaces import ILocationStore, IResolver, ITransports
 from sipd.inventory import Inventory
 from sipd.journal import Journal
@@ -34,6 +35,8 @@ from sipd.location.service import Location
 from sipd.location.store import MemoryStore, SqliteStore, StoreError
 from sipd.message.bounds import Bounds
 from sipd.message.identifiers import Entropy, Identifiers
+from sipd.peers.qualify import Qualify
+from sipd.peers.trunks import Trunks
 from sipd.proxy.proxy import Proxy, ProxyValues
 from sipd.proxy.route_headers import RouteHeaders
 from sipd.proxy.token import RouteToken
@@ -48,6 +51,8 @@ from sipd.transport.layer import ListenError, Transports
 from sipd.transport.tls import CertificateError
 from sipd.wheel import TimerWheel
 
+#: Seconds that carriers have for our farewell when the server stops.
+_HANG_UP = 2.0
 #: Octets of the secret that keys our Record-Route tokens and To tags, kept in the state directory.
 _SECRET = 32
 
@@ -74,7 +79,7 @@ class Core:
     def __init__(self, config: Config, domain: str, realm: str, secret: bytes, users: Users, outside: Outside,
                  journal: Journal, inventory: Inventory) -> None:
         transports, clock = outside.transports, outside.clock
-        self._users, self._journal = users, journal
+        self.config, self._users, self._journal = config, users, journal
         timers = config.timers
         self.wheel = TimerWheel(clock)
         self.places = Places(domain, config.server.domains, config.server.tenants, lambda: transports.listeners,
@@ -104,10 +109,43 @@ class Core:
             ProxyValues(config.proxy.record_route, config.proxy.ring_timeout, config.proxy.hop_timeout,
                         config.proxy.recurse, timers.c, limits.branches),
             inventory, journal, limits.transactions)
+        self.uac = Uac(self.proxy, inventory)
+        self.trunks = Trunks(self.uac, self.wheel, self.proxy.identifiers, outside.entropy, secret, self._aor,
+                             outside.wall, journal, inventory)
+        self.qualify = Qualify(
+            config.qualify, self.uac, self.wheel, self.location, self.trunks, self._qualified_every, domain,
+            self.proxy.identifiers, outside.entropy, outside.wall, journal, inventory)
         self.layer.core = Route(
             self.layer, self.places, users, authenticator, refusals, self.routes, registrar, self.location, self.proxy,
             journal, auth_required=config.auth.required, open_registrar=config.registrar.open,
-            guests=config.proxy.guests)
+            guests=config.proxy.guests, trunks=self.trunks.contacts, unreachable=self.qualify.unreachable)
+
+    def call_out(self, config: Config) -> None:
+        """Registers at the trunks of the configuration and begins to ask who answers; once the listeners are open,
+        and again with another configuration."""
+        self.config = config
+        self.trunks.configure(config.trunks)
+        self.qualify.start(config.qualify, config.qualify.users or any(
+            entry.qualify for entry in config.users.values()))
+
+    def hang_up(self, seconds: float) -> Deferred[None]:
+        """Asks nobody any more and takes our registrations away (s10.2.2); fires after `seconds` at the latest."""
+        done: Deferred[None] = Deferred()
+        self.qualify.stop()
+        self.trunks.stop(seconds, lambda: done.callback(None))
+        return done
+
+    def _aor(self, user: str) -> str:
+        """The address-of-record of a user as the configuration names them."""
+        name, at, domain = user.rpartition("@")
+        return f"{name}@{domain.lower()}" if at else f"{user}@{self.places.domain}"
+
+    def _qualified_every(self, aor: str) -> float:
+        """Seconds between two questions to the phones of an address-of-record, 0 for none."""
+        entry = self.config.users.get(aor) or self.config.users.get(aor.rpartition("@")[0])
+        settings = self.config.qualify
+        wanted = settings.users if entry is None or entry.qualify is None else entry.qualify
+        return float(settings.interval if wanted is True else wanted)
 
     def user_changed(self, aor: str) -> None:
         """Called after a user was added, changed or removed: one who is gone is not called any more."""
@@ -196,6 +234,7 @@ class Server(MultiService):
             core.shedding.start(self._transports.lag)
         self._control = self._api(core, users, store, here)
         self._control.start()
+        core.call_out(config)
         _tune_collector()
 
     def _certificate(self) -> tuple[str, str] | None:
@@ -229,8 +268,11 @@ class Server(MultiService):
 
     @inlineCallbacks
     def stopService(self) -> Any:
-        """Closes sockets first, then stores: what was acknowledged is on disk when this fires."""
+        """Takes our registrations away, then closes sockets, then stores: what was acknowledged is on disk when this
+        fires."""
         yield super().stopService()
+        if self.core is not None and self._transports is not None and self._transports.listeners:
+            yield self.core.hang_up(_HANG_UP)
         if self.core is not None:
             self.core.shedding.stop()
         if self._control is not None:

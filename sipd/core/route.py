@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from sipd.auth.authenticator import Unauthenticated, owns
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from sipd.auth.authenticator import Authenticator
     from sipd.auth.credentials import Users
     from sipd.location.service import Location
+    from sipd.peers.trunks import Trunk
     from sipd.proxy.proxy import Proxy
     from sipd.registrar.registrar import Registrar
     from sipd.transaction.key import Key
@@ -44,13 +46,16 @@ _IN_A_TRANSACTION = frozenset({404, 405, 480})
 class Route:
     """The core that every request without a transaction comes to.
 
-    `open_registrar`: anyone may register any name; `guests`: strangers may call our users without credentials.
+    `open_registrar`: anyone may register any name; `guests`: strangers may call our users without credentials;
+    `trunks`: carriers by the user part of the Contact that we registered there; `unreachable`: the bindings (as
+    address-of-record and contact) that do not answer.
     """
 
     def __init__(self, layer: TransactionLayer, places: Places, users: Users, authenticator: Authenticator,
                  refusals: Refusals, routes: RouteHeaders, registrar: Registrar, location: Location, proxy: Proxy,
                  journal: Journal, *, auth_required: bool = True, open_registrar: bool = False,
-                 guests: bool = False) -> None:
+                 guests: bool = False, trunks: Mapping[str, Trunk] | None = None,
+                 unreachable: Collection[tuple[str, str]] = ()) -> None:
         self._layer = layer
         self._places = places
         self._users = users
@@ -64,6 +69,8 @@ class Route:
         self._auth_required = auth_required
         self._open_registrar = open_registrar
         self._guests = guests
+        self._trunks = {} if trunks is None else trunks
+        self._unreachable = unreachable
 
     # --- the screen
 
@@ -97,10 +104,16 @@ class Route:
             self._register(request, key, uri)                    # it has arrived: also with no hop left
             return
         checks.hops_left(request)                                # 483
+        trunk = self._calling_trunk(request, uri) if ours and uri.user in self._trunks else None
+        if trunk is not None:
+            ours = trunk.aor                                     # what comes in on our registration is this user's
+            if request.method == "OPTIONS" or not ours:
+                self._asked_by_trunk(request)                    # 200, 404
+                return
         loop = loop_mark(request) if ours else ""
         if loop and has_looped(request, loop, self._places.sent_bys):
             raise Reject(482)                                    # RFC 5393
-        if routing.direction is None or not request.to_tag:
+        if trunk is None and (routing.direction is None or not request.to_tag):
             self._authorize(request, ours)                       # 407, 403: never an open relay
         if self._auth_required and not _NOT_PASSED_ON.isdisjoint(request.first):
             self._forget(request)
@@ -161,6 +174,19 @@ class Route:
         if server.request is not None:
             self._layer.promise_trying(server)                   # RFC 4320 s4.1: while the store takes its time
 
+    def _calling_trunk(self, request: Request, uri: Uri) -> Trunk | None:
+        """The trunk whose call this is: it was sent to the Contact we registered there, and comes from there."""
+        trunk = self._trunks[uri.user or ""]
+        flow = request.flow
+        assert flow is not None
+        return trunk if trunk.lets_in(flow.address) else None
+
+    def _asked_by_trunk(self, request: Request) -> None:
+        """A carrier asks whether we are there (s11.2), or calls where nobody is to be called."""
+        if request.method != "OPTIONS":
+            raise Reject(404)
+        self._options(request)
+
     def _authorize(self, request: Request, ours: str) -> None:
         """Who may have a request relayed: a user under their own name, or a guest who calls one of our users."""
         if not self._auth_required or self._from_ourselves(request):
@@ -210,7 +236,11 @@ class Route:
 
     def _forward_to_user(self, request: Request, key: Key, aor: str, uri: Uri, loop: str) -> None:
         """s16.5: the location service gives the targets."""
-        groups: Groups = groups_of(self._location.bindings(aor), uri.scheme == "sips")
+        bindings = self._location.bindings(aor)
+        if self._unreachable:
+            # where nobody answers, all are tried: whoever calls is better served by an attempt than by our guess
+            bindings = [one for one in bindings if (aor, one.contact) not in self._unreachable] or bindings
+        groups: Groups = groups_of(bindings, uri.scheme == "sips")
         if not groups:
             if self._users.by_aor(aor) is None and not self._open_registrar:
                 raise Reject(404)

@@ -50,6 +50,8 @@ class Location:
         self._store_failing = False
         self._told_full = False
         self._stopped = False
+        #: Called with an address-of-record whose bindings have changed; None: nobody asks.
+        self.watch: Callable[[str], None] | None = None
 
     def start(self) -> None:
         """Reads the store. Raises what its `load` raises."""
@@ -122,6 +124,8 @@ class Location:
                 self._sleep()
             elif due < self._awake_at:
                 self._arm()
+            if self.watch is not None:
+                self.watch(aor)
         if bool(reason) != self._store_failing:
             self._note_store(reason)
         done(reason)
@@ -161,6 +165,9 @@ class Location:
             if self._journal.sinks and self._journal.registrations:
                 for binding in lost:
                     self._journal.write("registration-lost", aor=binding.aor, contact=binding.contact, reason="expired")
+            if self.watch is not None:
+                for aor in {binding.aor for binding in lost}:
+                    self.watch(aor)
         self._arm()
 
     def _note_removal(self, reason: str) -> None:

@@ -13,19 +13,21 @@ SIPD = ROOT / "sipd"
 #: Rooms that know nothing of sockets, clocks and each other.
 VALUES = {"message", "journal", "inventory", "wheel"}
 #: Values and seams over them.
-SEAMS = {"binding", "interfaces", "config", "config_limits", "config_text", "state", "certificate"}
+SEAMS = {"binding", "interfaces", "config", "config_limits", "config_text", "config_trunks", "config_source",
+         "config_changes", "state", "certificate"}
 #: The rooms of the middle.
-ROOMS = {"transaction", "transport", "resolver", "auth", "location", "registrar", "proxy", "core", "admin"}
+ROOMS = {"transaction", "transport", "resolver", "auth", "location", "registrar", "proxy", "peers", "core", "admin"}
 #: What starts the server and may know everything.
-TOP = {"service", "tap", "preflight", "first_start", "log", "reactor"}
+TOP = {"service", "tap", "preflight", "first_start", "log", "reactor", "settings", "reloading"}
 
 #: Modules of a room that other rooms may import: pure ones, without state of their own.
 SHARED = {
     "sipd.transport.listener", "sipd.transport.via_rules", "sipd.transaction.key",
-    "sipd.proxy.targets", "sipd.proxy.route_headers", "sipd.proxy.forward",
+    "sipd.proxy.targets", "sipd.proxy.route_headers", "sipd.proxy.forward", "sipd.auth.digest", "sipd.core.keyring",
 }
-#: Single names that other rooms may import from a module that has more: an exception and a pure function.
-SHARED_NAMES = {"sipd.auth.authenticator.Unauthenticated", "sipd.auth.authenticator.owns"}
+#: Single names that other rooms may import from a module that has more: values, an exception and a pure function.
+SHARED_NAMES = {"sipd.auth.authenticator.Unauthenticated", "sipd.auth.authenticator.owns",
+                "sipd.core.uac.Ask", "sipd.core.uac.Outcome"}
 #: sipctl is a program of its own at the top, beside the server.
 PROGRAMS = {"sipd.admin.cli"}
 #: Modules of the standard library and of Twisted that bring clock, chance or sockets into what imports them.

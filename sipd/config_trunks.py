@@ -1,0 +1,193 @@
+"""The sections [trunks.NAME] and [qualify] of the configuration: carriers, and whether anybody answers."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, field_validator, model_validator
+
+from sipd.config_limits import Section
+from sipd.message.errors import MalformedMessage
+from sipd.message.uri import Uri
+
+#: Seconds between two questions to one phone or trunk, as far as a person may choose them.
+SHORTEST, LONGEST = 5, 86400
+
+#: What a trunk may be called.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+#: What may stand in the user part of a URI without an escape (RFC 3261 s25.1 unreserved).
+_USER = re.compile(r"[A-Za-z0-9_.!~*'()+-]{1,64}")
+
+
+def _every(value: Any) -> Any:
+    if isinstance(value, bool) or (isinstance(value, int) and SHORTEST <= value <= LONGEST):
+        return value
+    raise ValueError(f"true, false, or a whole number of seconds from {SHORTEST} to {LONGEST} is wanted")
+
+
+#: true: as often as [qualify] interval says; a number: every so many seconds.
+Every = Annotated[bool | int, BeforeValidator(_every)]
+
+
+def trunk_name(name: str) -> str:
+    """The name of a trunk, if it is one. Raises ValueError."""
+    if not _NAME.fullmatch(name):
+        raise ValueError("a trunk's name is 1 to 64 letters, digits, dots, hyphens and underscores")
+    return name
+
+
+TrunkName = Annotated[str, AfterValidator(trunk_name)]
+
+
+class Trunk(Section):
+    """[trunks.NAME]: a carrier, and the account there. Times in seconds."""
+
+    #: Where the carrier is: `sip:host[:port][;transport=...]`; or its parts, host, port and transport.
+    uri: str = ""
+    host: str = Field(default="", max_length=253)
+    port: int | None = Field(default=None, ge=1, le=65535)
+    transport: Literal["", "udp", "tcp", "tls"] = ""
+    #: `host[:port]` or a SIP URI: everything to the carrier goes by there.
+    proxy: str = ""
+    #: The account: the user of the address-of-record at the carrier.
+    username: str = Field(default="", max_length=128)
+    #: The name to log in by, where it is another one.
+    auth_username: str = Field(default="", max_length=128)
+    password: SecretStr = Field(default=SecretStr(""), max_length=128)
+    #: A file whose first line is the password.
+    password_file: str = ""
+    #: The domain of the account; "" is the carrier's host.
+    from_domain: str = Field(default="", max_length=253)
+    #: True: a registration is kept there.
+    registers: bool = Field(default=False, validation_alias="register")
+    #: Seconds to ask for.
+    expires: int = Field(default=3600, ge=30, le=86400,
+                         validation_alias=AliasChoices("expires", "register_expires"))
+    #: The user part of our Contact; "" makes one that nobody can guess.
+    contact_user: str = ""
+    #: The user here who gets the calls that come in on the registration; `name` or `name@tenant`.
+    user: str = Field(default="", max_length=256, validation_alias=AliasChoices("user", "inbound_to"))
+    #: Numeric addresses and networks that calls come from, besides those that the carrier's name stands for.
+    addresses: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    #: Ask whether it answers.
+    qualify: Every = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _file(cls, value: Any) -> Any:
+        """Reads the file with the password."""
+        path = value.get("password_file") if isinstance(value, dict) else None
+        if not isinstance(path, str) or not path:
+            return value
+        if "password" in value:
+            raise ValueError("password and password_file: one of the two")
+        try:
+            with open(path, encoding="utf-8") as file:
+                secret = file.readline(1000).strip(" \t\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "not UTF-8"
+            raise ValueError(f"password_file: {path}: {why}; a readable file is wanted")
+        if not secret:
+            raise ValueError(f"password_file: {path}: its first line is empty")
+        return {**value, "password": SecretStr(secret)}
+
+    @field_validator("uri", "proxy")
+    @classmethod
+    def _readable(cls, value: str) -> str:
+        uri = as_uri(value) if value else None
+        if value and (uri is None or not uri.host or uri.headers):
+            raise ValueError('a SIP URI such as "sip:sip.carrier.example:5060;transport=tcp" is wanted')
+        return value
+
+    @field_validator("host", "from_domain")
+    @classmethod
+    def _host(cls, value: str) -> str:
+        uri = as_uri(f"sip:{value}") if value else None
+        if value and (uri is None or uri.user is not None or uri.port is not None or uri.params or uri.headers):
+            raise ValueError('a name or an address such as "sip.carrier.example" or "203.0.113.10" is wanted')
+        return value.lower()
+
+    @field_validator("username", "auth_username")
+    @classmethod
+    def _quotable(cls, value: str) -> str:
+        if not value.isprintable() or any(mark in value for mark in '"\\<> '):
+            raise ValueError("printable text without spaces, quotation marks, backslashes and angle brackets")
+        return value
+
+    @field_validator("contact_user")
+    @classmethod
+    def _plain(cls, value: str) -> str:
+        if value and not _USER.fullmatch(value):
+            raise ValueError("1 to 64 plain letters, digits and marks such as + - . _")
+        return value
+
+    @field_validator("addresses")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            try:
+                ipaddress.ip_network(text)
+            except ValueError:
+                raise ValueError(f'{text!r} is neither an address nor a network such as "203.0.113.0/24"')
+        return value
+
+    @model_validator(mode="after")
+    def _whole(self) -> Trunk:
+        if bool(self.uri) == bool(self.host):
+            raise ValueError("uri or host, one of the two")
+        if self.uri and (self.port is not None or self.transport):
+            raise ValueError("uri: port and transport stand in it")
+        if self.registers and not self.username:
+            raise ValueError("username: register = true needs one")
+        return self
+
+    @property
+    def carrier(self) -> Uri:
+        """Where it is, as a URI without a user."""
+        if self.uri:
+            uri = as_uri(self.uri)
+            assert uri is not None
+            return Uri(uri.scheme, None, None, uri.host, uri.port, uri.params)
+        params = (("transport", self.transport),) if self.transport else ()
+        return Uri("sip", None, None, self.host, self.port, params)
+
+    @property
+    def route(self) -> str:
+        """The Route value that `proxy` stands for, "" without one."""
+        uri = as_uri(self.proxy) if self.proxy else None
+        if uri is None:
+            return ""
+        params = uri.params
+        if self.transport and uri.param("transport") is None:
+            params = (*params, ("transport", self.transport))
+        if uri.param("lr") is None:
+            params = (*params, ("lr", None))
+        return f"<{Uri(uri.scheme, uri.user, uri.password, uri.host, uri.port, params)}>"
+
+
+class Qualify(Section):
+    """[qualify]: who is asked by OPTIONS whether they still answer. Times in seconds."""
+
+    #: True: everybody's bindings, unless the user's own `qualify` says otherwise.
+    users: bool = False
+    #: Between two questions to one phone or trunk, a fifth more or less.
+    interval: int = Field(default=60, ge=SHORTEST, le=LONGEST)
+    #: How long an answer may take.
+    timeout: float = Field(default=8.0, ge=0.5, le=32)
+    #: A smoothed round-trip time from which somebody counts as lagged.
+    lagged: float = Field(default=1.0, ge=0.01, le=30)
+    #: Questions in a row without an answer, after which somebody counts as unreachable.
+    failures: int = Field(default=2, ge=1, le=10)
+    #: Questions a second, over all.
+    rate: float = Field(default=20.0, ge=0.1, le=1000)
+
+
+def as_uri(text: str) -> Uri | None:
+    """The SIP URI in a text that may leave out `sip:`; None when it cannot be read."""
+    try:
+        uri = Uri.parse(text if text.lower().startswith(("sip:", "sips:")) else f"sip:{text}")
+    except MalformedMessage:
+        return None
+    return uri if uri.is_sip else None

@@ -1,0 +1,1 @@
+"""Trunks, and whether phones and trunks answer: registrations of our own, qualify."""
