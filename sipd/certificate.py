@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import ipaddress
 import os
@@ -32,6 +33,20 @@ def self_signed(directory: str, names: Iterable[str], now: float) -> tuple[str, 
         state.write(directory, state.PRIVATE_KEY, key_text, 0o600)
         state.write(directory, state.CERTIFICATE, certificate_text, 0o644)
     return certificate, private_key
+
+
+def describe(path: str) -> str:
+    """Whose certificate is in a file and until when it is good, in words; "" when it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            made = x509.load_pem_x509_certificate(file.read())
+        names = [str(name.value) for name in made.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+        with contextlib.suppress(x509.ExtensionNotFound):
+            alternatives = made.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+            names = alternatives.get_values_for_type(x509.DNSName) or names
+    except (OSError, ValueError):
+        return ""
+    return f"for {', '.join(names) or 'nobody'}, good until {made.not_valid_after_utc:%Y-%m-%d}"
 
 
 def _usable(certificate: str, private_key: str, moment: datetime.datetime) -> bool:

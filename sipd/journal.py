@@ -41,6 +41,8 @@ CATALOGUE: dict[str, str] = {
     "listener-up": "listening on {listener}",
     "listener-lost": "no longer listening on {listener}: {reason}",
     "connection-refused": "connection from {source} refused: {reason}",
+    "reloaded": "configuration read again: {change}",
+    "reload-refused": "configuration not taken, nothing has changed: {reason}",
     "first-start": "{note}",
     "bug": "a bug: {reason}",
 }

@@ -13,15 +13,16 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.interfaces import IReactorTime
 
-from sipd import __version__, certificate, first_start, state
+from sipd import __version__, certificate, first_start, settings, state
 from sipd.admin.api import Api
 from sipd.admin.commands import StatusCommands, UserCommands
 from sipd.admin.control_socket import ControlSocket
 from sipd.auth.authenticator import Authenticator
 from sipd.auth.credentials import Users
 from sipd.auth.nonce import Nonces
-from sipd.auth.user_store import UserStore, UserStoreError
+from sipd.auth.user_store import StoredUser, UserStore, UserStoreError
 from sipd.config import Config
+from sipd.config_source import Source
 from sipd.core.overload import Overload
 from sipd.core.places import Places
 from sipd.core.refusals import Refusals
@@ -33,20 +34,19 @@ from sipd.inventory import Inventory
 from sipd.journal import Journal
 from sipd.location.service import Location
 from sipd.location.store import MemoryStore, SqliteStore, StoreError
-from sipd.message.bounds import Bounds
 from sipd.message.identifiers import Entropy, Identifiers
 from sipd.peers.qualify import Qualify
 from sipd.peers.trunks import Trunks
-from sipd.proxy.proxy import Proxy, ProxyValues
+from sipd.proxy.proxy import Proxy
 from sipd.proxy.route_headers import RouteHeaders
 from sipd.proxy.token import RouteToken
 from sipd.registrar.registrar import Registrar
-from sipd.registrar.rules import Limits
+from sipd.reloading import Reloading
 from sipd.resolver.resolver import Resolver
 from sipd.resolver.system import Client
+from sipd.settings import configured_users
 from sipd.state import StateError, StateLock
 from sipd.transaction.layer import TransactionLayer
-from sipd.transaction.timers import TimerValues
 from sipd.transport.layer import ListenError, Transports
 from sipd.transport.tls import CertificateError
 from sipd.wheel import TimerWheel
@@ -79,45 +79,40 @@ class Core:
     def __init__(self, config: Config, domain: str, realm: str, secret: bytes, users: Users, outside: Outside,
                  journal: Journal, inventory: Inventory) -> None:
         transports, clock = outside.transports, outside.clock
-        self.config, self._users, self._journal = config, users, journal
-        timers = config.timers
+        self.config, self.users, self.journal = config, users, journal
+        self.realm, self.open_registrar = realm, config.registrar.open
         self.wheel = TimerWheel(clock)
         self.places = Places(domain, config.server.domains, config.server.tenants, lambda: transports.listeners,
-                             [listen.advertise for listen in config.listen if listen.advertise])
+                             settings.advertised(config))
         outside.resolver.own = self.places.hops
         limits = config.limits
         self.layer = TransactionLayer(
-            transports, self.wheel, TimerValues(timers.t1, timers.t2, timers.t4), inventory, journal,
-            limits.transactions,
-            Bounds(limits.message_size, limits.header_size, limits.header_length, limits.header_count, limits.vias,
-                   limits.routes, limits.uri_length))
-        refusals = Refusals(self.layer, secret, inventory, config.overload.retry_after, config.overload.retry_spread)
+            transports, self.wheel, settings.timer_values(config), inventory, journal, limits.transactions,
+            settings.message_bounds(config))
+        overload = config.overload
+        refusals = self.refusals = Refusals(self.layer, secret, inventory, overload.retry_after, overload.retry_spread)
         self.shedding = Shedding(
-            clock, Overload(config.overload.delay), self.layer, refusals, secret, journal, inventory)
+            clock, Overload(overload.delay), self.layer, refusals, secret, journal, inventory)
         token = RouteToken(secret)
         self.routes = RouteHeaders(token, self.places.is_ours, limits.routes)
         self.location = Location(outside.store, clock, outside.wall, journal, inventory, limits.bindings)
-        registrar = Registrar(
-            self.location, Limits(config.registrar.min_expires, config.registrar.default_expires,
-                                  config.registrar.max_expires, config.registrar.max_contacts),
-            outside.wall, journal, inventory)
-        authenticator = Authenticator(
-            users, Nonces(clock, outside.entropy, inventory, limit=limits.nonces), realm, config.auth.algorithms,
-            self.places.place, outside.entropy, config.auth.required)
+        self.registrar = Registrar(
+            self.location, settings.registrar_limits(config), outside.wall, journal, inventory)
+        self.nonces = Nonces(clock, outside.entropy, inventory, limit=limits.nonces)
+        self.authenticator = Authenticator(
+            users, self.nonces, realm, config.auth.algorithms, self.places.place, outside.entropy, config.auth.required)
         self.proxy = Proxy(
             self.layer, transports, outside.resolver, self.routes, token, Identifiers(outside.entropy), refusals.tag,
-            ProxyValues(config.proxy.record_route, config.proxy.ring_timeout, config.proxy.hop_timeout,
-                        config.proxy.recurse, timers.c, limits.branches),
-            inventory, journal, limits.transactions)
+            settings.proxy_values(config), inventory, journal, limits.transactions)
         self.uac = Uac(self.proxy, inventory)
         self.trunks = Trunks(self.uac, self.wheel, self.proxy.identifiers, outside.entropy, secret, self._aor,
                              outside.wall, journal, inventory)
         self.qualify = Qualify(
             config.qualify, self.uac, self.wheel, self.location, self.trunks, self._qualified_every, domain,
             self.proxy.identifiers, outside.entropy, outside.wall, journal, inventory)
-        self.layer.core = Route(
-            self.layer, self.places, users, authenticator, refusals, self.routes, registrar, self.location, self.proxy,
-            journal, auth_required=config.auth.required, open_registrar=config.registrar.open,
+        self.route = self.layer.core = Route(
+            self.layer, self.places, users, self.authenticator, refusals, self.routes, self.registrar, self.location,
+            self.proxy, journal, auth_required=config.auth.required, open_registrar=config.registrar.open,
             guests=config.proxy.guests, trunks=self.trunks.contacts, unreachable=self.qualify.unreachable)
 
     def call_out(self, config: Config) -> None:
@@ -149,11 +144,19 @@ class Core:
 
     def user_changed(self, aor: str) -> None:
         """Called after a user was added, changed or removed: one who is gone is not called any more."""
-        gone = self.location.latest(aor) if self._users.by_aor(aor) is None else []
+        if self.users.by_aor(aor) is None:
+            self.unbind(aor, "the user was removed")
+
+    def unbind(self, aor: str, reason: str) -> None:
+        """Takes every binding of an address-of-record away."""
+        gone = self.location.latest(aor)
         if gone:
             self.location.change(aor, [("delete", binding) for binding in gone], lambda reason: None)
-        for binding in gone:
-            self._journal.write("registration-lost", aor=aor, contact=binding.contact, reason="the user was removed")
+            self.location.note_lost(gone, reason)
+
+    def knows(self, aor: str) -> bool:
+        """False for an address-of-record that nobody may register any more."""
+        return self.open_registrar or not len(self.users) or self.users.by_aor(aor) is not None
 
     def listening(self) -> None:
         """Tells the parts that know listeners by heart; called whenever these change."""
@@ -162,21 +165,15 @@ class Core:
             self.routes.know(listener)
 
 
-def configured_users(users: Users, config: Config, realm: str) -> None:
-    """Enters the users of the configuration, who are kept in memory only."""
-    for name, entry in config.users.items():
-        users.configure(
-            name, realm, config.auth.algorithms, entry.password.get_secret_value() if entry.password else "",
-            {algorithm: secret.get_secret_value() for algorithm, secret in entry.ha1.items()},
-            entry.display_name, entry.algorithms)
-
-
 class Server(MultiService):
     """The server as a twisted service. Nothing is opened before `startService`: twistd forks before it."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, source: Source | None = None) -> None:
+        """`source` is where `config` was read, and where it is read again; None for the defaults."""
         super().__init__()
         self.config = config
+        self.source = source or Source()
+        self.reloading = Reloading(self)
         self.journal = Journal()
         self.journal.calls, self.journal.registrations = config.log.calls, config.log.registrations
         self.inventory = Inventory()
@@ -186,6 +183,31 @@ class Server(MultiService):
         self._transports: Transports | None = None
         self._control: ControlSocket | None = None
         self._dns: Client | None = None
+        self._resolver: Resolver | None = None
+        self._user_commands: UserCommands | None = None
+
+    @property
+    def transports(self) -> Transports:
+        """Those of a server that is started."""
+        assert self._transports is not None
+        return self._transports
+
+    @property
+    def resolver(self) -> Resolver:
+        """That of a server that is started."""
+        assert self._resolver is not None
+        return self._resolver
+
+    def stored_users(self) -> list[StoredUser]:
+        """The users in the store. Raises UserStoreError."""
+        assert self._user_store is not None
+        return self._user_store.users()
+
+    def take(self, config: Config) -> None:
+        """From now on this is the configuration: the parts are set to it already."""
+        self.config = config
+        if self._user_commands is not None:
+            self._user_commands.serve((*config.server.domains, *config.server.tenants))
 
     def startService(self) -> None:
         """Opens state, stores and sockets. Raises StateError or OSError, whose text is for people."""
@@ -216,9 +238,9 @@ class Server(MultiService):
         users.load(store.users())
         self._transports = Transports(
             config.listen, config.limits, reactor=reactor, clock=reactor, entropy=os.urandom, journal=self.journal,
-            inventory=self.inventory, certificate=self._certificate())
+            inventory=self.inventory, certificate=self.certificate(config))
         self._dns = Client(reactor, config.proxy.dns_timeout)
-        resolver = Resolver(
+        resolver = self._resolver = Resolver(
             reactor, self._dns, self.inventory, os.urandom, transports=("udp", "tcp", "tls"), families=(4, 6),
             dns_timeout=config.proxy.dns_timeout, cache=config.limits.dns_cache, journal=self.journal)
         bindings: ILocationStore = MemoryStore() if config.location.store == "memory" else SqliteStore(
@@ -226,7 +248,8 @@ class Server(MultiService):
         core = self.core = Core(
             config, here.domain, here.realm, _secret(directory), users,
             Outside(self._transports, resolver, bindings, reactor, time.time, os.urandom), self.journal, self.inventory)
-        core.location.start()
+        core.location.start(core.knows)
+        self._transports.in_use = core.layer.flows_in_use
         self._transports.receive = core.layer.receive
         self._transports.changed = core.listening
         self._transports.start()
@@ -237,12 +260,12 @@ class Server(MultiService):
         core.call_out(config)
         _tune_collector()
 
-    def _certificate(self) -> tuple[str, str] | None:
-        """The self-signed certificate, where a TLS listener names no other."""
-        if not any(listen.transport == "tls" and not listen.certificate for listen in self.config.listen):
+    def certificate(self, config: Config) -> tuple[str, str] | None:
+        """The self-signed certificate, where a TLS listener of a configuration names no other. Raises StateError."""
+        if not any(listen.transport == "tls" and not listen.certificate for listen in config.listen):
             return None
-        names = [*self.config.server.domains, *first_start.server_addresses(self.config)]
-        return certificate.self_signed(self.config.server.state_dir, names, time.time())
+        names = [*config.server.domains, *first_start.server_addresses(config)]
+        return certificate.self_signed(config.server.state_dir, names, time.time())
 
     def _api(self, core: Core, users: Users, store: UserStore, here: first_start.Identity) -> ControlSocket:
         from twisted.internet import reactor
@@ -252,10 +275,12 @@ class Server(MultiService):
             core.user_changed(aor)
 
         api = Api()
-        UserCommands(store, UserStoreError, here.domain, (*self.config.server.domains, *self.config.server.tenants),
-                     here.realm, changed).register(api)
-        transports = self._transports
-        assert transports is not None
+        self._user_commands = UserCommands(
+            store, UserStoreError, here.domain, (*self.config.server.domains, *self.config.server.tenants), here.realm,
+            changed)
+        self._user_commands.register(api)
+        self.reloading.register(api)
+        transports = self.transports
         StatusCommands(core.location, lambda: transports.listeners, self.inventory, here.domain, time.time, __version__,
                        lambda: {"stray responses dropped": core.layer.strays,
                                 "messages malformed or past a bound": core.layer.malformed,
@@ -288,9 +313,9 @@ class Server(MultiService):
         self._lock.release()
 
 
-def make_service(config: Config) -> Server:
+def make_service(config: Config, source: Source | None = None) -> Server:
     """The server, not started."""
-    return Server(config)
+    return Server(config, source)
 
 
 def _secret(directory: str) -> bytes:

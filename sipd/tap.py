@@ -11,7 +11,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from twisted.application.service import MultiService
@@ -22,7 +22,8 @@ from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
 from sipd import first_start, preflight
-from sipd.config import Config, ConfigError, Overrides, load
+from sipd.config import Config, ConfigError, Overrides
+from sipd.config_source import Source
 from sipd.log import Forwarder, JournalLines, Observer, Writer, summary
 from sipd.reactor import install as install_reactor
 from sipd.service import make_service
@@ -77,10 +78,15 @@ class Options(usage.Options):
         if arguments:
             raise usage.UsageError(f"{' '.join(arguments)}: no option; each begins with --")
 
+    @property
+    def source(self) -> Source:
+        """Where the configuration comes from."""
+        overrides = Overrides(tuple(self.listen), tuple(self.domains), tuple(self.users), self["state-dir"] or "")
+        return Source(self["config"] or "", overrides)
+
     def load(self) -> Config:
         """The configuration the options ask for. Raises ConfigError."""
-        overrides = Overrides(tuple(self.listen), tuple(self.domains), tuple(self.users), self["state-dir"] or "")
-        return load(self["config"], overrides)
+        return self.source.load()
 
 
 def makeService(options: Options) -> MultiService:
@@ -103,8 +109,8 @@ def makeService(options: Options) -> MultiService:
     if errors:
         raise SystemExit("\n".join(errors))
     if twistd.get("syslog") or twistd.get("logger"):
-        return Sipd(config, None, twistd)
-    return Sipd(config, _writer(twistd), twistd)
+        return Sipd(config, None, twistd, options.source.absolute())
+    return Sipd(config, _writer(twistd), twistd, options.source.absolute())
 
 
 def _process_problems(twistd: Any) -> list[str]:
@@ -140,8 +146,9 @@ def _writer(twistd: Any) -> Writer:
 class Sipd(MultiService):
     """The server together with its log, for as long as the process lives."""
 
-    def __init__(self, config: Config, writer: Writer | None, twistd: Any) -> None:
-        """`writer` is None when the person chose a log of twisted's; `twistd` are the options of twistd."""
+    def __init__(self, config: Config, writer: Writer | None, twistd: Any, source: Source) -> None:
+        """`writer` is None when the person chose a log of twisted's; `twistd` are the options of twistd; `source` is
+        where the configuration is read again."""
         super().__init__()
         self.setName("sipd")
         self._config = config
@@ -149,7 +156,7 @@ class Sipd(MultiService):
         self._twistd = twistd
         self._observer = Observer(writer, bool(twistd.get("debug"))) if writer else None
         self._lines: JournalLines | None = None
-        self.server = make_service(config)
+        self.server = make_service(config, source)
         self.server.setServiceParent(self)
 
     def setServiceParent(self, parent: Any) -> None:
@@ -175,7 +182,16 @@ class Sipd(MultiService):
             self._abandon(Failure())
         if self._writer is not None:
             self._writer.start(clock)
-            _reopen_on_signal(self._writer, clock)
+            _on_signal(signal.SIGUSR1, clock, self._writer.reopen, bool(self._writer.path))
+        # who closes the terminal of a server in the foreground means to end it
+        _on_signal(signal.SIGHUP, clock, self._hang_up, not (self._twistd.get("nodaemon") and os.isatty(0)))
+
+    def _hang_up(self) -> None:
+        """SIGHUP: whoever moves logs away sends it, and whoever has changed the configuration. Both get what they
+        want."""
+        if self._writer is not None:
+            self._writer.reopen()
+        self.server.reloading.signalled()
 
     def stopService(self) -> Deferred[list[Any]]:
         """Stops the server, then the log."""
@@ -234,7 +250,7 @@ def _raise_open_files(connections: int, log: Writer | Forwarder) -> None:
         )
 
 
-def _reopen_on_signal(writer: Writer, clock: Any) -> None:
-    """SIGUSR1 opens the log file anew, for logrotate, unless somebody uses that signal already."""
-    if writer.path and signal.getsignal(signal.SIGUSR1) in (None, signal.SIG_DFL):
-        signal.signal(signal.SIGUSR1, lambda *_: clock.callFromThread(writer.reopen))
+def _on_signal(number: int, clock: Any, function: Callable[[], None], wanted: bool) -> None:
+    """Calls `function` from the reactor's loop on a signal, unless somebody uses that signal already."""
+    if wanted and signal.getsignal(number) in (None, signal.SIG_DFL):
+        signal.signal(number, lambda *_: clock.callFromThread(function))

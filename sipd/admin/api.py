@@ -7,7 +7,7 @@ A request is one JSON object on one line: `{"command": "user add", "name": "1004
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from inspect import isawaitable
 from typing import Any
 
@@ -22,7 +22,15 @@ REQUEST_LIMIT = 65536
 
 
 class Refused(Exception):
-    """A command cannot do what it was asked; the text is for the person who asked."""
+    """A command cannot do what it was asked; the text is for the person who asked.
+
+    Programs may tell refusals apart by their `kind`, "" for the usual one; `lines` are the reasons one by one.
+    """
+
+    def __init__(self, text: str, kind: str = "", lines: Sequence[str] = ()) -> None:
+        super().__init__(text)
+        self.kind = kind
+        self.lines = list(lines)
 
 
 class Api:
@@ -48,7 +56,8 @@ class Api:
         try:
             return json.dumps({"ok": True, "result": await self._result(line)}).encode("ascii")
         except Refused as refusal:
-            return json.dumps({"ok": False, "error": str(refusal)}).encode("ascii")
+            more = {"kind": refusal.kind, "errors": refusal.lines} if refusal.kind else {}
+            return json.dumps({"ok": False, "error": str(refusal), **more}).encode("ascii")
         except Exception:
             self._log.failure("a control command failed")
             return b'{"ok": false, "error": "the server failed to do that; its log says why"}'

@@ -43,9 +43,13 @@ class UserCommands:
         self._store = store
         self._unusable = unusable
         self._domain = domain
-        self._domains = frozenset(domains) | {domain}
+        self._domains = frozenset({domain, *domains})
         self._realm = realm
         self._changed = changed
+
+    def serve(self, domains: Iterable[str]) -> None:
+        """Other domains are ours; the first one stays."""
+        self._domains = frozenset({self._domain, *domains})
 
     def register(self, api: Api) -> None:
         """Enters these commands."""
@@ -71,7 +75,7 @@ class UserCommands:
         return self._change(aor, lambda: self._store.set_password(aor, self._realm, password))
 
     def remove(self, request: dict[str, Any]) -> dict[str, str]:
-        """name: takes a user away. What is registered expires by itself."""
+        """name: takes a user away, and what is registered under that name."""
         # A user of a domain that is no longer served must be removable.
         aor = self._aor(request, ours=False)
         return self._change(aor, lambda: self._store.remove(aor))

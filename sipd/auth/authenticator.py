@@ -63,7 +63,8 @@ class Authenticator:
     authenticated. `entropy` as os.urandom.
     """
 
-    __slots__ = ("_users", "_nonces", "_realm", "_usual", "_required", "_place", "_dummies", "_all", "_md5_alone")
+    __slots__ = ("_users", "_nonces", "_realm", "_usual", "_required", "_place", "_dummies", "_all", "_md5_alone",
+                 "_entropy")
 
     def __init__(self, users: Users, nonces: Nonces, realm: str, algorithms: Iterable[str],
                  place: Callable[[str, int | None], str], entropy: Callable[[int], bytes],
@@ -73,11 +74,20 @@ class Authenticator:
         self._realm = realm
         #: How nearly every phone writes it.
         self._usual = f'realm="{realm}"'
+        self._place = place
+        self._entropy = entropy
+        #: What stands in for the H(A1) of a user who has none: an unknown user costs what a wrong password does.
+        self._dummies: dict[str, str] = {}
+        self._all: list[tuple[str, str]] = []
+        self._md5_alone: list[tuple[str, str]] = []
+        self._required = required
+        self.configure(algorithms, required)
+
+    def configure(self, algorithms: Iterable[str], required: bool) -> None:
+        """Asks by other algorithms from now on, or nobody any more."""
         algorithms = tuple(algorithms)
         self._required = required
-        self._place = place
-        #: What stands in for the H(A1) of a user who has none: an unknown user costs what a wrong password does.
-        self._dummies = {name: ha1(name, "", realm, entropy(16).hex()) for name in algorithms}
+        self._dummies = {name: ha1(name, "", self._realm, self._entropy(16).hex()) for name in algorithms}
         self._all = [self._cut(name) for name in algorithms]
         self._md5_alone = [self._cut("MD5")] if "MD5" in algorithms else self._all
 

@@ -100,6 +100,16 @@ class Users:
             if entry.aor not in self._users:
                 self._users[entry.aor] = User(entry.aor, entry.secrets, entry.display_name, stored=True)
 
+    def places(self, tenants: Iterable[str]) -> None:
+        """Other further places with users of their own."""
+        self._tenants = frozenset(tenants)
+
+    def forget_configured(self) -> None:
+        """Forgets the users of the configuration, so that others can be entered; `load` then brings back those of the
+        store whom they hid."""
+        for aor in [user.aor for user in self._users.values() if not user.stored]:
+            del self._users[aor]
+
     def remove(self, aor: str) -> bool:
         """Forgets a user; False when there was none."""
         return self._users.pop(aor, None) is not None

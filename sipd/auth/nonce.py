@@ -57,6 +57,11 @@ class Nonces:
         self._floor = 0
         self._timer: IDelayedCall | None = None
 
+    def bound(self, limit: int) -> None:
+        """Another bound on the windows of both generations."""
+        self._half = max(1, limit // 2)
+        self._young.limit = self._old.limit = self._half
+
     def issue(self) -> str:
         """A nonce nobody has seen; nothing is stored."""
         stamp = self._origin + int(self._clock.seconds() * 1e6)

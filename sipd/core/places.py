@@ -29,14 +29,21 @@ class Places:
     def __init__(self, domain: str, domains: Iterable[str], tenants: Iterable[str],
                  listeners: Callable[[], Sequence[IListener]], advertised: Iterable[str] = ()) -> None:
         self.domain = domain
-        self._names = dict.fromkeys(domains, domain) | {domain: domain} | {name: name for name in tenants}
         self._listeners = listeners
-        self._advertised = [split_advertise(text) for text in advertised]
+        self._names: dict[str, str] = {}
+        self._advertised: list[tuple[str, int | None]] = []
         self._hosts: set[str] = set()
         self._host_ports: set[tuple[str, int]] = set()
         self._ports: set[int] = set()
         #: sent-by of every listener.
         self.sent_bys: set[str] = set()
+        self.name(domains, tenants, advertised)
+
+    def name(self, domains: Iterable[str], tenants: Iterable[str], advertised: Iterable[str]) -> None:
+        """Gives other names to this server; its first domain stays. `refresh` follows."""
+        domain = self.domain
+        self._names = dict.fromkeys(domains, domain) | {domain: domain} | {name: name for name in tenants}
+        self._advertised = [split_advertise(text) for text in advertised]
 
     def refresh(self) -> None:
         """Reads the listeners again; called whenever they have changed."""

@@ -35,6 +35,10 @@ class Refusals:
         #: What the To tag would have been where the request had one of its own, as a re-INVITE has.
         self._within: Table[str, None] = inventory.table("refusals within dialogs", 1024, cache=True)
 
+    def configure(self, after: int, spread: int) -> None:
+        """Other times for those who are told to come again."""
+        self._after, self._spread = after, spread
+
     def tag(self, request: Message) -> str:
         """The To tag of a response of ours to this request: the same for a repeat and for its ACK."""
         via = request.via

@@ -66,6 +66,10 @@ class Route:
         self._location = location
         self._proxy = proxy
         self._journal = journal
+        self.configure(auth_required, open_registrar, guests)
+
+    def configure(self, auth_required: bool, open_registrar: bool, guests: bool) -> None:
+        """Other answers to who may register and call, for the next request."""
         self._auth_required = auth_required
         self._open_registrar = open_registrar
         self._guests = guests

@@ -9,7 +9,7 @@ processed independently"): both always hold exactly the changes that were acknow
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from math import inf
 
@@ -53,11 +53,32 @@ class Location:
         #: Called with an address-of-record whose bindings have changed; None: nobody asks.
         self.watch: Callable[[str], None] | None = None
 
-    def start(self) -> None:
-        """Reads the store. Raises what its `load` raises."""
+    def start(self, known: Callable[[str], bool] = lambda aor: True) -> None:
+        """Reads the store. What is bound to an address-of-record that is not `known` any more is forgotten, here and
+        there. Raises what the store's `load` raises."""
+        gone: list[Binding] = []
         for binding in self._store.load():
-            self._table.change(binding.aor, (("put", binding),))
+            if known(binding.aor):
+                self._table.change(binding.aor, (("put", binding),))
+            else:
+                gone.append(binding)
+        for first in range(0, len(gone), _SWEPT_PER_TURN):
+            self._store.commit([("delete", binding) for binding in gone[first:first + _SWEPT_PER_TURN]],
+                               self._note_removal)
+        self.note_lost(gone, "there is no such user any more")
         self._arm()
+
+    def bound(self, limit: int) -> None:
+        """Another bound on bindings; those that are too many stay until they expire."""
+        self.limit = limit
+        self._in_flight.limit = limit
+        self._table.bound(limit)
+
+    def note_lost(self, bindings: Iterable[Binding], reason: str) -> None:
+        """Into the journal, where somebody wants it."""
+        if self._journal.sinks and self._journal.registrations:
+            for binding in bindings:
+                self._journal.write("registration-lost", aor=binding.aor, contact=binding.contact, reason=reason)
 
     def stop(self) -> None:
         """Ends the timer and closes the store, waiting for its last commit."""
@@ -162,9 +183,7 @@ class Location:
             removals: list[Change] = [("delete", binding) for binding in lost if binding.aor not in self._in_flight]
             if removals:
                 self._store.commit(removals, self._note_removal)
-            if self._journal.sinks and self._journal.registrations:
-                for binding in lost:
-                    self._journal.write("registration-lost", aor=binding.aor, contact=binding.contact, reason="expired")
+            self.note_lost(lost, "expired")
             if self.watch is not None:
                 for aor in {binding.aor for binding in lost}:
                     self.watch(aor)

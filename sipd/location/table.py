@@ -30,6 +30,10 @@ class BindingTable:
         self._due: Table[int, set[str]] = inventory.table("expiry seconds", limit)
         self._seconds: list[int] = []
 
+    def bound(self, limit: int) -> None:
+        """Another bound on addresses-of-record."""
+        self._bindings.limit = self._due.limit = limit
+
     def live(self, aor: str, now: float) -> list[Binding]:
         """The bindings of `aor` that have not expired, first registered first."""
         live: list[Binding] = []

@@ -74,6 +74,11 @@ class Proxy:
         self.answerers: Table[tuple[str, str], Target] = inventory.table("answerers of forks", 10_000, cache=True)
         self._count = 0
 
+    def configure(self, values: ProxyValues, limit: int) -> None:
+        """Other settings and bound, for requests that come from now on."""
+        self.values = values
+        self.forwardings.limit = self.look_ups.limit = limit
+
     def forward(self, request: Request, key: Key, groups: Groups, looped_mark: str = "") -> None:
         """Makes the server transaction, answers an INVITE with 100, and begins with the first group (s16.6).
 

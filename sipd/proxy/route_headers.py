@@ -49,6 +49,10 @@ class RouteHeaders:
         #: that comes back is known by its text.
         self._suffixes: dict[str, str] = {}
 
+    def bound(self, most: int) -> None:
+        """Another bound on the Route values of a request."""
+        self._most = most
+
     def know(self, listener: IListener) -> None:
         """Enters a listener whose Record-Route values may come back."""
         self._suffixes[listener.route_suffix] = self._suffixes[_for_sips(listener)] = listener.name

@@ -55,8 +55,8 @@ class Registrar:
                  inventory: Inventory) -> None:
         self._location = location
         self._limits = limits
-        #: In one request: enough to replace all there may be. Each is compared with each.
-        self._most_contacts = 2 * max(limits.max_contacts, 10)
+        self._most_contacts = 0
+        self.configure(limits)
         self._wall = wall
         self._journal = journal
         self._read: Table[str, tuple[Contact, ...]] = inventory.table("contacts read", 8192, cache=True)
@@ -64,6 +64,12 @@ class Registrar:
         self._shared: Table[str, str] = inventory.table("shared texts", 1024, cache=True)
         self._date = ""
         self._date_of = 0
+
+    def configure(self, limits: Limits) -> None:
+        """Other limits, for the next REGISTER."""
+        self._limits = limits
+        #: In one request: enough to replace all there may be. Each is compared with each.
+        self._most_contacts = 2 * max(limits.max_contacts, 10)
 
     def register(self, request: Request, aor: str, answer: Answer) -> None:
         """Serves a REGISTER for `aor`, the canonical `user@first-domain`, which the sender may change.

@@ -104,6 +104,11 @@ class Names:
         self._answers: Table[tuple[int, str], Answer[Any]] = inventory.table("dns answers", answers, cache=True)
         self._asked: Table[tuple[int, str], list[Deferred[Answer[Any]]]] = inventory.table("dns questions", questions)
 
+    def configure(self, timeout: float, answers: int) -> None:
+        """Another patience and another bound."""
+        self._timeout = timeout
+        self._answers.limit = answers
+
     async def ask(self, kind: Kind[T], name: str) -> Answer[T]:
         """The records of that kind at that name, aliases followed; never raises. Its `expires` is the earliest of all
         answers used."""

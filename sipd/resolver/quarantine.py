@@ -21,6 +21,10 @@ class Quarantine:
         self._period = period
         self._until: Table[tuple[str, str, int], float] = inventory.table("quarantined hops", limit, cache=True)
 
+    def bound(self, limit: int) -> None:
+        """Another bound on the hops that are remembered."""
+        self._until.limit = limit
+
     def add(self, hop: Hop, seconds: float = 0.0) -> float:
         """The hop failed just now; a hop that failed before stays for a whole period more, one that asked to be left
         alone for longer (RFC 3261 s21.5.4) for these `seconds`, LONGEST at most. For how many seconds it stays."""

@@ -95,6 +95,14 @@ class Resolver:
         self._with_tls: Table[str, None] = inventory.table("domains with TLS", cache, cache=True)
         self._journal = journal or Journal()
 
+    def configure(self, dns_timeout: float, cache: int) -> None:
+        """Another patience for each question, and another bound on what is remembered. What a URI alone tells is found
+        out anew: it may name this server now."""
+        self._uris.clear()
+        self._names.configure(dns_timeout, cache)
+        self._quarantine.bound(cache)
+        self._uris.limit = self._resolutions.limit = self._with_tls.limit = cache
+
     def lookup(self, uri: Uri, chance: bytes = b"") -> list[Hop] | None:
         """The hops when they are known without asking the network, best first; None when only `resolve` can tell."""
         key = (uri.scheme, uri.host, uri.port, uri.params)

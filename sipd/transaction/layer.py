@@ -380,6 +380,11 @@ class TransactionLayer:
                 return found
         return self.others.get(prefix)
 
+    def configure(self, values: TimerValues, limit: int, bounds: Bounds) -> None:
+        """Other timers and bounds, for transactions and messages that come from now on."""
+        self.values, self.bounds = values, bounds
+        self.clients.limit = self.servers.limit = self.origins.limit = self.others.limit = limit
+
     def flows_in_use(self) -> list[IFlow]:
         """The flow of every transaction there is."""
         return [*(server.flow for server in self.servers.values()), *(client.flow for client in self.clients.values())]

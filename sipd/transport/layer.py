@@ -153,6 +153,11 @@ class Transports:
         """Every connection there is."""
         return list(self._connections.live.values())
 
+    @property
+    def certificates(self) -> dict[str, str]:
+        """The files of the certificates that listeners show, each with a digest of what was read there."""
+        return self._contexts.prints
+
     def show(self, watch: Watch | None) -> None:
         """Shows every message in and out to `watch` from now on; with None to nobody."""
         self._watch = self._connections.settings.watch = watch

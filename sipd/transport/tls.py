@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Any
 
 from OpenSSL import SSL
@@ -47,6 +48,8 @@ class ServerContexts:
     def __init__(self, usual: tuple[str, str] | None) -> None:
         self._usual = usual
         self._read: dict[tuple[str, str], ServerContext] = {}
+        #: What stood in the files, digested, by the certificate's path.
+        self.prints: dict[str, str] = {}
 
     def of(self, listen: Listen) -> ServerContext:
         """That of a listener. Raises CertificateError."""
@@ -55,8 +58,18 @@ class ServerContexts:
             raise CertificateError("no certificate for TLS")
         context = self._read.get(files)
         if context is None:
+            self.prints[files[0]] = fingerprint(*files)
             context = self._read[files] = ServerContext(*files)
         return context
+
+
+def fingerprint(certificate: str, private_key: str) -> str:
+    """What stands in the files now, digested; "" when one cannot be read."""
+    try:
+        with open(certificate, "rb") as one, open(private_key, "rb") as other:
+            return sha256(one.read() + b"\0" + other.read()).hexdigest()
+    except OSError:
+        return ""
 
 
 @implementer(IOpenSSLClientConnectionCreator)

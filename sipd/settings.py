@@ -1,0 +1,86 @@
+"""From the configuration to what the parts are set to: at start, and again while they run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sipd.auth.credentials import Users
+from sipd.config import Config
+from sipd.message.bounds import Bounds
+from sipd.proxy.proxy import ProxyValues
+from sipd.registrar.rules import Limits
+from sipd.transaction.timers import TimerValues
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sipd.auth.user_store import StoredUser
+    from sipd.service import Core
+
+
+def timer_values(config: Config) -> TimerValues:
+    """[timers] but timer C."""
+    return TimerValues(config.timers.t1, config.timers.t2, config.timers.t4)
+
+
+def message_bounds(config: Config) -> Bounds:
+    """What of [limits] is about one message."""
+    limits = config.limits
+    return Bounds(limits.message_size, limits.header_size, limits.header_length, limits.header_count, limits.vias,
+                  limits.routes, limits.uri_length)
+
+
+def registrar_limits(config: Config) -> Limits:
+    """[registrar]."""
+    registrar = config.registrar
+    return Limits(registrar.min_expires, registrar.default_expires, registrar.max_expires, registrar.max_contacts)
+
+
+def proxy_values(config: Config) -> ProxyValues:
+    """[proxy] and what belongs to it."""
+    proxy = config.proxy
+    return ProxyValues(proxy.record_route, proxy.ring_timeout, proxy.hop_timeout, proxy.recurse, config.timers.c,
+                       config.limits.branches)
+
+
+def advertised(config: Config) -> list[str]:
+    """The names that peers are told instead of addresses."""
+    return [listen.advertise for listen in config.listen if listen.advertise]
+
+
+def configured_users(users: Users, config: Config, realm: str) -> None:
+    """Enters the users of the configuration, who are kept in memory only."""
+    for name, entry in config.users.items():
+        users.configure(
+            name, realm, config.auth.algorithms, entry.password.get_secret_value() if entry.password else "",
+            {algorithm: secret.get_secret_value() for algorithm, secret in entry.ha1.items()},
+            entry.display_name, entry.algorithms)
+
+
+def configure(core: Core, config: Config, realm: str, stored: Iterable[StoredUser]) -> None:
+    """Sets a running core to another configuration, for all that comes from now on. `stored` are the users of the
+    store. Cannot fail."""
+    limits, auth, registrar, overload = config.limits, config.auth, config.registrar, config.overload
+    before = {user.aor for user in core.users}
+    core.users.places(config.server.tenants)
+    core.users.forget_configured()
+    configured_users(core.users, config, realm)
+    core.users.load(stored)
+    core.places.name(config.server.domains, config.server.tenants, advertised(config))
+    core.layer.configure(timer_values(config), limits.transactions, message_bounds(config))
+    core.refusals.configure(overload.retry_after, overload.retry_spread)
+    core.shedding.overload.wanted = overload.delay
+    core.routes.bound(limits.routes)
+    core.location.bound(limits.bindings)
+    core.registrar.configure(registrar_limits(config))
+    core.nonces.bound(limits.nonces)
+    core.authenticator.configure(auth.algorithms, auth.required)
+    core.proxy.configure(proxy_values(config), limits.transactions)
+    core.route.configure(auth.required, registrar.open, config.proxy.guests)
+    core.open_registrar = registrar.open
+    core.journal.calls, core.journal.registrations = config.log.calls, config.log.registrations
+    core.listening()
+    bound = {binding.aor for binding in core.location.everything()}
+    gone = bound & (before - {user.aor for user in core.users}) | {aor for aor in bound if not core.knows(aor)}
+    for aor in gone:
+        core.unbind(aor, "there is no such user any more")
