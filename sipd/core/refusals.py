@@ -64,10 +64,18 @@ class Refusals:
             tag = ""  # To cannot be read: it goes back as it came
         self._layer.send_response(request, compose.response(request, status, reason, tag, headers))
 
+    def put_off(self, request: Request) -> None:
+        """A 503 for a request that begins something, which is to come again later."""
+        tag = self.tag(request)
+        self._layer.send_response(request, compose.response(request, 503, "", tag, (self._again(tag),)))
+
     def again(self, request: Message) -> tuple[str, str]:
         """The Retry-After of a 503 to this request (s20.33), the same for a repeat, another for each, so that those who
         are refused together do not come back together."""
-        return "Retry-After", str(self._after + int(self.tag(request), 16) % (self._spread + 1))
+        return self._again(self.tag(request))
+
+    def _again(self, tag: str) -> tuple[str, str]:
+        return "Retry-After", str(self._after + int(tag, 16) % (self._spread + 1))
 
     def knows_ack(self, ack: Message) -> bool:
         """True for the ACK of a refusal sent here (s17.1.1.3): its To tag is ours, or all the rest is an INVITE's."""

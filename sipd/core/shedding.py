@@ -120,7 +120,7 @@ class Shedding:
         self.overload.refused += 1
         request.flow = flow
         mark(request, flow)
-        self._refusals.refuse(request, 503, "", (self._refusals.again(request),))
+        self._refusals.put_off(request)
         return True
 
     def _drawn(self, request: Request, share: float) -> bool:
