@@ -36,6 +36,8 @@ GROUPS = {
     "FRK": "Forking",
     "NIT": "Other requests",
     "TRN": "Transports, NAT, framing, targets",
+    "OUT": "Registrations of our own at carriers",
+    "QUA": "Qualify: who answers",
     "ROB": "Robustness",
 }
 

@@ -66,6 +66,8 @@ class Route:
         self._location = location
         self._proxy = proxy
         self._journal = journal
+        self._trunks = {} if trunks is None else trunks
+        self._unreachable = unreachable
         self.configure(auth_required, open_registrar, guests)
 
     def configure(self, auth_required: bool, open_registrar: bool, guests: bool) -> None:
@@ -73,8 +75,6 @@ class Route:
         self._auth_required = auth_required
         self._open_registrar = open_registrar
         self._guests = guests
-        self._trunks = {} if trunks is None else trunks
-        self._unreachable = unreachable
 
     # --- the screen
 

@@ -167,9 +167,10 @@ class Qualify:
 
     # --- asking
 
-    def now(self, aor: str, trunk: str, told: Callable[[], None]) -> bool:
+    def now(self, aor: str, trunk: str, told: Callable[[list[dict[str, Any]]], None]) -> bool:
         """Asks the phones of `aor`, or the trunk of that name, at once, whether or not they are asked otherwise;
-        `told` is called once when all have answered or were silent. False when there is nobody to ask."""
+        `told` is called once, with their `rows`, when all have answered or were silent. False when there is nobody to
+        ask."""
         keys = [("", trunk)] if trunk in self._trunks.trunks else [
             (aor, binding.contact) for binding in self._location.bindings(aor)]
         left = len(keys)
@@ -178,9 +179,10 @@ class Qualify:
             nonlocal left
             left -= 1
             if not left:
+                rows = [_row(peer) for peer in asked]
                 for key in extra:
                     self._drop(key)
-                told()
+                told(rows)
 
         extra: list[Key] = []
         for key in keys:
@@ -293,14 +295,15 @@ class Qualify:
 
     def rows(self, aor: str = "", trunk: str = "") -> list[dict[str, Any]]:
         """Everybody who is asked, or the phones of one user, or one trunk. Times in seconds, `rtt` in milliseconds."""
-        rows = []
-        for (owner, name), peer in self.peers.items():
-            if (aor or trunk) and not (owner and owner == aor) and not (not owner and name == trunk):
-                continue
-            rows.append({
-                "peer": owner or name, "kind": "user" if owner else "trunk", "contact": name if owner else "",
-                "state": peer.reachability.state, "rtt": round(peer.reachability.rtt * 1000, 1),
-                "missed": peer.reachability.missed, "server": peer.source, "asked": round(peer.asked_at),
-                "every": peer.every,
-            })
-        return rows
+        return [_row(peer) for (owner, name), peer in self.peers.items()
+                if not (aor or trunk) or (owner == aor if owner else name == trunk)]
+
+
+def _row(peer: Peer) -> dict[str, Any]:
+    owner, name = peer.key
+    reachability = peer.reachability
+    return {
+        "peer": owner or name, "kind": "user" if owner else "trunk", "contact": name if owner else "",
+        "state": reachability.state, "rtt": round(reachability.rtt * 1000, 1), "missed": reachability.missed,
+        "server": peer.source, "asked": round(peer.asked_at), "every": peer.every,
+    }
