@@ -168,7 +168,7 @@ class Route:
         request.flow.known = True
 
         def answer(status: int, reason: str, headers: tuple[tuple[str, str], ...]) -> None:
-            server.respond(compose.response(request, status, reason, self._refusals.tag(request), headers))
+            server.answer(status, compose.response(request, status, reason, self._refusals.tag(request), headers))
 
         try:
             self._registrar.register(request, aor, answer)
@@ -299,7 +299,7 @@ class Route:
             return
         server = self._layer.serve(request, key)
         if server is not None:
-            server.respond(compose.response(request, 200, "", self._refusals.tag(request)))
+            server.answer(200, compose.response(request, 200, "", self._refusals.tag(request)))
         else:
             self._refusals.refuse(request, 200)  # the table is full: all the more reason to let a call end
         if transaction.user is not None:
@@ -339,8 +339,8 @@ class Route:
         proven = flow.reliable or flow.known or "proxy-authorization" in request.first
         server = self._layer.serve(request, key) if proven and refusal.status in _IN_A_TRANSACTION else None
         if server is not None:
-            server.respond(compose.response(request, refusal.status, refusal.reason, self._refusals.tag(request),
-                                            refusal.headers))
+            server.answer(refusal.status, compose.response(
+                request, refusal.status, refusal.reason, self._refusals.tag(request), refusal.headers))
         else:
             headers = refusal.headers
             if refusal.status == 503 and not headers:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sipd.message.message import Header, Message, Request, Response
+from sipd.message.message import Header, Message, Request
 from sipd.message.status import REASONS
 
 _COPIED = frozenset({"via", "from", "to", "call-id", "cseq"})
@@ -10,38 +10,29 @@ _NO_BODY: Header = ("content-length", "0", "Content-Length: 0")
 
 
 def response(request: Message, status: int, reason: str = "", to_tag: str = "",
-             headers: tuple[tuple[str, str], ...] = ()) -> Response:
-    """A response to a request: Via, From, To, Call-ID and CSeq as they came, in their order (s8.2.6.2).
+             headers: tuple[tuple[str, str], ...] = ()) -> bytes:
+    """The octets of a response to a request: Via, From, To, Call-ID and CSeq as they came, in their order (s8.2.6.2).
 
     `to_tag` is added to To when it has none; a 100 takes none. `headers` are (name, value) pairs to add.
     """
-    lines: list[Header] = []
-    first: dict[str, str] = {}
+    lines = [f"SIP/2.0 {status} {reason or phrase(status)}"]
     tagged = bool(to_tag) and status > 100 and not request.to_tag
-    for header in request.headers:
-        key = header[0]
+    for key, _, line in request.headers:
         if key in _COPIED:
-            if tagged and key == "to":
-                header = ("to", f"{header[1]};tag={to_tag}", f"{header[2]};tag={to_tag}")
-            if key not in first:
-                first[key] = header[1]
-            lines.append(header)
-    if status == 100 and "timestamp" in request.first:
-        # s8.2.6.1: the Timestamp of the request goes into the 100
-        lines += [header for header in request.headers if header[0] == "timestamp"]
-        first["timestamp"] = request.first["timestamp"]
+            lines.append(f"{line};tag={to_tag}" if tagged and key == "to" else line)
     for name, value in headers:
-        key = name.lower()
-        if key not in first:
-            first[key] = value
-        lines.append((key, value, f"{name}: {value}"))
-    lines.append(_NO_BODY)
-    first["content-length"] = "0"
-    answer = Response(status, reason or phrase(status), lines, first, b"")
-    answer.via = request.via
-    answer.cseq_number = request.cseq_number
-    answer.cseq_method = request.cseq_method
-    return answer
+        lines.append(f"{name}: {value}")
+    lines.append("Content-Length: 0\r\n\r\n")
+    return "\r\n".join(lines).encode("utf-8", "surrogateescape")
+
+
+def trying(request: Message, delay: float = 0.0) -> bytes:
+    """The octets of a 100, `delay` seconds after the request: its Timestamp goes back with the delay (s8.2.6.1)."""
+    timestamp = request.first.get("timestamp")
+    if timestamp is None:
+        return response(request, 100)
+    return response(request, 100, headers=(
+        ("Timestamp", f"{timestamp.partition(' ')[0]} {delay:g}" if delay else timestamp),))
 
 
 def request(method: str, uri_text: str, headers: list[tuple[str, str]], body: bytes = b"") -> Request:

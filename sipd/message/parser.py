@@ -35,7 +35,7 @@ _USUAL_ADDRESS = re.compile(
 _CALL_ID = re.compile(r"[^\x00-\x20\x7f]+").fullmatch
 
 _REQUIRED = ("from", "to", "call-id", "cseq")
-_CONTROLS = bytes(range(0x20)) + b"\x7f"
+_BARE = "a bare CR or LF stands in the header fields"
 
 #: Fields that many messages have in the same words, and the lines of these that were met: each is read once. Bounded in
 #: number and length (characters), and begun anew when it is full.
@@ -86,19 +86,16 @@ def parse(data: bytes, stream: bool = False, bounds: Bounds = WITHOUT) -> Reques
 def _parse_head(head: bytes) -> Request | Response:
     """Start line and headers. Raises MalformedMessage."""
     lines = head.decode("utf-8", "surrogateescape").split("\r\n")
-    # One pass tells that all control characters are those of the line ends: what is here to be found by looking closer
-    # at a line, a name or a Call-ID is not there.
-    plain = len(head) - len(head.translate(None, _CONTROLS)) == 2 * len(lines) - 2
-    if not plain:
-        if head.count(b"\n") >= len(lines) or head.count(b"\r") >= len(lines):
-            raise MalformedMessage("a bare CR or LF stands in the header fields", message=_partial(lines))
     headers: list[Header] = []
     first: dict[str, str] = {}
     repeated: set[str] = set()
-    problem = _read_lines(lines, headers, first, repeated)
+    problem = _read_lines(lines, headers, first, repeated, False)
     if problem is None:
-        headers, first, repeated, plain = [], {}, set(), False
-        problem = _read_lines(_unfold(lines), headers, first, repeated, True) or ""
+        if head.count(b"\n") >= len(lines) or head.count(b"\r") >= len(lines):
+            raise MalformedMessage(_BARE, message=_partial(lines))
+        lines = _unfold(lines)
+        headers, first, repeated = [], {}, set()
+        problem = _read_lines(lines, headers, first, repeated, True) or ""
     start = lines[0]
     message: Request | Response
     if start[3:4] == "/" and start[:3].lower() == "sip":
@@ -112,28 +109,33 @@ def _parse_head(head: bytes) -> Request | Response:
     else:
         message, problem = _request(start, headers, first, problem)
     message.repeated = repeated
-    _type_core(message, problem, plain)
+    _type_core(message, problem)
     return message
 
 
 def _read_lines(lines: list[str], headers: list[Header], first: dict[str, str], repeated: set[str],
-                joined: bool = False) -> str | None:
+                joined: bool) -> str | None:
     """Reads the header fields into these three; what is wrong with them, "" when nothing is.
 
-    None when a line that continues another was met (s7.3.1): they are to be joined, CRLFs and all."""
+    None when a line that continues another was met (s7.3.1): they are to be joined first, CRLFs and all. Raises
+    MalformedMessage for a bare CR or LF."""
+    known, names = _KNOWN_LINES, CANONICAL
     problem = ""
     for line in lines[1:]:
-        header = _KNOWN_LINES.get(line)
+        header = known.get(line)
         if header is None:
             # as nearly every line is written; names are few, so a longer text before ": " is not among them
             name, colon, value = line.partition(": ")
-            key = CANONICAL.get(name)
-            if key is None or not value or value[0] <= " " or value[-1] <= " " or joined:
-                if not joined and line[:1] in (" ", "\t"):
-                    return None
+            key = names.get(name)
+            if key is None or not colon or "\r" in line or "\n" in line:
+                if not joined:
+                    if "\r" in line or "\n" in line:
+                        raise MalformedMessage(_BARE, message=_partial(lines))
+                    if line[:1] == " " or line[:1] == "\t":
+                        return None
                 name, colon, value = line.partition(":")
                 try:
-                    key = CANONICAL.get(name) or canonical(name)
+                    key = names.get(name) or canonical(name)
                 except MalformedMessage as error:
                     problem = problem or error.reason
                     continue
@@ -141,13 +143,15 @@ def _read_lines(lines: list[str], headers: list[Header], first: dict[str, str], 
                     problem = problem or f"a header line without a colon: {line[:40]!r}"
                     continue
                 value = value.strip(" \t\r\n")
-                if "\r" in value:
+                if joined and "\r" in value:
                     value = _FOLD.sub(" ", value)
+            else:
+                value = value.strip(" \t")
             header = (key, value, line)
             if key in _SAME and len(line) <= _LONGEST_KNOWN:
-                if len(_KNOWN_LINES) >= _MOST_KNOWN:
-                    _KNOWN_LINES.clear()
-                _KNOWN_LINES[line] = header
+                if len(known) >= _MOST_KNOWN:
+                    known.clear()
+                known[line] = header
         key = header[0]
         if key not in first:
             first[key] = header[1]
@@ -158,6 +162,8 @@ def _read_lines(lines: list[str], headers: list[Header], first: dict[str, str], 
         else:
             repeated.add(key)
         headers.append(header)
+    if not joined and ("\r" in lines[0] or "\n" in lines[0]):
+        raise MalformedMessage(_BARE, message=_partial(lines))
     return problem
 
 
@@ -182,10 +188,8 @@ def _request(start: str, headers: list[Header], first: dict[str, str], problem: 
     return message, problem
 
 
-def _type_core(message: Request | Response, problem: str, plain: bool) -> None:
-    """Types Via and CSeq and sees that the mandatory fields are there (s8.1.1). Raises MalformedMessage.
-
-    `plain` tells that there are no control characters."""
+def _type_core(message: Request | Response, problem: str) -> None:
+    """Types Via and CSeq and sees that the mandatory fields are there (s8.1.1). Raises MalformedMessage."""
     first = message.first
     _type_via(message)
     if problem:
@@ -194,19 +198,21 @@ def _type_core(message: Request | Response, problem: str, plain: bool) -> None:
         if not first.get(name):
             raise MalformedMessage(f"no {name} header field", message=message)
     number, _, method = first["cseq"].partition(" ")
-    if not method or method[0] == " " or (not plain and ("\t" in method or "\t" in number)):
+    if not method or "\t" in method or method[0] == " " or "\t" in number:
         number, method = _cseq(first["cseq"])
     if len(number) > 10:
         number = number.lstrip("0") or "0"
-    if not (number.isascii() and number.isdigit()) or len(number) > 10 or int(number) >= 2**32:  # s8.1.1.5
+    value = int(number) if number.isascii() and number.isdigit() and len(number) <= 10 else -1
+    if not 0 <= value < 2**32:  # s8.1.1.5
         raise MalformedMessage("CSeq is not a number below 2**32 and a method", message=message)
-    message.cseq_number = int(number)
+    message.cseq_number = value
     message.cseq_method = method
     if type(message) is Response:
         return  # From and To of a response are those we sent, and nobody could be told
     if method != message.method:  # type: ignore[union-attr]
         raise MalformedMessage("CSeq names another method than the request line", message=message)
-    if " " in message.call_id or (not plain and _CALL_ID(message.call_id) is None):
+    call_id = message.call_id
+    if (" " in call_id or not call_id.isprintable()) and _CALL_ID(call_id) is None:
         raise MalformedMessage("Call-ID is not a word", message=message)
     message.know_tags(_checked("from", message), _checked("to", message))
 
@@ -343,7 +349,7 @@ def glance(data: bytes) -> Request | None:
         headers.append((key, value, line))
     request = Request(start[0], start[1], headers, first, b"")
     try:
-        _type_core(request, "", False)
+        _type_core(request, "")
     except MalformedMessage:
         return None
     return request

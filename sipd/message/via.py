@@ -53,6 +53,8 @@ class Via:
         return self.params.get("maddr")
 
 
+#: Names of parameters as nearly everybody writes them.
+_USUAL_NAMES = {name: name for name in ("branch", "rport", "received", "maddr", "ttl", "alias", "keep", "i")}
 #: Longer ones (characters) are read each time instead of being kept.
 _CACHED_LENGTH = 80
 
@@ -90,9 +92,13 @@ def _params(text: str) -> dict[str, str | None]:
     params: dict[str, str | None] = {}
     if '"' in text or " " in text or "\t" in text or "\r" in text:
         return parse_params(";" + text)
+    if "," in text:
+        raise MalformedMessage(f"Via parameters cannot be read: {text[:80]!r}")
     for part in text.split(";"):
         name, equals, value = part.partition("=")
-        if not name or "," in part:
+        key = _USUAL_NAMES.get(name) or name.lower()
+        if not key:
             raise MalformedMessage(f"Via parameters cannot be read: {text[:80]!r}")
-        params.setdefault(name.lower(), value if equals else None)
+        if key not in params:
+            params[key] = value if equals else None
     return params

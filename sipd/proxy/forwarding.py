@@ -348,7 +348,7 @@ class Forwarding:
         self._note_final(status, response)
         if response is None or response.status != status:
             if request is not None:
-                self.server.respond(compose.response(request, status, "", self.proxy.to_tag(request)))
+                self.server.answer(status, compose.response(request, status, "", self.proxy.to_tag(request)))
             return
         for name, value in extra:
             response.add(name, value)

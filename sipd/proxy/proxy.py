@@ -102,7 +102,7 @@ class Proxy:
         server.user = forwarding
         if request.method == "INVITE":
             # s16.2: the 100 goes out before anything that may take time
-            server.respond(compose.response(request, 100))
+            server.answer(100, compose.trying(request))
         else:
             self.layer.promise_trying(server)
         forwarding.perform(forwarding.context.start())

@@ -220,16 +220,19 @@ class ServerTransaction(_Transaction):
 
     def respond(self, response: Response) -> None:
         """Sends a response that has the request's Vias; after a final one only more 2xx to an INVITE have effect."""
-        status = response.status
-        if self._trying is not None:
-            self._trying.cancel()
-            self._trying = None
         if self.flow.reliable and "content-length" not in response.first:
             # s18.3, s20.14: a stream needs it, and who answered over UDP may have left it out
             response.add("Content-Length", str(len(response.body)))
+        self.answer(response.status, response.encode())
+
+    def answer(self, status: int, data: bytes) -> None:
+        """As `respond`, with a response of our own in octets."""
+        if self._trying is not None:
+            self._trying.cancel()
+            self._trying = None
         if status >= 200:
             self.request = self.user = None  # s9.2: a CANCEL has no effect any more
-        self._perform(self.machine.respond(status, response.encode()))
+        self._perform(self.machine.respond(status, data))
 
     def abandon(self) -> None:
         """Ends without a final response (RFC 4320 s4.2)."""
@@ -272,14 +275,8 @@ class ServerTransaction(_Transaction):
 
 
 def _send_trying(transaction: ServerTransaction) -> None:
-    if transaction.request is None:
-        return
-    trying = compose.response(transaction.request, 100)
-    timestamp = trying.first.get("timestamp")
-    if timestamp is not None:
-        # s8.2.6.1: the seconds between the request and this response
-        trying.set("timestamp", f"{timestamp.partition(' ')[0]} {transaction._layer.values.trying:g}")
-    transaction.respond(trying)
+    if transaction.request is not None:
+        transaction.answer(100, compose.trying(transaction.request, transaction._layer.values.trying))
 
 
 def _says(via: Via, sent_by: str) -> bool:
@@ -428,11 +425,11 @@ class TransactionLayer:
             return flow
         return self.transports.flow_to(hop, flow.listener.name)
 
-    def send_response(self, request: Request, response: Response) -> None:
+    def send_response(self, request: Request, data: bytes) -> None:
         """Sends a response outside any transaction (s8.2.7)."""
         flow = self.reply_flow(request)
         if flow is not None:
-            flow.send(response.encode())
+            flow.send(data)
 
     def send_anew(self, transaction: ServerTransaction, data: bytes) -> None:
         """s18.2.2: the connection a request came on is gone, so one is opened to received and the port of sent-by.

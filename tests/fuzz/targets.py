@@ -86,7 +86,7 @@ def _read(read: Message, data: bytes, stream: bool) -> None:
         equal(address.params.get("tag") or "", read.from_tag if name == "from" else read.to_tag, f"tag of {name}")
         holds(address.uri, f"URI of {name}")
     answer = compose.response(read, 404, to_tag="ours")
-    again = parse(answer.encode(), stream)
+    again = parse(answer, stream)
     for name in ("via", "from", "call-id", "cseq"):
         equal(again.all(name), read.all(name), f"{name} in the answer")
     equal(again.to_tag, read.to_tag or "ours", "To tag of the answer")
@@ -108,7 +108,7 @@ def _capitals(data: bytes) -> bytes:
 def _answerable(read: Request) -> None:
     """What is kept of a broken request serves for an answer, and nothing else can be in that answer."""
     holds(read.via is not None, "nobody to answer")
-    sent_is_sane(compose.response(read, 400, "Broken").encode())
+    sent_is_sane(compose.response(read, 400, "Broken"))
 
 
 def sent_is_sane(data: bytes) -> None:

@@ -161,7 +161,7 @@ class LayerRig:
     def answer(self, transaction: ServerTransaction, status: int) -> None:
         """Answers it."""
         request = self.core.requests[-1][0]
-        transaction.respond(compose.response(request, status, "", "ours"))
+        transaction.answer(status, compose.response(request, status, "", "ours"))
 
     def empty(self) -> bool:
         """True when no transaction and no timer is left, and nobody waits for a flow."""

@@ -44,7 +44,9 @@ def request(method: str) -> Request:
 
 def response(method: str, status: int) -> Response:
     """A response to it."""
-    return compose.response(request(method), status, "", "b")
+    found = parse(compose.response(request(method), status, "", "b"))
+    assert isinstance(found, Response)
+    return found
 
 
 def written(outputs: Outputs) -> str:
