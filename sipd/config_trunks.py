@@ -175,7 +175,7 @@ class Qualify(Section):
     #: Between two questions to one phone or trunk, a fifth more or less.
     interval: int = Field(default=60, ge=SHORTEST, le=LONGEST)
     #: How long an answer may take.
-    timeout: float = Field(default=8.0, ge=0.5, le=32)
+    timeout: float = Field(default=8.0, ge=0.5, le=20)
     #: A smoothed round-trip time from which somebody counts as lagged.
     lagged: float = Field(default=1.0, ge=0.01, le=30)
     #: Questions in a row without an answer, after which somebody counts as unreachable.

@@ -17,6 +17,7 @@ from sipd import __version__, certificate, first_start, settings, state
 from sipd.admin.api import Api
 from sipd.admin.commands import StatusCommands, UserCommands
 from sipd.admin.control_socket import ControlSocket
+from sipd.admin.trunk_commands import TrunkCommands
 from sipd.auth.authenticator import Authenticator
 from sipd.auth.credentials import Users
 from sipd.auth.nonce import Nonces
@@ -105,7 +106,7 @@ class Core:
             self.layer, transports, outside.resolver, self.routes, token, Identifiers(outside.entropy), refusals.tag,
             settings.proxy_values(config), inventory, journal, limits.transactions)
         self.uac = Uac(self.proxy, inventory)
-        self.trunks = Trunks(self.uac, self.wheel, self.proxy.identifiers, outside.entropy, secret, self._aor,
+        self.trunks = Trunks(self.uac, self.wheel, self.proxy.identifiers, outside.entropy, secret, self.aor,
                              outside.wall, journal, inventory)
         self.qualify = Qualify(
             config.qualify, self.uac, self.wheel, self.location, self.trunks, self._qualified_every, domain,
@@ -130,7 +131,7 @@ class Core:
         self.trunks.stop(seconds, lambda: done.callback(None))
         return done
 
-    def _aor(self, user: str) -> str:
+    def aor(self, user: str) -> str:
         """The address-of-record of a user as the configuration names them."""
         name, at, domain = user.rpartition("@")
         return f"{name}@{domain.lower()}" if at else f"{user}@{self.places.domain}"
@@ -288,7 +289,8 @@ class Server(MultiService):
                                 "datagrams lost, receive buffer full": transports.lost,
                                 "datagrams dropped, send buffer full": transports.dropped,
                                 **{f"connections ended, {why}": count for why, count in transports.cut.items()}},
-                       core.shedding.overload).register(api)
+                       core.shedding.overload, core.trunks.rows).register(api)
+        TrunkCommands(core.trunks, core.qualify, core.aor).register(api)
         return ControlSocket(self.config.path(state.SOCKET), api, reactor, self.inventory)
 
     @inlineCallbacks

@@ -20,6 +20,7 @@ from sipd import first_start, state
 from sipd.admin.api import Command, Refused
 from sipd.admin.client import NoServer, ask
 from sipd.admin.commands import UserCommands
+from sipd.admin.trunk_cli import add_to
 from sipd.auth.user_store import UserStore, UserStoreError
 from sipd.config import Config, ConfigError, Overrides, load
 
@@ -232,7 +233,12 @@ def status(place: Place) -> None:
             click.echo(f"  {name}: {number}")
         for listener in result["listeners"]:
             click.echo(f"  listening on {listener['transport']} {listener['address']} port {listener['port']}")
+        for trunk in result.get("trunks", ()):
+            click.echo(f"  trunk {trunk['name']}: " + ", ".join(filter(None, (trunk["state"], trunk["reason"]))))
     place.show(result, table)
+
+
+add_to(main, _JsonEverywhere, rows)
 
 
 def _password(given: str | None) -> tuple[str, bool]:

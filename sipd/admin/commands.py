@@ -124,9 +124,10 @@ class StatusCommands:
     def __init__(
         self, location: IBindings, listeners: Callable[[], Iterable[Any]], inventory: Inventory, domain: str,
         wall: Callable[[], float], version: str, dropped: Callable[[], dict[str, int]], load: ILoad,
+        trunks: Callable[[], list[dict[str, Any]]] = list,
     ) -> None:
         """`listeners` gives the live ones as providers of IListener; `wall` gives seconds since the epoch; `dropped`
-        what was thrown away or refused unread, and how often."""
+        what was thrown away or refused unread, and how often; `trunks` one row for each."""
         self._location = location
         self._listeners = listeners
         self._inventory = inventory
@@ -135,6 +136,7 @@ class StatusCommands:
         self._version = version
         self._dropped = dropped
         self._load = load
+        self._trunks = trunks
         self._started = wall()
 
     def register(self, api: Api) -> None:
@@ -144,7 +146,7 @@ class StatusCommands:
 
     def status(self, request: dict[str, Any]) -> dict[str, Any]:
         """Version, uptime in seconds, listeners, how far the server is behind (seconds) and what part of the new work
-        it refuses, what was dropped, and every table with its size and its bound."""
+        it refuses, what was dropped, the trunks, and every table with its size and its bound."""
         return {
             "version": self._version,
             "process": os.getpid(),
@@ -157,6 +159,7 @@ class StatusCommands:
             "overload": {"active": self._load.active, "delay": round(self._load.delay, 3),
                          "refusing": round(self._load.share, 3)},
             "dropped": self._dropped(),
+            "trunks": [{key: row[key] for key in ("name", "state", "reason")} for row in self._trunks()],
             "tables": [
                 {"name": table.name, "size": len(table), "limit": table.limit, "refused": table.refused}
                 for table in self._inventory
