@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from sipd.interfaces import IFlow, IResolver, ITransports
 from sipd.inventory import Inventory, Table
@@ -227,8 +228,11 @@ class Proxy:
             self.look_ups.pop(waiting, None)
             use(hops)
 
-        waiting.addCallback(found)
-        waiting.addErrback(self._bug)
+        def broken(failure: Failure) -> None:
+            # nobody above us here answers the request, so it goes on as one that leads nowhere
+            self.journal.write("bug", reason=failure.getTraceback())
+            use([])
 
-    def _bug(self, failure: object) -> None:
-        self.journal.write("bug", reason=str(failure))
+        waiting.addCallback(found)
+        waiting.addErrback(broken)
+        waiting.addErrback(lambda failure: self.journal.write("bug", reason=failure.getTraceback()))

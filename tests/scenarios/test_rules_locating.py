@@ -41,6 +41,22 @@ class OneServer(TestCase):
         """The phone that was drawn, and the other."""
         return self.phones[0 if self.phones[0].unread else 1], self.phones[1 if self.phones[0].unread else 0]
 
+    def test_bug_behind_a_look_up(self) -> None:
+        """A bug of ours that comes to light when the answer of the DNS is there costs this call, which is refused and
+        leaves nothing; it is recorded."""
+        transports = self.rig.core.layer.transports
+        connect, transports.flow_to = transports.flow_to, lambda *_: 1 // 0
+        invite = self.a.invite("1002")
+        self.a.take(100)
+        self.rig.advance(0.1, 0.1)
+        transports.flow_to = connect
+        refusal = self.a.take()
+        self.assertGreaterEqual(refusal.status, 500)
+        self.a.ack(refusal, invite)
+        self.assertIn("ZeroDivisionError", self.rig.bugs[0])
+        self.rig.bugs.clear()
+        self.rig.finish()
+
     @shows("R3263-4-01", "R3263-4-02", "R3263-4.4-01")
     def test_repeats_and_ack(self) -> None:
         """The domain moves while the INVITE repeats: every repeat and the ACK of the refusal go to the same server, and
