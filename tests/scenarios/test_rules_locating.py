@@ -54,7 +54,7 @@ class OneServer(TestCase):
         self.assertGreaterEqual(refusal.status, 500)
         self.a.ack(refusal, invite)
         self.assertIn("ZeroDivisionError", self.rig.bugs[0])
-        self.rig.bugs.clear()
+        self.rig.records.clear()
         self.rig.finish()
 
     @shows("R3263-4-01", "R3263-4-02", "R3263-4.4-01")
