@@ -27,7 +27,7 @@ from pydantic import (
 
 from sipd.config_limits import Limits, Overload, Section
 from sipd.config_text import describe, wanted_listener
-from sipd.config_trunks import Every, Qualify, Trunk, TrunkName
+from sipd.config_trunks import Every, Qualify, Trunk, TrunkName, check_names
 from sipd.message.hop import DEFAULT_PORT, join_host_port
 
 #: Digest algorithms and the length of their HA1 in hexadecimal digits (RFC 7616 s3.2, RFC 8760 s2.3).
@@ -374,9 +374,7 @@ class Config(Section):
     @field_validator("trunks")
     @classmethod
     def _one_kind(cls, value: dict[str, Trunk], info: ValidationInfo) -> dict[str, Trunk]:
-        for name in value:
-            if name in info.data.get("users", ()):
-                raise ValueError(f"{name} stands under [users] too; a name is for one of them")
+        check_names(value, info.data.get("users", ()))
         return value
 
     def path(self, name: str) -> str:

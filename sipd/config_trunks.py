@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, field_validator, model_validator
@@ -165,6 +166,16 @@ class Trunk(Section):
         if uri.param("lr") is None:
             params = (*params, ("lr", None))
         return f"<{Uri(uri.scheme, uri.user, uri.password, uri.host, uri.port, params)}>"
+
+
+def check_names(trunks: Mapping[str, Trunk], users: Collection[str]) -> None:
+    """A name is for one thing, and what comes to a Contact is for one trunk. Raises ValueError."""
+    taken: dict[str, str] = {}
+    for name, trunk in trunks.items():
+        if name in users:
+            raise ValueError(f"{name} stands under [users] too; a name is for one of them")
+        if trunk.contact_user and taken.setdefault(trunk.contact_user, name) != name:
+            raise ValueError(f"{name}: contact_user is that of {taken[trunk.contact_user]} too; a call is for one")
 
 
 class Qualify(Section):

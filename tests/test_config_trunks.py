@@ -65,6 +65,7 @@ class TrunkTests(FileTestCase):
             (CARRIER + "regster = true\n", "F:3: [trunks.c] regster = true", "register is meant?"),
             ('[trunks."a b"]\nhost = "a"\n', "F: [trunks.a b]", "letters, digits, dots"),
             ('[users]\n1001 = "x"\n[trunks.1001]\nhost = "a"\n', "F: [trunks]", "stands under [users] too"),
+            (CARRIER + 'contact_user = "a"\n[trunks.d]\nhost = "b"\ncontact_user = "a"\n', "F: [trunks]", "that of c too"),
             ("[trunks]\nc = 5\n", "F:2: [trunks.c] = 5", "a section is wanted"),
             ("[qualify]\ninterval = 1\n", "F:2: [qualify] interval = 1", "from 5 to 86400"),
             ("[qualify]\nrate = 0\n", "F:2: [qualify] rate = 0", "from 0.1 to 1000"),

@@ -191,8 +191,7 @@ class Sending:
                   *[("Route", value) for value in self._target.route], ("From", ask.from_), ("To", ask.to),
                   ("Call-ID", ask.call_id), ("CSeq", f"{ask.cseq} {ask.method}")]
         if ask.contact:
-            transport = "" if told.transport == "udp" else f";transport={told.transport}"
-            fields.append(("Contact", f"<sip:{ask.contact}@{told.listener.sent_by}{transport}>"))
+            fields.append(("Contact", self._contact(told)))
         if ask.expires is not None:
             fields.append(("Expires", str(ask.expires)))
         fields += ask.headers
@@ -201,6 +200,13 @@ class Sending:
         request = compose.request(ask.method, self._target.uri, fields, ask.body)
         next_hop(request)  # s12.2.1.1: a strict router finds itself in the Request-URI
         return request
+
+    def _contact(self, told: IFlow) -> str:
+        """s8.1.1.8: a sips URI where the request goes to one."""
+        at = f"{self._ask.contact}@{told.listener.sent_by}"
+        if told.transport == "tls" and self._target.uri[:5].lower() == "sips:":
+            return f"<sips:{at}>"
+        return f"<sip:{at}>" if told.transport == "udp" else f"<sip:{at};transport={told.transport}>"
 
     def _send(self, flow: IFlow, any_size: bool = False) -> None:
         """One request to one hop, in a transaction of its own."""

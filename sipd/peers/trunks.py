@@ -185,7 +185,7 @@ class Trunk:
             granted = granted_seconds(response, self.contact, ask.expires)
             self.until = self._trunks.wheel.now + granted if granted else 0.0
             self.service_route = service_route(response)
-            self._addresses = frozenset(hop.address for hop in outcome.hops)
+            self._addresses = frozenset(str(ip_address(hop.address)) for hop in outcome.hops)
             self._join_flow(outcome.flow)
         else:
             self._leave_flow()

@@ -1,0 +1,158 @@
+"""One sipd registers at another over real sockets, as an office does at its carrier, and is called there (OUT-01, OUT-09).
+
+Either dies by SIGKILL and starts again; the calls that come after that ring the same phone.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from pathlib import Path
+from typing import Any
+
+from twisted.trial import unittest
+
+from bench.registrant import Registrant, Registration, digest_authorization
+from sipd.admin.client import ask
+from tests.interop.sipd_process import SipdProcess
+from tests.interop.wire import Endpoint, Message
+from tests.support.cases import shows
+
+CARRIER, OFFICE = "carrier.example", "office.example"
+TRUNK = """
+[trunks.carrier]
+host = "127.0.0.1"
+port = {port}
+transport = "{transport}"
+username = "acct1"
+password = "{password}"
+from_domain = "carrier.example"
+register = true
+expires = 120
+user = "1001"
+qualify = 10
+"""
+
+
+class TrunkTests(unittest.TestCase):
+    """An office with one phone, and its carrier with a caller."""
+
+    timeout = 120.0
+
+    def start(self, transport: str, password: str = "account-secret") -> None:
+        """Starts both servers; the phone registers at the office's."""
+        directory = Path(self.mktemp()).resolve()
+        self.carrier = SipdProcess(directory / "carrier", domain=CARRIER,
+                                   users={"acct1": "account-secret", "2001": "caller-secret"})
+        self.carrier.start()
+        self.addCleanup(self.carrier.end)
+        config = TRUNK.format(port=self.carrier.port, transport=transport, password=password)
+        self.office = SipdProcess(directory / "office", domain=OFFICE, users={"1001": "phone-secret"}, config=config)
+        self.office.start()
+        self.addCleanup(self.office.end)
+        self.caller = Endpoint(self.carrier.address, "2001", CARRIER)
+        self.phone = Endpoint(self.office.address, "1001", OFFICE)
+        self.addCleanup(self.caller.close)
+        self.addCleanup(self.phone.close)
+        self.register_phone()
+
+    def register_phone(self) -> None:
+        """The phone's own registration."""
+        client = Registrant(self.office.address, OFFICE)
+        registration = Registration("1001", f"sip:1001@{self.phone.host}", password="phone-secret")
+        client.run([registration])
+        client.close()
+        self.assertEqual(registration.status, 200)
+
+    def registry(self) -> dict[str, Any]:
+        """What `sipctl registry` shows of the trunk."""
+        return ask(str(self.office.state / "sipctl.sock"), "registry", name="carrier")[0]
+
+    def wait_for(self, state: str, again: bool = False, seconds: float = 15.0) -> dict[str, Any]:
+        """The trunk's row once it has this state; with `again` it is told to register at once."""
+        deadline = time.monotonic() + seconds
+        while (row := self.registry())["state"] != state:
+            self.assertLess(time.monotonic(), deadline, f"{row}\n{self.office.log()[-2000:]}")
+            if again and row["state"] != "trying":
+                ask(str(self.office.state / "sipctl.sock"), "registry again", name="carrier")
+            time.sleep(0.1)
+        return row
+
+    def call(self) -> None:
+        """The caller calls the account at the carrier; the phone in the office rings, answers and hangs up."""
+        uri, call_id = f"sip:acct1@{CARRIER}", secrets.token_hex(8)
+        lines = [f"From: <sip:2001@{CARRIER}>;tag=caller", f"To: <{uri}>", f"Call-ID: {call_id}",
+                 f"Contact: {self.caller.contact}"]
+        self.caller.send(self.caller.request("INVITE", uri, [*lines, "CSeq: 1 INVITE"]))
+        challenge = self.caller.expect(407).all("Proxy-Authenticate")[0]
+        credentials = digest_authorization(challenge, "INVITE", uri, "2001", "caller-secret")
+        self.caller.send(self.caller.request(
+            "INVITE", uri, [*lines, "CSeq: 2 INVITE", f"Proxy-Authorization: {credentials}"]))
+        invite = self.phone.receive(lambda message: message.method == "INVITE" and message.all("Call-ID") == [call_id])
+        assert invite is not None, f"it does not ring\n{self.office.log()[-2000:]}\n{self.carrier.log()[-2000:]}"
+        self.phone.answer(invite, "180 Ringing", "callee")
+        self.caller.expect(180)
+        self.phone.answer(invite, "200 OK", "callee")
+        answer = self.caller.receive(lambda message: message.status == 200 and message.method == "INVITE")
+        assert answer is not None
+        routes = [f"Route: {route}" for route in reversed(answer.all("Record-Route"))]
+        self.caller.send(self.caller.request("ACK", self._remote(answer), [
+            *routes, lines[0], f"To: {answer.all('To')[0]}", lines[2], "CSeq: 2 ACK"]))
+        self.assertIsNotNone(self.phone.receive(lambda message: message.method == "ACK"))
+        routes = [f"Route: {route}" for route in invite.all("Record-Route")]
+        self.phone.send(self.phone.request("BYE", self._remote(invite), [
+            *routes, f"From: {invite.all('To')[0]};tag=callee", f"To: {invite.all('From')[0]}",
+            f"Call-ID: {call_id}", "CSeq: 1 BYE"]))
+        self.caller.answer(self.caller.expect("BYE"), "200 OK")
+        self.assertEqual(self.phone.expect(200).method, "BYE")
+
+    @staticmethod
+    def _remote(message: Message) -> str:
+        return message.all("Contact")[0].partition("<")[2].partition(">")[0]
+
+    def _through_deaths(self, transport: str) -> None:
+        self.start(transport)
+        row = self.wait_for("registered")
+        self.assertEqual((row["server"], row["user"]), (f"{transport}:127.0.0.1:{self.carrier.port}", f"1001@{OFFICE}"))
+        self.assertTrue(100 < row["expires"] <= 120)
+        self.call()
+        self.office.kill()
+        self.office.start()
+        self.assertEqual(self.wait_for("registered")["contact"], row["contact"])
+        self.call()
+        self.carrier.kill()
+        self.carrier.start()
+        self.wait_for("registered", again=True)
+        if transport == "udp":
+            self.call()  # the carrier remembers, and nobody had to register anew
+        ask(str(self.office.state / "sipctl.sock"), "registry again", name="carrier")
+        self.wait_for("registered", again=True)
+        self.call()
+        self.assertEqual(ask(str(self.office.state / "sipctl.sock"), "qualify", name="carrier")[0]["state"], "reachable")
+        self.office.stop()
+        bindings = ask(str(self.carrier.state / "sipctl.sock"), "registrations", aor="acct1")["registrations"]
+        self.assertEqual(bindings, [], "the farewell did not reach the carrier")
+
+    @shows("OUT-01", "22.2")
+    @shows("OUT-09", "16.5")
+    def test_udp(self) -> None:
+        """Over UDP."""
+        self._through_deaths("udp")
+
+    @shows("OUT-01", "22.2")
+    @shows("OUT-09", "16.5")
+    def test_tcp(self) -> None:
+        """Over TCP, where the carrier calls over the connection that registered."""
+        self._through_deaths("tcp")
+
+    @shows("OUT-04", "10.2.7")
+    def test_wrong_password(self) -> None:
+        """A wrong password is a refusal, shown and logged with the time until the next attempt, which is long; the
+        carrier sees two REGISTERs and no more."""
+        self.start("udp", "wrong")
+        row = self.wait_for("refused")
+        self.assertTrue(row["reason"].startswith("401"), row)
+        self.assertGreater(row["next"], 500)
+        time.sleep(0.5)  # a line may wait in the buffer
+        self.assertIn("trunk carrier is refused: 401", self.office.log())
+        self.assertEqual(self.carrier.log().count("REGISTER from"), 1, self.carrier.log())
