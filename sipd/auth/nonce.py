@@ -37,13 +37,14 @@ class Nonces:
     `lifetime` is in seconds from issue; `limit` bounds the windows of both generations together.
     """
 
-    __slots__ = ("_clock", "_key", "_origin", "_last", "_lifetime", "_span", "_half", "_young", "_old", "_closed",
+    __slots__ = ("_clock", "_keyed", "_origin", "_last", "_lifetime", "_span", "_half", "_young", "_old", "_closed",
                  "_floor", "_timer")
 
     def __init__(self, clock: IReactorTime, entropy: Callable[[int], bytes], inventory: Inventory,
                  lifetime: float = 300.0, limit: int = 131072) -> None:
         self._clock = clock
-        self._key = entropy(32)
+        #: Copied for each nonce, which spares it taking in the key again.
+        self._keyed = blake2b(key=entropy(32), digest_size=_MAC_BYTES)
         #: The stamp of clock second 0; by chance, so that a nonce does not tell how long the server runs.
         self._origin = int.from_bytes(entropy(5), "big") - int(clock.seconds() * 1e6)
         self._last = 0
@@ -69,7 +70,7 @@ class Nonces:
             stamp = self._last + 1
         self._last = stamp
         data = stamp.to_bytes(_STAMP_BYTES, "big")
-        return (data + blake2b(data, key=self._key, digest_size=_MAC_BYTES).digest()).hex()
+        return (data + self._mac(data)).hex()
 
     def accept(self, nonce: str, nc: int) -> bool:
         """Takes the count `nc` of a nonce, once; False means stale: forged, expired, counted before, or forgotten.
@@ -112,9 +113,14 @@ class Nonces:
         except ValueError:
             return 0
         head = data[:_STAMP_BYTES]
-        if not compare_digest(data[_STAMP_BYTES:], blake2b(head, key=self._key, digest_size=_MAC_BYTES).digest()):
+        if not compare_digest(data[_STAMP_BYTES:], self._mac(head)):
             return 0
         return int.from_bytes(head, "big")
+
+    def _mac(self, stamp: bytes) -> bytes:
+        mac = self._keyed.copy()
+        mac.update(stamp)
+        return mac.digest()
 
     def _enter(self, stamp: int, window: int) -> None:
         if len(self._young) >= self._half:
