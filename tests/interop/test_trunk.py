@@ -145,6 +145,27 @@ class TrunkTests(unittest.TestCase):
         """Over TCP, where the carrier calls over the connection that registered."""
         self._through_deaths("tcp")
 
+    @shows("OUT-08", "10.2.2")
+    def test_reload(self) -> None:
+        """A trunk that is taken out of the file is unregistered when the file is read again, and registers when it is
+        put back."""
+        self.start("udp")
+        self.wait_for("registered")
+        file = self.office.directory / "sipd.toml"
+        text = file.read_text()
+        control = str(self.office.state / "sipctl.sock")
+        file.write_text("")
+        self.assertEqual(ask(control, "reload")["changes"], ["trunk carrier removed"])
+        deadline = time.monotonic() + 5.0
+        while ask(str(self.carrier.state / "sipctl.sock"), "registrations", aor="acct1")["registrations"]:
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.05)
+        self.assertEqual(ask(control, "registry"), [])
+        file.write_text(text)
+        self.assertEqual(ask(control, "reload")["changes"], ["trunk carrier added"])
+        self.wait_for("registered")
+        self.call()
+
     @shows("OUT-04", "10.2.7")
     def test_wrong_password(self) -> None:
         """A wrong password is a refusal, shown and logged with the time until the next attempt, which is long; the
