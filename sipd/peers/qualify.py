@@ -117,7 +117,8 @@ class Qualify:
             self._drop(key)
 
     def bindings_changed(self, aor: str, within: float = SOON) -> None:
-        """The bindings of `aor` are others now; new ones are asked for the first time within so many seconds."""
+        """The bindings of `aor` are others now, or were refreshed. New ones are asked for the first time within so many
+        seconds; one that was silent is asked at once: perhaps it was the one who has just registered."""
         every = self._every(aor)
         present = self._contacts.get(aor)
         if not every and present is None:
@@ -127,8 +128,14 @@ class Qualify:
             if contact not in wanted or self.peers[aor, contact].every != every:
                 self._drop((aor, contact))
         for contact in wanted:
-            if (aor, contact) not in self.peers:
+            peer = self.peers.get((aor, contact))
+            if peer is None:
                 self._begin((aor, contact), every, within)
+            elif peer.reachability.missed and not peer.turn:
+                if peer._sending is not None:
+                    peer._sending.cancel()  # what it was asked while it was away need not be waited for
+                    peer._sending = None
+                self._ask_after(peer, 0.0)
 
     def trunks_changed(self) -> None:
         """The trunks are others now."""

@@ -104,6 +104,21 @@ class AskingTests(TestCase):
         self.assertEqual(len(rig.core.qualify.unreachable), 0)
         end(rig)
 
+    @shows("QUA-02", "10.2.4")
+    def test_back_by_registering(self) -> None:
+        """A phone that was given up and registers again is asked at once, not only when its turn comes."""
+        rig, (phone,) = asking_rig("1001")
+        pass_time(rig, 60.0)
+        self.assertEqual(states(rig), {phone.contact: "unreachable"})
+        rig.advance(8.5)
+        while phone.unread:
+            phone.drain()
+            rig.advance(0.5)
+        phone.register()
+        pass_time(rig, 0.2, phone)
+        self.assertEqual(states(rig), {phone.contact: "reachable"})
+        end(rig)
+
     @shows("QUA-02", "16.5")
     def test_one_lost_packet(self) -> None:
         """One question that is lost altogether changes nothing."""
