@@ -50,7 +50,7 @@ class Trunk:
 
     __slots__ = ("name", "config", "contact", "aor", "keyring", "registration", "hop", "until", "reason", "since",
                  "service_route", "_trunks", "_ask", "_sending", "_timer", "_due_at", "_flow", "_addresses",
-                 "_networks", "_over", "_told")
+                 "_networks", "_over", "_told", "_stood")
 
     def __init__(self, trunks: Trunks, name: str, config: config_trunks.Trunk) -> None:
         self._trunks = trunks
@@ -84,6 +84,8 @@ class Trunk:
         self._addresses: frozenset[str] = frozenset()
         self._networks = [ip_network(text) for text in config.addresses]
         self._over: Callable[[], None] | None = None
+        #: When it was told to stop there was something to take away.
+        self._stood = False
         #: The state that the journal knows.
         self._told = machine.UNREGISTERED
 
@@ -127,6 +129,7 @@ class Trunk:
     def stop(self, over: Callable[[], None]) -> None:
         """Takes the registration away; `over` is called once, when that is answered or was waited for long enough."""
         self._over = over
+        self._stood = self.until > self._trunks.wheel.now
         self._leave_flow()
         self._perform(self.registration.stop())
 
@@ -227,7 +230,7 @@ class Trunk:
             journal.write("trunk-refused", trunk=self.name, reason=self.reason, seconds=seconds)
         elif state == machine.FAILED:
             journal.write("trunk-failed", trunk=self.name, reason=self.reason, seconds=seconds)
-        elif state == machine.UNREGISTERED and was != state:
+        elif state == machine.UNREGISTERED and self._stood:
             journal.write("trunk-unregistered", trunk=self.name)
 
     # --- for people

@@ -136,6 +136,7 @@ class RegisterTests(TestCase):
         self.assertEqual((last.first["expires"], last.first["contact"]), ("0", first.first["contact"]))
         self.assertEqual(last.call_id, first.call_id)
         self.assertGreater(last.cseq_number, first.cseq_number)
+        self.assertEqual(rig.records[-1], ("trunk-unregistered", {"trunk": "carrier"}))
 
     @shows("OUT-08", "10.2.2")
     def test_shutdown_of_the_deaf(self) -> None:
@@ -155,6 +156,7 @@ class RegisterTests(TestCase):
         carrier.answer(carrier.take("REGISTER"), 403)
         rig.core.hang_up(2.0).addCallback(done.append)
         self.assertEqual(done, [None, None])
+        self.assertEqual(rig.records[-1][0], "trunk-refused")
         rig.finish()
         rig, carrier = carrier_rig()
         carrier.take("REGISTER")
