@@ -17,6 +17,9 @@ from sipd import __version__, certificate, first_start, settings, state
 from sipd.admin.api import Api
 from sipd.admin.commands import StatusCommands, UserCommands
 from sipd.admin.control_socket import ControlSocket
+from sipd.admin.debug import Debug
+from sipd.admin.inside_commands import InsideCommands
+from sipd.admin.peer_commands import PeerCommands
 from sipd.admin.trunk_commands import TrunkCommands
 from sipd.auth.authenticator import Authenticator
 from sipd.auth.credentials import Users
@@ -24,6 +27,7 @@ from sipd.auth.nonce import Nonces
 from sipd.auth.user_store import StoredUser, UserStore, UserStoreError
 from sipd.config import Config
 from sipd.config_source import Source
+from sipd.config_source import settings as settings_of
 from sipd.core.overload import Overload
 from sipd.core.places import Places
 from sipd.core.refusals import Refusals
@@ -291,6 +295,18 @@ class Server(MultiService):
                                 **{f"connections ended, {why}": count for why, count in transports.cut.items()}},
                        core.shedding.overload, core.trunks.rows).register(api)
         TrunkCommands(core.trunks, core.qualify, core.aor).register(api)
+        peers = PeerCommands(
+            users, core.location, here.domain, lambda: (self.config.server.domains, self.config.server.tenants),
+            lambda flow_id: transports.flow_by_id(flow_id) is not None, core.qualify.rows, time.time)
+        peers.register(api)
+        Debug(transports.show, peers.aor, core.places.aor, core.location.bindings, time.time,
+              self.inventory).register(api)
+        clock: Any = reactor
+        InsideCommands(
+            lambda: settings_of(self.config, self.source), lambda: transports.connections,
+            core.location.everything, core.wheel.running,
+            lambda: [(call.getTime() - clock.seconds(), call.func) for call in clock.getDelayedCalls()],
+            self.inventory, clock.seconds).register(api)
         return ControlSocket(self.config.path(state.SOCKET), api, reactor, self.inventory)
 
     @inlineCallbacks

@@ -68,6 +68,12 @@ class TimerWheel:
         """Seconds of the clock."""
         return self._seconds()
 
+    def running(self) -> list[tuple[float, Callable[[Any], None], Any]]:
+        """Every timer that runs: seconds until its slot begins, its function and its argument."""
+        now = self._seconds()
+        return [(number * self._tick - now, timer.function, timer.argument)
+                for number, slot in self._slots.items() for timer in slot]
+
     def __len__(self) -> int:
         """How many timers are running."""
         return sum(map(len, self._slots.values()))

@@ -33,6 +33,32 @@ class Refused(Exception):
         self.lines = list(lines)
 
 
+class Live:
+    """The answer of a command that goes on: `about` is the result in the first line, and others follow until the
+    connection is closed."""
+
+    def __init__(self, about: Any) -> None:
+        self.about = about
+        #: Sends one more line; and ends the connection. Set by `begin`.
+        self.write: Callable[[Any], None] = _nobody
+        self.close: Callable[[], None] = _nothing
+
+    def begin(self, write: Callable[[Any], None], close: Callable[[], None]) -> None:
+        """Called after the first line was sent."""
+        self.write, self.close = write, close
+
+    def end(self) -> None:
+        """Called when the connection is gone."""
+
+
+def _nobody(value: Any) -> None:
+    """Nobody reads yet."""
+
+
+def _nothing() -> None:
+    """Nothing to close yet."""
+
+
 class Api:
     """The commands that a running server takes."""
 
@@ -51,10 +77,16 @@ class Api:
         """What may be asked, in order."""
         return sorted(self._commands)
 
-    async def answer(self, line: bytes) -> bytes:
-        """The answer to one request, without a line break. Never raises."""
+    async def answer(self, line: bytes, live: Callable[[Live], None] | None = None) -> bytes:
+        """The answer to one request, without a line break. Never raises. An answer that goes on is handed to `live`."""
         try:
-            return json.dumps({"ok": True, "result": await self._result(line)}).encode("ascii")
+            result = await self._result(line)
+            if isinstance(result, Live):
+                if live is None:
+                    raise Refused("the answer would go on for ever, which is not possible here")
+                live(result)
+                result = result.about
+            return json.dumps({"ok": True, "result": result}).encode("ascii")
         except Refused as refusal:
             more = {"kind": refusal.kind, "errors": refusal.lines} if refusal.kind else {}
             return json.dumps({"ok": False, "error": str(refusal), **more}).encode("ascii")

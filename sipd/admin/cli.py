@@ -1,7 +1,8 @@
 """sipctl, the command line of a server: users, registrations, status.
 
 It asks the running server over the control socket; the user store it changes itself only while it holds the lock
-that a running server would hold. Exit status: 0 done, 1 refused, 2 wrong usage, 3 no server answers.
+that a running server would hold. Exit status: 0 done, 1 refused, 2 wrong usage, 3 no server answers, 4 the
+configuration that was to be read again is wrong, 5 it needs a restart.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any, NoReturn
 
@@ -17,14 +19,17 @@ from rich.console import Console
 from rich.table import Table
 
 from sipd import first_start, state
+from sipd.admin import act_cli, show_cli, trunk_cli
 from sipd.admin.api import Command, Refused
-from sipd.admin.client import NoServer, ask
+from sipd.admin.client import NoServer, follow
 from sipd.admin.commands import UserCommands
-from sipd.admin.trunk_cli import add_to
+from sipd.admin.words import Group
 from sipd.auth.user_store import UserStore, UserStoreError
 from sipd.config import Config, ConfigError, Overrides, load
 
 REFUSED, NO_SERVER = 1, 3
+#: Exit statuses by the kind of a refusal.
+KINDS = {"configuration": 4, "restart": 5}
 
 
 class Place:
@@ -36,10 +41,14 @@ class Place:
 
     def ask(self, command: str, **arguments: Any) -> Any:
         """What the running server says. Ends the process when it refuses or when there is none."""
+        return next(self.follow(command, **arguments))
+
+    def follow(self, command: str, **arguments: Any) -> Iterator[Any]:
+        """As `ask`, and then what follows of an answer that goes on."""
         try:
-            return ask(self.config.path(state.SOCKET), command, **arguments)
+            yield from follow(self.config.path(state.SOCKET), command, **arguments)
         except Refused as refusal:
-            fail(str(refusal), REFUSED)
+            fail(str(refusal), KINDS.get(refusal.kind, REFUSED))
         except NoServer as error:
             fail(f"{error}; --state-dir, --config or SIPD_STATE_DIR say where the server keeps its state", NO_SERVER)
 
@@ -75,14 +84,14 @@ class Place:
         finally:
             store.close()
 
-    def show(self, result: Any, text: Table | str) -> None:
-        """Prints a result: as JSON, or as people like it."""
+    def show(self, result: Any, text: Any) -> None:
+        """Prints a result: as JSON, or as people like it: a text, or whatever rich can print."""
         if self.as_json:
             click.echo(json.dumps(result, indent=2))
-        elif isinstance(text, Table):
-            Console(highlight=False, markup=False, emoji=False).print(text)
-        else:
+        elif isinstance(text, str):
             click.echo(text)
+        else:
+            Console(highlight=False, markup=False, emoji=False).print(text)
 
 
 def fail(text: str, status: int) -> NoReturn:
@@ -116,7 +125,7 @@ def _set_json(context: click.Context, parameter: click.Parameter, value: bool) -
         context.find_object(Place).as_json = True  # type: ignore[union-attr]
 
 
-class _OptionsAnywhere(click.Group):
+class _OptionsAnywhere(Group):
     """A group whose options that say which server is meant may also stand behind the command's own words."""
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
@@ -145,6 +154,8 @@ class _OptionsAnywhere(click.Group):
 def main(context: click.Context, state_dir: str | None, config: str | None, as_json: bool) -> None:
     """Manages a sipd server: its users, what is registered, how it is doing.
 
+    The words of chan_sip work too: `sipctl sip show peers` is `sipctl peers`.
+
     The server is found by --state-dir, by --config, or by the environment variable SIPD_STATE_DIR.
     """
     if not state_dir and not config:
@@ -155,7 +166,7 @@ def main(context: click.Context, state_dir: str | None, config: str | None, as_j
         fail(str(error), 2)
 
 
-@main.group()
+@main.group(cls=Group)
 def user() -> None:
     """Adds, lists and removes users of the user store."""
 
@@ -238,7 +249,9 @@ def status(place: Place) -> None:
     place.show(result, table)
 
 
-add_to(main, _JsonEverywhere, rows)
+show_cli.add_to(main, _JsonEverywhere, rows)
+trunk_cli.add_to(main, _JsonEverywhere, rows)
+act_cli.add_to(main, _JsonEverywhere)
 
 
 def _password(given: str | None) -> tuple[str, bool]:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import socket
+from collections.abc import Generator
 from typing import Any
 
 from sipd.admin.api import REQUEST_LIMIT, Refused
@@ -22,6 +23,12 @@ class NoServer(Exception):
 def ask(path: str, command: str, **arguments: Any) -> Any:
     """The result of one command from the server whose socket is `path`. Raises Refused with the server's reason, and
     NoServer."""
+    with contextlib.closing(follow(path, command, **arguments)) as answers:
+        return next(answers)
+
+
+def follow(path: str, command: str, **arguments: Any) -> Generator[Any, None, None]:
+    """As `ask`, with what follows of an answer that goes on; ends when the server ends it."""
     request = json.dumps({"command": command, **arguments}).encode("ascii") + b"\n"
     if len(request) > REQUEST_LIMIT:
         raise Refused("the request is too long")
@@ -31,15 +38,19 @@ def ask(path: str, command: str, **arguments: Any) -> Any:
             connection.settimeout(PATIENCE)
             _connect(connection, path)
             connection.sendall(request)
-            line = stack.enter_context(connection.makefile("rb")).readline(ANSWER_LIMIT)
+            lines = stack.enter_context(connection.makefile("rb"))
+            line = lines.readline(ANSWER_LIMIT)
         except OSError as error:
             raise NoServer(f"no server answers on {path}: {error.strerror or error}")
-    if not line.endswith(b"\n"):
-        raise NoServer(f"the server on {path} went away before it answered")
-    answer = json.loads(line)
-    if not answer.get("ok"):
-        raise Refused(str(answer.get("error")))
-    return answer.get("result")
+        if not line.endswith(b"\n"):
+            raise NoServer(f"the server on {path} went away before it answered")
+        answer = json.loads(line)
+        if not answer.get("ok"):
+            raise Refused(str(answer.get("error")), str(answer.get("kind", "")), answer.get("errors", ()))
+        yield answer.get("result")
+        connection.settimeout(None)
+        while (line := lines.readline(ANSWER_LIMIT)).endswith(b"\n"):
+            yield json.loads(line)
 
 
 def _connect(connection: socket.socket, path: str) -> None:

@@ -6,15 +6,17 @@ silence are bounded all the same, so that a script gone wild does not hurt the c
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
-from twisted.internet.interfaces import IDelayedCall, IListeningPort
+from twisted.internet.interfaces import IDelayedCall, IListeningPort, IPushProducer
 from twisted.internet.protocol import Factory
 from twisted.protocols.basic import LineOnlyReceiver
+from zope.interface import implementer
 
-from sipd.admin.api import REQUEST_LIMIT, Api
+from sipd.admin.api import REQUEST_LIMIT, Api, Live
 from sipd.inventory import Inventory, Table
 
 #: Connections at a time.
@@ -25,6 +27,7 @@ IDLE = 60.0
 _PATH_LIMIT = 108
 
 
+@implementer(IPushProducer)
 class ControlProtocol(LineOnlyReceiver):
     """One connection: requests are answered in order, one at a time."""
 
@@ -39,6 +42,10 @@ class ControlProtocol(LineOnlyReceiver):
         #: There is one as long as the connection is open.
         self._deadline: IDelayedCall | None = None
         self._working = False
+        self._live: Live | None = None
+        #: Whether the other side does not keep up, and how many lines were left out since.
+        self._paused = False
+        self._lost = 0
 
     def connectionMade(self) -> None:
         """Refuses one connection too many."""
@@ -53,11 +60,13 @@ class ControlProtocol(LineOnlyReceiver):
     def lineReceived(self, line: bytes) -> None:
         """One request. A second one before the answer to the first closes the connection: nobody needs it."""
         if self._working or self._deadline is None:
+            if self._live is not None:
+                self.transport.unregisterProducer()
             self.transport.loseConnection()
             return
         self._deadline.reset(IDLE)
         self._working = True
-        ensureDeferred(self._api.answer(line)).addCallback(self._answered)
+        ensureDeferred(self._api.answer(line, self._goes_on)).addCallback(self._answered)
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """Closes the connection: the request is too long."""
@@ -70,11 +79,45 @@ class ControlProtocol(LineOnlyReceiver):
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
         self._deadline = None
+        if self._live is not None:
+            self._live.end()
+            self._live = None
+
+    def _goes_on(self, live: Live) -> None:
+        self._live = live
 
     def _answered(self, answer: bytes) -> None:
-        self._working = False
-        if self._deadline is not None:
-            self.transport.write(answer + b"\n")
+        if self._deadline is None:
+            self._live = None  # gone before it began
+            return
+        self.transport.write(answer + b"\n")
+        if self._live is None:
+            self._working = False
+            return
+        # from here on nothing need come from the other side, and whatever comes ends it
+        if self._deadline.active():
+            self._deadline.cancel()
+        self.transport.registerProducer(self, True)
+        self._live.begin(self._more, self.transport.loseConnection)
+
+    def _more(self, value: Any) -> None:
+        """One more line of an answer that goes on; left out and counted while the other side does not read."""
+        if self._paused:
+            self._lost += 1
+            return
+        lost, self._lost = self._lost, 0
+        self.transport.write(json.dumps({**value, "lost": lost}).encode("ascii") + b"\n")
+
+    def pauseProducing(self) -> None:
+        """The other side reads too slowly."""
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        """It has caught up."""
+        self._paused = False
+
+    def stopProducing(self) -> None:
+        """It is gone; connectionLost follows."""
 
 
 class ControlSocket:

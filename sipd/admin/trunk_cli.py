@@ -8,6 +8,8 @@ from typing import Any
 import click
 from rich.table import Table
 
+from sipd.admin.words import group
+
 #: Makes a table of headings and lines.
 Rows = Callable[[tuple[str, ...], list[tuple[Any, ...]]], Table]
 
@@ -52,29 +54,20 @@ def add_to(main: click.Group, command: type[click.Command], rows: Rows) -> None:
         everybody who is asked regularly."""
         qualify(place, name)
 
-    sip = _group(main, "sip", "The words of chan_sip.")
+    sip = group(main, "sip", "The words of chan_sip.")
 
-    @_group(sip, "show", "Shows things.").command("registry", cls=command)
+    @group(sip, "show", "Shows things.").command("registry", cls=command)
     @click.pass_obj
     def sip_show_registry(place: Any) -> None:
         """Shows our registrations at carriers."""
         show_registry(place, "")
 
-    @_group(sip, "qualify", "Asks who answers.").command("peer", cls=command)
+    @group(sip, "qualify", "Asks who answers.").command("peer", cls=command)
     @click.argument("name")
     @click.pass_obj
     def sip_qualify_peer(place: Any, name: str) -> None:
         """Asks the phones of the user NAME, or the trunk NAME, whether they answer."""
         qualify(place, name)
-
-
-def _group(parent: click.Group, name: str, text: str) -> click.Group:
-    """The group of that name, made when it is missing."""
-    present = parent.commands.get(name)
-    if not isinstance(present, click.Group):
-        present = click.Group(name, help=text)
-        parent.add_command(present)
-    return present
 
 
 def _seconds(number: int) -> str:

@@ -281,6 +281,10 @@ class StreamConnection(Protocol):
         limit = self._settings.limits.connection_memory
         return self._settings.held > (limit if self.flow.known or self.hop is not None else limit // 2)
 
+    def figures(self, now: float) -> tuple[float, float, int]:
+        """Seconds since it was opened and since the last sign of life, and octets that wait for the peer to read."""
+        return now - self._opened_at, now - self._alive_at, self._waiting
+
     def unread(self) -> int:
         """Octets that wait in the kernel to be read."""
         wire: Any = self.transport

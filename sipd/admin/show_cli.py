@@ -1,0 +1,129 @@
+"""The commands of sipctl that show things, in short and in chan_sip's words: `peers` and `sip show peers`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+from rich.console import Group as Lines
+from rich.table import Table
+from rich.text import Text
+
+from sipd.admin.words import complete_names, group, view, watched
+
+#: Makes a table of headings and lines.
+Rows = Callable[[tuple[str, ...], list[tuple[Any, ...]]], Table]
+
+
+def add_to(main: click.Group, command: type[click.Command], rows: Rows) -> None:
+    """Enters these commands into sipctl; `command` is the class of its commands."""
+    show = group(group(main, "sip", "The words of chan_sip."), "show", "Shows things.")
+
+    def both(name: str, old: str, function: Callable[..., Any], *params: Callable[[Any], Any]) -> None:
+        """One command under its short name and under chan_sip's."""
+        for param in params:
+            function = param(function)
+        made = click.command(name, cls=command)(click.pass_obj(watched(function)))
+        main.add_command(made)
+        show.add_command(made, old)
+
+    def peers(place: Any, match: str, watch: bool, every: float) -> None:
+        """Lists every user: where it is registered, by what, and for how long."""
+        view(place, watch, every, "peers", lambda result: Lines(
+            rows(("peer", "address", "by", "contacts", "expires", "answers", "kept in", "user agent", "name"), [
+                (one["name"], _place(one), one["transport"] or "-", one["contacts"], _seconds(one["expires"]),
+                 one["state"] or "-", one["kept"], one["user_agent"], one["display_name"]) for one in result["peers"]]),
+            Text(f"{result['all']} peers, {result['registered']} registered" + (
+                f"; the first {len(result['peers'])} are shown" if len(result["peers"]) < result["all"] else ""))),
+            match=match)
+
+    both("peers", "peers", peers, click.option(
+        "--match", metavar="TEXT", default="", help="Only names with TEXT in them, or like it where it has * or ?."))
+
+    def peer(place: Any, name: str, watch: bool, every: float) -> None:
+        """Shows everything about the peer NAME: a user, or whoever is registered under that name."""
+        view(place, watch, every, "peer", lambda result: Lines(
+            _pairs(rows, (
+                ("peer", result["aor"]), ("name", result["display_name"]), ("kept in", result["kept"]),
+                ("passwords for", ", ".join(result["algorithms"])), ("may use only", ", ".join(result["only"])),
+                ("registered", f"{len(result['bindings'])} times" if result["bindings"] else "no"))),
+            *(_pairs(rows, (
+                ("", ""), ("contact", one["contact"]), ("came from", one["source"]),
+                ("behind NAT", "yes" if one["nat"] else ""),
+                ("to", one["listener"]), ("connection", one["flow"] if one["flow"] != "none" else ""),
+                ("user agent", one["user_agent"]), ("registered for", _seconds(one["registered"])),
+                ("expires in", _seconds(one["expires"])), ("q", f"{one['q']:g}"), ("path", ", ".join(one["path"])),
+                ("instance", one["instance"]), ("reg-id", one["reg_id"] or ""), ("Call-ID", one["call_id"]),
+                ("answers", f"{one['state']}, {one['rtt']:g} ms" if one["state"] else "")))
+              for one in result["bindings"])), name=name)
+
+    both("peer", "peer", peer, click.argument("name", shell_complete=complete_names))
+
+    def domains(place: Any, watch: bool, every: float) -> None:
+        """Lists the domains served here."""
+        view(place, watch, every, "domains", lambda result: rows(("domain", "what it is", "users", "registered"), [
+            (one["domain"], one["kind"], one["users"], one["registered"]) for one in result]))
+
+    both("domains", "domains", domains)
+
+    def settings(place: Any, section: str, watch: bool, every: float) -> None:
+        """Shows the configuration that is in force, all or one SECTION, and where each value comes from."""
+        def draw(result: Any) -> Table:
+            return rows(("section", "option", "value", "from"), [
+                (one["section"], one["key"], one["value"], one["source"]) for one in result
+                if section in ("", one["section"])])
+
+        view(place, watch, every, "settings", draw)
+
+    both("settings", "settings", settings, click.argument("section", default=""))
+
+    def connections(place: Any, watch: bool, every: float) -> None:
+        """Lists the TCP and TLS connections."""
+        view(place, watch, every, "connections", lambda result: rows(
+            ("address", "by", "listener", "opened by", "state", "users", "open", "silent", "waiting"), [
+                (_place(one), one["transport"], one["listener"], one["opened_by"], one["state"],
+                 ", ".join(one["users"]), _seconds(one["open"]), _seconds(one["silent"]), f"{one['waiting']} B")
+                for one in result["connections"]]))
+
+    both("connections", "tcp", connections)
+
+    def timers(place: Any, watch: bool, every: float) -> None:
+        """Lists what the server waits for."""
+        view(place, watch, every, "timers", lambda result: rows(("what", "how many", "first in", "last in"), [
+            (one["what"], one["count"], f"{one['next']:g} s", f"{one['last']:g} s") for one in result]))
+
+    both("timers", "sched", timers)
+
+    def objects(place: Any, watch: bool, every: float) -> None:
+        """Lists every table of the server: its fill, its bound, and how many entries were turned away. One that forgets
+        loses its oldest entries instead."""
+        headings = ("table", "entries", "bound", "full to", "turned away")
+        view(place, watch, every, "objects", lambda result: rows(headings, [
+            (one["name"], one["size"], one["limit"], f"{one['size'] / max(1, one['limit']):.0%}",
+             "forgets" if one["cache"] else one["refused"]) for one in result]))
+
+    both("objects", "objects", objects)
+
+
+def _pairs(rows: Rows, pairs: tuple[tuple[str, Any], ...]) -> Table:
+    """What says something, a line each."""
+    table = rows(("", ""), [pair for pair in pairs if pair[1] != "" or pair[0] == ""])
+    table.show_header = False
+    return table
+
+
+def _place(row: dict[str, Any]) -> str:
+    if not row["address"]:
+        return "-"
+    return f"[{row['address']}]:{row['port']}" if ":" in row["address"] else f"{row['address']}:{row['port']}"
+
+
+def _seconds(number: int) -> str:
+    """Seconds as people say them: 45 s, 12 min, 3 h, 2 d."""
+    if not number:
+        return "-"
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if number >= 2 * size:
+            return f"{number // size} {unit}"
+    return f"{number} s"

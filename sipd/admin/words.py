@@ -1,0 +1,88 @@
+"""What the commands of sipctl share: groups that know what was meant, views that stay up to date, names to complete."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+from rich.console import Console
+from rich.live import Live
+
+from sipd.admin.api import Refused
+from sipd.admin.client import NoServer, ask
+from sipd.config import ConfigError, Overrides, load
+from sipd.state import SOCKET
+
+#: Seconds between two looks of --watch, unless --every says otherwise.
+EVERY = 2.0
+
+
+class Group(click.Group):
+    """A group that says which of its commands may have been meant."""
+
+    group_class = type
+
+    def resolve_command(self, context: click.Context, args: list[str]) -> Any:
+        """The command called, as click finds it."""
+        try:
+            return super().resolve_command(context, args)
+        except click.UsageError as error:
+            near = difflib.get_close_matches(args[0], self.list_commands(context), 3)
+            if not near:
+                raise
+            words = " ".join(context.command_path.split())
+            raise click.UsageError(f"there is no {words} {args[0]}; " + " or ".join(near) + " is meant?", error.ctx)
+
+
+def group(parent: click.Group, name: str, text: str) -> click.Group:
+    """The group of that name in another, made when it is missing."""
+    present = parent.commands.get(name)
+    if isinstance(present, click.Group):
+        return present
+    made = Group(name, help=text)
+    parent.add_command(made)
+    return made
+
+
+def watched(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives a command --watch and --every; it gets `every`, in seconds, 0 for one look."""
+    function = click.option("--every", type=click.FloatRange(0.1, 3600), metavar="SECONDS", default=EVERY,
+                            show_default=True, help="Seconds between two looks of --watch.")(function)
+    return click.option("--watch", "-w", is_flag=True, help="Show it again and again, until ^C.")(function)
+
+
+def view(place: Any, watch: bool, every: float, command: str, draw: Callable[[Any], Any], **arguments: Any) -> None:
+    """Asks the server and shows what it says: once, or until ^C; in JSON one line for each look then."""
+    if not watch:
+        result = place.ask(command, **arguments)
+        place.show(result, draw(result))
+        return
+    console = Console(highlight=False, markup=False, emoji=False)
+    try:
+        if place.as_json:
+            while True:
+                click.echo(json.dumps(place.ask(command, **arguments)))
+                time.sleep(every)
+        with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
+            while True:
+                live.update(draw(place.ask(command, **arguments)), refresh=True)
+                time.sleep(every)
+    except KeyboardInterrupt:
+        return
+
+
+def complete_names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The peers whose names begin so, from the running server; none when there is no server."""
+    given = context.find_root().params
+    try:
+        config = load(given.get("config"), Overrides(state_dir=given.get("state_dir") or ""))
+        peers = ask(config.path(SOCKET), "peers")["peers"]
+    except (ConfigError, NoServer, Refused):
+        return []
+    return [CompletionItem(peer["name"], help=peer["display_name"]) for peer in peers
+            if peer["name"].startswith(incomplete)]
