@@ -12,7 +12,8 @@ from sipd.inventory import Inventory, Table
 from sipd.message.address import Address
 from sipd.message.errors import MalformedMessage
 from sipd.message.hop import join_host_port
-from sipd.message.parser import what_can_be_read
+from sipd.message.message import Message
+from sipd.message.parser import parse
 
 #: Live views at a time.
 VIEWS = 8
@@ -117,12 +118,20 @@ class Debug:
                for one in self._bindings(view.aor)):
             return True
         try:
-            message = what_can_be_read(data)
+            message = _read(data)
             return message is not None and any(
                 self._aor_of(Address.parse(message.first[name]).uri) == view.aor for name in ("from", "to")
                 if name in message.first)
         except MalformedMessage:
             return False
+
+
+def _read(data: bytes) -> Message | None:
+    """A message as far as it can be read."""
+    try:
+        return parse(data)
+    except MalformedMessage as error:
+        return error.message
 
 
 def _place(ip: str) -> tuple[str, int]:

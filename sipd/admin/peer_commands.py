@@ -193,4 +193,4 @@ def _kept(user: Any) -> str:
 def _fits(name: str, aor: str, match: str) -> bool:
     if "*" in match or "?" in match:
         return fnmatchcase(name.lower(), match) or fnmatchcase(aor.lower(), match)
-    return match in aor.lower()
+    return match in name.lower()
