@@ -34,7 +34,7 @@ def add_to(main: click.Group, command: type[click.Command], rows: Rows) -> None:
             rows(("peer", "address", "by", "contacts", "expires", "answers", "kept in", "user agent", "name"), [
                 (one["name"], _place(one), one["transport"] or "-", one["contacts"], _seconds(one["expires"]),
                  one["state"] or "-", one["kept"], one["user_agent"], one["display_name"]) for one in result["peers"]]),
-            Text(f"{result['all']} peers, {result['registered']} registered" + (
+            Text(f"{_many(result['all'], 'peer')}, {result['registered']} registered" + (
                 f"; the first {len(result['peers'])} are shown" if len(result["peers"]) < result["all"] else ""))),
             match=match)
 
@@ -47,7 +47,7 @@ def add_to(main: click.Group, command: type[click.Command], rows: Rows) -> None:
             _pairs(rows, (
                 ("peer", result["aor"]), ("name", result["display_name"]), ("kept in", result["kept"]),
                 ("passwords for", ", ".join(result["algorithms"])), ("may use only", ", ".join(result["only"])),
-                ("registered", f"{len(result['bindings'])} times" if result["bindings"] else "no"))),
+                ("registered", f"at {_many(len(result['bindings']), 'contact')}" if result["bindings"] else "no"))),
             *(_pairs(rows, (
                 ("", ""), ("contact", one["contact"]), ("came from", one["source"]),
                 ("behind NAT", "yes" if one["nat"] else ""),
@@ -111,6 +111,10 @@ def _pairs(rows: Rows, pairs: tuple[tuple[str, Any], ...]) -> Table:
     table = rows(("", ""), [pair for pair in pairs if pair[1] != "" or pair[0] == ""])
     table.show_header = False
     return table
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def _place(row: dict[str, Any]) -> str:
