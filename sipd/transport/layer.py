@@ -83,7 +83,7 @@ class Transports:
         #: What could not be opened at the last look, so that it is said once.
         self._failing: dict[str, str] = {}
         self._timer: Any = None
-        self._leaving = Leaving(clock, lambda: self.in_use())
+        self._leaving = Leaving(clock, lambda: self.in_use(), inventory, limits.connections)
         self._watch: Watch | None = None
 
     # -- ITransports

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from sipd.interfaces import IFlow
+from sipd.inventory import Inventory, Table
 from sipd.message.errors import MalformedMessage
 from sipd.transport.flows import Receive
 from sipd.transport.stream import StreamConnection
@@ -17,6 +18,8 @@ from sipd.transport.udp import UdpPort
 
 #: Seconds between two looks at what is still in use.
 LOOK = 1.0
+#: UDP sockets at a time; more are closed at once.
+PORTS = 1000
 #: Seconds after which nothing is waited for any more: longer than timer C, so that a ringing call is answered first.
 LONGEST = 240.0
 #: What messages begin with that answer something or end something.
@@ -29,12 +32,13 @@ class Leaving:
     """The sockets and connections of listeners that are gone. `in_use` gives the flows that transactions are on;
     `clock` is an IReactorTime."""
 
-    def __init__(self, clock: Any, in_use: Callable[[], Iterable[IFlow]]) -> None:
+    def __init__(self, clock: Any, in_use: Callable[[], Iterable[IFlow]], inventory: Inventory, limit: int) -> None:
         self._clock = clock
         self._in_use = in_use
-        #: By listener name, each with the time at which it is closed in any case.
-        self._ports: dict[str, tuple[UdpPort, float]] = {}
-        self._connections: dict[StreamConnection, float] = {}
+        #: By listener name, each with the time at which it is closed in any case. Both tables hold what was open under
+        #: other bounds, so they have no more than those.
+        self._ports: Table[str, tuple[UdpPort, float]] = inventory.table("listeners being left", PORTS)
+        self._connections: Table[StreamConnection, float] = inventory.table("connections being left", limit)
         self._timer: Any = None
 
     def port(self, port: UdpPort, receive: Receive) -> None:
@@ -43,6 +47,10 @@ class Leaving:
             if data[:4] in _STILL_TAKEN:
                 receive(data, flow, lost)
 
+        if self._ports.full:
+            self._ports.refused += 1
+            port.close()
+            return
         port.receive, port.watch = still, None
         self._ports[port.listener.name] = port, self._clock.seconds() + LONGEST
         self._arm()
