@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import Any
 
 from twisted.trial.unittest import TestCase
@@ -251,7 +252,8 @@ class Restarted(TestCase):
         rig.advance(5)
         params = challenge_of(rig.phone("1001").register(take=401))
         later = Rig(auth=AUTH)
-        later.core.layer.core._authenticator._nonces._key = b"another process" * 2  # type: ignore[attr-defined]
+        nonces = later.core.layer.core._authenticator._nonces  # type: ignore[attr-defined]
+        nonces._keyed = blake2b(key=b"another process" * 2, digest_size=9)
         b = later.phone("1001")
         line = answer(params, "REGISTER", "sip:example.com", "1001", "secret1", "c")
         refusal = b.register(f"Authorization: {line}", take=401)
