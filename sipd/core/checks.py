@@ -49,7 +49,9 @@ def hops_left(request: Request) -> None:
 def proxy_require(request: Request) -> None:
     """s16.3 step 5: what a proxy must support and this one does not. Raises Reject (420)."""
     if "proxy-require" in request.first:
-        raise Reject(420, headers=(("Unsupported", ", ".join(request.values("proxy-require"))),))
+        tags = request.values("proxy-require")
+        if tags:  # none named, none missing: a 420 has something to say (s20.40)
+            raise Reject(420, headers=(("Unsupported", ", ".join(tags)),))
 
 
 def contacts(request: Request) -> None:

@@ -118,6 +118,15 @@ class Extensions(TestCase):
             a.silent()
             rig.finish()
 
+    @shows("VAL-04", "20.40")
+    def test_empty_proxy_require(self) -> None:
+        """A Proxy-Require that names nothing asks for nothing: it is no reason for a 420, which must name a tag."""
+        rig, a, b = pair()
+        a.request("MESSAGE", "sip:1002@example.com", "Proxy-Require:")
+        b.answer(b.take("MESSAGE"), 200)
+        a.take(200)
+        rig.finish()
+
     @shows("VAL-05", "20.32")
     def test_require(self) -> None:
         """Require is for the callee: it passes, and the callee's 420 comes back with its Unsupported."""
