@@ -202,6 +202,8 @@ class Route:
         # without our token a To tag proves no dialog: the caller's name must be their own (s16.3 step 6)
         if not owns(self._authenticator.check(request, proxy=True), caller):
             raise Reject(403)
+        assert request.flow is not None
+        request.flow.known = True
 
     def _caller(self, request: Request) -> str:
         """The address-of-record the sender claims: From, or P-Preferred-Identity when From is anonymous (RFC 3323)."""
@@ -336,7 +338,7 @@ class Route:
         flow = request.flow
         assert flow is not None
         # s26.1.5: a transaction repeats a refusal ten times over UDP; not to an address that may be somebody else's
-        proven = flow.reliable or flow.known or "proxy-authorization" in request.first
+        proven = flow.reliable or flow.known
         server = self._layer.serve(request, key) if proven and refusal.status in _IN_A_TRANSACTION else None
         if server is not None:
             server.answer(refusal.status, compose.response(
@@ -364,8 +366,8 @@ class Route:
         """Its flow is no stranger's any more; call start and end, for people."""
         flow = request.flow
         assert flow is not None
-        # a guest over UDP may be anybody
-        if not self._guests or flow.reliable or "proxy-authorization" in request.first:
+        # a guest over UDP may be anybody; a user is known since the credentials were found good
+        if not self._guests or flow.reliable:
             flow.known = True
         journal = self._journal
         if not (journal.calls and journal.sinks):

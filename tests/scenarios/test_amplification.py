@@ -93,6 +93,21 @@ class SpoofedSources(TestCase):
         self.assertEqual(self.costs(rig, victim, request), 1)
         rig.finish()
 
+    def test_guests_with_credentials(self) -> None:
+        """Credentials for somebody else's realm prove nothing here, nor do wrong ones for ours; good ones do."""
+        rig = Rig(auth={"required": True}, proxy={"guests": True})
+        victim = rig.phone("victim")
+        request = victim.request(
+            "INVITE", "sip:nobody@example.com", 'Proxy-Authorization: Digest username="a", realm="other", nonce="1", '
+            'uri="sip:a", response="0"', from_="<sip:me@elsewhere.example.org>;tag=1")
+        self.assertEqual(self.costs(rig, victim, request), 1)
+        phone = rig.phone("1001")
+        invite = phone.request("INVITE", "sip:nobody@example.com")
+        phone.authorized(invite, phone.take(407))
+        rig.advance(40.0)
+        self.assertGreater(len(phone.take_all(404)), 8)
+        rig.finish()
+
     def test_everybody_counts(self) -> None:
         """Where everybody counts as authenticated, whoever has not yet been let through is refused once too; who has,
         and who comes over a connection, gets the refusal again until it is acknowledged."""
