@@ -103,13 +103,23 @@ class Forwarding:
                 # s16.7 step 2: a provisional response other than 100 starts timer C anew; the timer that runs sees
                 # that when it fires, which it hardly ever does
                 branch.c_ends = self.proxy.layer.wheel.now + self.proxy.values.timer_c
-        redirect = self._redirection(branch, response) if context.recurse and 300 <= status < 400 else None
+        redirect = None
+        if 300 <= status < 400 and context.recurse and status not in (305, 380):
+            # 305 names a proxy to go by and 380 says the rest in its body: those are for the caller (s21.3.4, s21.3.5)
+            redirect = self._redirection(branch, response)
         if 200 <= status < 300 and context.invite:
             if len(context.branches) > 1:
-                self.proxy.answerers.remember((response.call_id, response.to_tag), branch.target)
+                self._note_answerer(branch, response)
             if not (context.final_sent or self.reason):
                 self.reason = [_COMPLETED_ELSEWHERE]
         self.perform(context.response(branch, response, redirect))
+
+    def _note_answerer(self, branch: Branch, response: Response) -> None:
+        try:
+            tag = response.to_tag
+        except MalformedMessage:
+            return  # the caller may still read it
+        self.proxy.answerers.remember((response.call_id, tag), branch.target)
 
     def _redirection(self, branch: Branch, response: Response) -> tuple[Groups, bool]:
         """s16.7 step 4: the targets of a 3xx that are new here; the others stay in the response."""

@@ -38,6 +38,24 @@ class Odd(TestCase):
         self.a.silent()
         self.rig.finish()
 
+    def test_unreadable_to(self) -> None:
+        """The 2xx of a fork passes, and the loser is cancelled, though nobody here can read its To."""
+        c = self.rig.phone("1002")
+        self.rig.binding("1002", self.b.contact)
+        self.rig.binding("1002", c.contact)
+        self.a.invite("1002")
+        self.a.take(100)
+        got, lost = self.b.take("INVITE"), c.take("INVITE")
+        c.answer(lost, 180)
+        self.a.take(180)
+        ok = self.b.answer(got, 200, send=False)
+        self.b.send(ok.encode().replace(b";tag=t1002", b';x=";tag=t1002'))
+        self.a.take(200)
+        c.answer(c.take("CANCEL"), 200)
+        c.answer(lost, 487)
+        c.take("ACK")
+        self.rig.finish()
+
     @shows("FRK-02", "R3261-16.9-01", "16.9")
     def test_unreachable_beside_one_that_answers(self) -> None:
         """Contacts whose connection is refused, whose name has no address, or whose port answers with an ICMP error do
