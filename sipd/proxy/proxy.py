@@ -229,6 +229,7 @@ class Proxy:
             use(hops)
 
         def broken(failure: Failure) -> None:
+            self.look_ups.pop(waiting, None)
             # nobody above us here answers the request, so it goes on as one that leads nowhere
             self.journal.write("bug", reason=failure.getTraceback())
             use([])

@@ -331,6 +331,22 @@ class FailOver(TestCase):
                 b.answer(b.take_all("MESSAGE")[0], 200)
             rig.finish()
 
+    def test_look_up_breaks(self) -> None:
+        """A look-up that ends by a bug of ours leads nowhere, and leaves nothing behind."""
+        rig = Rig()
+        a = rig.phone("1001")
+
+        async def broken(uri: Any, chance: bytes) -> Any:
+            raise RuntimeError("of no use")
+
+        self.patch(rig.resolver, "resolve", broken)
+        invite = a.invite(TARGET)
+        a.take(100)
+        a.ack(a.take(500), invite)
+        self.assertEqual(len(rig.bugs), 1)
+        rig.records.clear()
+        rig.finish()
+
 
 class SerialByTime(TestCase):
     """ring_timeout: the next group is tried when the first took too long."""
