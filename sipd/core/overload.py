@@ -15,11 +15,9 @@ _WEIGHT = 0.3
 #: long before it is called overload: a pause of the process, however long, is none, and neither are two.
 _MOST = 3.0
 _IN_A_ROW = 3
-#: How the share follows the distance from the wanted delay, and its growth and fall, from one sample to the next. A
-#: queue that is emptied falls fast; following it as fast would begin everything again.
+#: How the share follows the distance from the wanted delay, and its change from one sample to the next.
 _BY_DISTANCE = 0.03
-_BY_GROWTH = 0.2
-_BY_FALL = 0.2
+_BY_CHANGE = 0.2
 #: Seconds for which nothing had to be refused before it is called over.
 _RELIEF = 3.0
 
@@ -79,14 +77,14 @@ class Overload:
             if self._late < _IN_A_ROW:
                 return
             self.active = True
+            self._late = 0
             self.since = self._calm_since = now
             self.worst = 0.0
-            self.share = _BY_GROWTH * before / wanted  # for what it grew until now
+            self.share = _BY_CHANGE * before / wanted  # for what it grew until now
             self.refused_before = self.refused
         self.worst = max(self.worst, delay)
         change = (self.delay - before) / wanted
-        share = self.share + _BY_DISTANCE * (self.delay / wanted - 1)
-        share += (_BY_GROWTH if change > 0 else _BY_FALL) * change
+        share = self.share + _BY_DISTANCE * (self.delay / wanted - 1) + _BY_CHANGE * change
         self.share = min(max(share, 0.0), 1.0)
         self._share_out()
         if self.share > 0 or self.delay > wanted / 2:

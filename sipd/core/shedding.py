@@ -124,8 +124,8 @@ class Shedding:
         return True
 
     def _drawn(self, request: Request, share: float) -> bool:
-        """True when this request is to be refused, as `share` of them is: one draw for each Call-ID and a while, so that
-        a call is not let through and then refused when it comes with credentials."""
+        """True when this request is to be refused, as `share` of them is: one draw for each Call-ID and a while, so
+        that a call is not let through and then refused when it comes with credentials."""
         text = f"{int(self._clock.seconds() / _DRAW)}\0{request.call_id}"
         drawn = blake2b(text.encode("utf-8", "surrogateescape"), key=self._secret, digest_size=4).digest()
         return int.from_bytes(drawn, "big") < share * 2**32

@@ -67,6 +67,14 @@ class OverloadTests(TestCase):
         self.sample(0.01, 0.01, 0.01, 0.01, short_of_room=True)
         self.assertTrue(self.overload.active)
 
+    def test_pause_after_the_end(self) -> None:
+        """A pause right after an overload has ended is no overload either."""
+        self.sample(*[0.2] * 5)
+        self.assertTrue(self.overload.active)
+        while self.overload.active:
+            self.sample(0.04)
+        self.sample(10.0)
+        self.assertFalse(self.overload.active)
 
     def test_strangers_first(self) -> None:
         """What is refused is taken from strangers, and from others only what is left; together it is the share, whatever
