@@ -70,6 +70,22 @@ class Redirection(TestCase):
         a.ack(answer, invite)
         rig.finish()
 
+    @shows("RTE-15", "21.3.4", "21.3.5")
+    def test_for_the_caller(self) -> None:
+        """305 and 380 are not followed: the Contact of the first is a proxy, no other place of the callee, and what the
+        second offers stands in its body. The caller gets them as they are."""
+        rig, a, b, c = pair(proxy={"recurse": True})
+        for status in (305, 380):
+            invite = a.invite("1002")
+            a.take(100)
+            b.answer(b.take("INVITE"), status, f"Contact: <{c.contact}>")
+            b.take("ACK")
+            answer = a.take(status)
+            self.assertEqual(answer.values("contact"), [f"<{c.contact}>"])
+            a.ack(answer, invite)
+        c.silent()
+        rig.finish()
+
     @shows("RTE-15", "R3261-16.5-12", "16.5")
     def test_to_itself(self) -> None:
         """A phone that redirects to itself is not asked again: a target enters the set once."""
