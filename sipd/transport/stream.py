@@ -251,7 +251,9 @@ class StreamConnection(Protocol):
         self._why = why
         self.flow.alive = False
         wire: Any = self.transport
-        self._due_within(LINGER)
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()  # what it waited for matters no more, and what waits to leave has its whole time
+        self._timer = self._settings.clock.callLater(LINGER, self._due)
         wire.unregisterProducer()
         wire.loseConnection()
 

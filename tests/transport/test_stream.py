@@ -260,6 +260,17 @@ class StreamTests(TestCase):
         self.assertTrue(self.wire.aborted)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_close_before_a_deadline(self) -> None:
+        """What waits for the peer has its whole time to leave, however near another deadline was."""
+        deadline = self.clock.getDelayedCalls()[0]
+        self.clock.advance(deadline.getTime() - self.clock.seconds() - 1)
+        self.connection.close()
+        self.clock.advance(LINGER - 0.1)
+        self.assertFalse(self.wire.aborted)
+        self.clock.advance(0.1)
+        self.assertTrue(self.wire.aborted)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     @shows("TRN-08", "18.2.2")
     def test_half_closed(self) -> None:
         """A peer that sends no more still gets what it is owed, then the connection ends; without an answer owed too."""
