@@ -369,6 +369,15 @@ class Forwarding:
             self.ring_timer.cancel()
             self.ring_timer = None
 
+    def give_up(self) -> None:
+        """Ends at once and without an answer: the request has become the affair of somebody else."""
+        for branch in self.context.branches:
+            assert isinstance(branch, Branch)
+            if branch.transaction is not None:
+                branch.transaction.end()
+        self._done()
+        self.server.end()
+
     def _done(self) -> None:
         """Lets go of everything: only the 2xx of an INVITE may still come, and need the server transaction alone."""
         self._stop_ring_timer()

@@ -106,7 +106,11 @@ class Proxy:
             server.answer(100, compose.trying(request))
         else:
             self.layer.promise_trying(server)
-        forwarding.perform(forwarding.context.start())
+        try:
+            forwarding.perform(forwarding.context.start())
+        except Exception:
+            forwarding.give_up()  # a bug of ours, which the layer answers and records; it must leave nothing behind
+            raise
 
     def forward_ack(self, request: Request, target: Target) -> None:
         """Forwards the ACK of a 2xx: it belongs to no transaction and gets no answer (s16.11, s13.2.2.4).

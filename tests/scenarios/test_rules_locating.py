@@ -41,6 +41,18 @@ class OneServer(TestCase):
         """The phone that was drawn, and the other."""
         return self.phones[0 if self.phones[0].unread else 1], self.phones[1 if self.phones[0].unread else 0]
 
+    def test_bug_before_a_look_up(self) -> None:
+        """A bug of ours while the branches begin costs this call alone: it gets a 500, and nothing is left of it."""
+        lookup = self.rig.core.proxy.resolver.lookup
+        self.rig.core.proxy.resolver.lookup = lambda uri, chance=b"": 1 // 0
+        invite = self.a.invite("1002")
+        self.a.take(100)
+        self.rig.core.proxy.resolver.lookup = lookup
+        self.a.ack(self.a.take(500), invite)
+        self.assertIn("ZeroDivisionError", self.rig.bugs[0])
+        self.rig.records.clear()
+        self.rig.finish()
+
     def test_bug_behind_a_look_up(self) -> None:
         """A bug of ours that comes to light when the answer of the DNS is there costs this call, which is refused and
         leaves nothing; it is recorded."""
