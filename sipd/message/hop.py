@@ -53,7 +53,9 @@ def private_address(host: str) -> str:
 
 def hidden_from(source: str, host: str) -> bool:
     """True when a host (IPv6 without brackets) is a private address that is not reached where `source` is seen: not
-    the source itself, nor, for a source on this very machine, another loopback address."""
+    the source itself, nor, for a source on this very machine, another loopback address, of whatever family."""
     # a longer text is no address, and must not fill the cache
     private = private_address(host) if len(host) <= 64 else ""
-    return private not in ("", source) and not (private.startswith("127.") and source.startswith("127."))
+    if private in ("", source):
+        return False
+    return not ((private.startswith("127.") or private == "::1") and (source.startswith("127.") or source == "::1"))

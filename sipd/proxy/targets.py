@@ -53,8 +53,11 @@ def groups_of(bindings: Sequence[Binding], secure: bool = False) -> Groups:
             continue
         # a stream is used while it stands; a UDP source only where the contact itself cannot be reached
         stream = binding.source is not None and binding.source.transport != "udp"
-        use_flow = not binding.path and (binding.nat or stream)
         contact = binding.contact
+        if stream and ";transport=udp" in contact.lower() and binding.source is not None:
+            # RFC 3263 s4.1: a contact that says UDP is asked by UDP; what came over TLS stays there (s26.2.2)
+            stream = binding.source.transport == "tls" or (Uri.parse(contact).param("transport") or "").lower() != "udp"
+        use_flow = not binding.path and (binding.nat or stream)
         if "?" in contact or ";method" in contact.lower():
             contact = str(for_request(Uri.parse(contact)))
         # s26.2.2: a sip contact that registered over TLS is reached over that connection, never by another transport

@@ -195,6 +195,48 @@ class Streams(TestCase):
         rig.finish()
 
 
+class Elsewhere(TestCase):
+    """A REGISTER may come another way than the contact is reached."""
+
+    @shows("TRN-09", "16.6/7", "3263 4.1")
+    def test_udp_contact_by_tcp(self) -> None:
+        """A contact that says transport=udp is called by UDP though its REGISTER came over TCP; one that came over TLS,
+        or says nothing, or has the word in its user part alone, is called over the connection."""
+        for stream, written, by_udp in (("tcp", ";transport=udp", True), ("tcp", ";x=y;Transport=UDP", True),
+                                        ("tcp", "", False), ("tls", ";transport=udp", False)):
+            rig = Rig()
+            a, b = rig.phone("1001"), rig.phone("1002", "192.0.2.60", stream)
+            c = rig.phone("1002", "192.0.2.60")
+            b.register(contact=f"<sip:1002@192.0.2.60:5060{written}>")
+            a.request("MESSAGE", "sip:1002@example.com")
+            asked, other = (c, b) if by_udp else (b, c)
+            asked.answer(asked.take("MESSAGE"), 200)
+            a.take(200)
+            other.silent()
+            rig.finish()
+        rig = Rig()
+        a, b = rig.phone("1001"), rig.phone("1002", "192.0.2.60", "tcp")
+        b.register(contact="<sip:1002;transport=udp@192.0.2.60>")
+        a.request("MESSAGE", "sip:1002@example.com")
+        b.answer(b.take("MESSAGE"), 200)
+        a.take(200)
+        rig.finish()
+
+    @shows("TRN-18", "10.3")
+    def test_other_family_of_this_machine(self) -> None:
+        """From this very machine ::1 can be meant beside 127.0.0.1, and the other way round: neither is behind a NAT."""
+        for source, contact in (("127.0.0.1", "::1"), ("::1", "127.0.0.1")):
+            rig = Rig(listen=(("udp", "127.0.0.1", 5060), ("udp", "::1", 5060)))
+            a, b = rig.phone("1001", "127.0.0.2"), rig.phone("1002", source, port=5071)
+            c = rig.phone("1002", contact, port=5072)
+            b.register(contact=f"<{c.contact}>")
+            a.request("MESSAGE", "sip:1002@example.com")
+            c.answer(c.take("MESSAGE"), 200)
+            a.take(200)
+            b.silent()
+            rig.finish()
+
+
 class Nat(TestCase):
     """Phones behind a translator."""
 
