@@ -27,7 +27,7 @@ from pydantic import (
 
 from sipd.config_limits import Limits, Overload, Section
 from sipd.config_text import describe, wanted_listener
-from sipd.config_trunks import Every, Qualify, Trunk, TrunkName, check_names
+from sipd.config_trunks import Every, Peer, PeerName, Qualify, check_names
 from sipd.message.hop import DEFAULT_PORT, join_host_port
 
 #: Digest algorithms and the length of their HA1 in hexadecimal digits (RFC 7616 s3.2, RFC 8760 s2.3).
@@ -338,7 +338,7 @@ class Config(Section):
     auth: Auth = Auth()
     #: `name`, or `name@tenant`, to its entry.
     users: dict[Annotated[str, AfterValidator(_user_name)], UserEntry] = Field(default_factory=dict)
-    trunks: dict[TrunkName, Trunk] = Field(default_factory=dict)
+    peers: dict[PeerName, Peer] = Field(default_factory=dict)
     qualify: Qualify = Qualify()
     registrar: Registrar = Registrar()
     location: Location = Location()
@@ -371,9 +371,9 @@ class Config(Section):
                 raise ValueError(f"{name}: {domain!r} is neither under domains nor under tenants of [server]")
         return value
 
-    @field_validator("trunks")
+    @field_validator("peers")
     @classmethod
-    def _one_kind(cls, value: dict[str, Trunk], info: ValidationInfo) -> dict[str, Trunk]:
+    def _one_kind(cls, value: dict[str, Peer], info: ValidationInfo) -> dict[str, Peer]:
         check_names(value, info.data.get("users", ()))
         return value
 
@@ -435,9 +435,9 @@ def _fit(data: dict[str, Any]) -> tuple[list[Listen], str]:
 
 def _absolute(data: dict[str, Any], base: str) -> None:
     """Makes the paths in the file absolute: the daemon changes its directory."""
-    listeners, trunks = data.get("listen"), data.get("trunks")
+    listeners, peers = data.get("listen"), data.get("peers")
     tables = [data.get("server"), *(listeners if isinstance(listeners, list) else ()),
-              *(trunks.values() if isinstance(trunks, dict) else ())]
+              *(peers.values() if isinstance(peers, dict) else ())]
     for table in tables:
         for key in ("state_dir", "certificate", "private_key", "password_file"):
             if isinstance(table, dict) and isinstance(table.get(key), str) and table[key]:

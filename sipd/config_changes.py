@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from sipd.config import Config, Listen
 from sipd.config_source import text_of
+from sipd.config_text import option_name
 
 
 class Change(NamedTuple):
@@ -29,7 +30,7 @@ _RESTART = {
 #: Reasons that do not count where the names in effect stay.
 _NAMED = ("users are stored under the first domain", _RESTART["auth", "realm"])
 #: The sections whose other changes a running server takes.
-_TAKEN = frozenset({"server", "listen", "auth", "users", "trunks", "qualify", "registrar", "location", "proxy",
+_TAKEN = frozenset({"server", "listen", "auth", "users", "peers", "qualify", "registrar", "location", "proxy",
                     "timers", "limits", "overload", "log"})
 
 
@@ -122,4 +123,4 @@ def _differences(old: BaseModel, new: BaseModel) -> Iterator[str]:
         yield "another password"
     for key in different:
         if key not in ("password", "ha1"):
-            yield f"{key}: {text_of(getattr(old, key))} -> {text_of(getattr(new, key))}"
+            yield f"{option_name(type(new), key)}: {text_of(getattr(old, key))} -> {text_of(getattr(new, key))}"

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, SecretStr
 
 from sipd.config import Config, Overrides, load
+from sipd.config_text import option_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ def _texts(value: BaseModel, keys: tuple[str, ...]) -> Iterator[tuple[str, str]]
     for key in type(value).model_fields:
         text = text_of(getattr(value, key))
         if key in keys and text not in ('""', "[]", "none"):
-            yield key, text
+            yield option_name(type(value), key), text
 
 
 def text_of(value: Any) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from annotated_types import Ge, Le
-from pydantic import AliasChoices, BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 #: What `--listen` takes.
@@ -69,8 +69,8 @@ def _key_text(place: Place) -> str:
         return "the file"
     section, rest = str(place[0]), place[1:]
     header = "[[listen]]" if section == "listen" else f"[{section}]"
-    if section == "trunks" and rest:
-        header, rest = f"[trunks.{rest[0]}]", rest[1:]
+    if section == "peers" and rest:
+        header, rest = f"[peers.{rest[0]}]", rest[1:]
     if rest and isinstance(rest[0], int):
         header, rest = f"[[{section}]] (number {rest[0] + 1})", rest[1:]
     return f"{header} {'.'.join(str(part) for part in rest)}".rstrip()
@@ -141,13 +141,14 @@ def _field(root: type[BaseModel], place: Place) -> FieldInfo | None:
 
 
 def _options(model: type[BaseModel]) -> dict[str, FieldInfo]:
-    """What may be written in a section, each option by every name it has."""
-    options: dict[str, FieldInfo] = {}
-    for name, field in model.model_fields.items():
-        alias = field.validation_alias
-        names = alias.choices if isinstance(alias, AliasChoices) else [alias or name]
-        options |= {str(one): field for one in names}
-    return options
+    """What may be written in a section."""
+    return {option_name(model, name): field for name, field in model.model_fields.items()}
+
+
+def option_name(model: type[BaseModel], name: str) -> str:
+    """What a field is called in the file: some words of the file are taken in a class."""
+    alias = model.model_fields[name].validation_alias
+    return alias if isinstance(alias, str) else name
 
 
 def _model(root: type[BaseModel], place: Place) -> type[BaseModel]:

@@ -1,4 +1,4 @@
-"""The sections [trunks.NAME] and [qualify] of the configuration: carriers, and whether anybody answers."""
+"""The sections [peers.NAME] and [qualify] of the configuration: carriers, and whether anybody answers."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from sipd.config_limits import Section
 from sipd.message.errors import MalformedMessage
 from sipd.message.uri import Uri
 
-#: Seconds between two questions to one phone or trunk, as far as a person may choose them.
+#: Seconds between two questions to one phone or peer, as far as a person may choose them.
 SHORTEST, LONGEST = 5, 86400
 
-#: What a trunk may be called.
+#: What a peer may be called.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 #: What may stand in the user part of a URI without an escape (RFC 3261 s25.1 unreserved).
 _USER = re.compile(r"[A-Za-z0-9_.!~*'()+-]{1,64}")
@@ -32,24 +32,21 @@ def _every(value: Any) -> Any:
 Every = Annotated[bool | int, BeforeValidator(_every)]
 
 
-def trunk_name(name: str) -> str:
-    """The name of a trunk, if it is one. Raises ValueError."""
+def peer_name(name: str) -> str:
+    """The name of a peer, if it is one. Raises ValueError."""
     if not _NAME.fullmatch(name):
-        raise ValueError("a trunk's name is 1 to 64 letters, digits, dots, hyphens and underscores")
+        raise ValueError("a peer's name is 1 to 64 letters, digits, dots, hyphens and underscores")
     return name
 
 
-TrunkName = Annotated[str, AfterValidator(trunk_name)]
+PeerName = Annotated[str, AfterValidator(peer_name)]
 
 
-class Trunk(Section):
-    """[trunks.NAME]: a carrier, and the account there. Times in seconds."""
+class Peer(Section):
+    """[peers.NAME]: a carrier, and the account there. Times in seconds."""
 
-    #: Where the carrier is: `sip:host[:port][;transport=...]`; or its parts, host, port and transport.
+    #: Where requests to it go: `sip:host[:port][;transport=...]`. "" only where the name is a user's.
     uri: str = ""
-    host: str = Field(default="", max_length=253)
-    port: int | None = Field(default=None, ge=1, le=65535)
-    transport: Literal["", "udp", "tcp", "tls"] = ""
     #: `host[:port]` or a SIP URI: everything to the carrier goes by there.
     proxy: str = ""
     #: The account: the user of the address-of-record at the carrier.
@@ -59,18 +56,19 @@ class Trunk(Section):
     password: SecretStr = Field(default=SecretStr(""), max_length=128)
     #: A file whose first line is the password.
     password_file: str = ""
-    #: The domain of the account; "" is the carrier's host.
+    #: The domain of the account; "" is the host of `uri`.
     from_domain: str = Field(default="", max_length=253)
     #: True: a registration is kept there.
     registers: bool = Field(default=False, validation_alias="register")
     #: Seconds to ask for.
-    expires: int = Field(default=3600, ge=30, le=86400,
-                         validation_alias=AliasChoices("expires", "register_expires"))
+    register_expires: int = Field(default=3600, ge=30, le=86400)
     #: The user part of our Contact; "" makes one that nobody can guess.
     contact_user: str = ""
     #: The user here who gets the calls that come in on the registration; `name` or `name@tenant`.
-    user: str = Field(default="", max_length=256, validation_alias=AliasChoices("user", "inbound_to"))
-    #: Numeric addresses and networks that calls come from, besides those that the carrier's name stands for.
+    inbound_to: str = Field(default="", max_length=256)
+    #: What tells that a call to our Contact is the carrier's; with nothing no call comes in on the registration.
+    identify_by: Annotated[tuple[Literal["address"], ...], Field(strict=False)] = ("address",)
+    #: Numeric addresses and networks that calls come from, besides those that `uri` stands for.
     addresses: Annotated[tuple[str, ...], Field(strict=False)] = ()
     #: Ask whether it answers.
     qualify: Every = False
@@ -102,7 +100,7 @@ class Trunk(Section):
             raise ValueError('a SIP URI such as "sip:sip.carrier.example:5060;transport=tcp" is wanted')
         return value
 
-    @field_validator("host", "from_domain")
+    @field_validator("from_domain")
     @classmethod
     def _host(cls, value: str) -> str:
         uri = as_uri(f"sip:{value}") if value else None
@@ -135,47 +133,52 @@ class Trunk(Section):
         return value
 
     @model_validator(mode="after")
-    def _whole(self) -> Trunk:
-        if bool(self.uri) == bool(self.host):
-            raise ValueError("uri or host, one of the two")
-        if self.uri and (self.port is not None or self.transport):
-            raise ValueError("uri: port and transport stand in it")
+    def _whole(self) -> Peer:
+        if not self.uri and self.model_fields_set:
+            raise ValueError('uri: is needed, such as "sip:sip.carrier.example:5060;transport=tcp"')
         if self.registers and not self.username:
             raise ValueError("username: register = true needs one")
+        if "identify_by" in self.model_fields_set and self.identify_by and not self.registers:
+            raise ValueError("identify_by: needs register = true; calls come in on a registration alone")
         return self
 
     @property
     def carrier(self) -> Uri:
-        """Where it is, as a URI without a user."""
-        if self.uri:
-            uri = as_uri(self.uri)
-            assert uri is not None
-            return Uri(uri.scheme, None, None, uri.host, uri.port, uri.params)
-        params = (("transport", self.transport),) if self.transport else ()
-        return Uri("sip", None, None, self.host, self.port, params)
+        """Where it is, as a URI without a user; there must be a `uri`."""
+        uri = as_uri(self.uri)
+        assert uri is not None
+        return Uri(uri.scheme, None, None, uri.host, uri.port, uri.params)
+
+    @property
+    def lets_in(self) -> bool:
+        """True when calls come in on the registration."""
+        return self.registers and bool(self.identify_by)
 
     @property
     def route(self) -> str:
-        """The Route value that `proxy` stands for, "" without one."""
+        """The Route value that `proxy` stands for, with the transport of `uri` where it names none; "" without one."""
         uri = as_uri(self.proxy) if self.proxy else None
         if uri is None:
             return ""
         params = uri.params
-        if self.transport and uri.param("transport") is None:
-            params = (*params, ("transport", self.transport))
+        transport = self.carrier.param("transport")
+        if transport and uri.param("transport") is None:
+            params = (*params, ("transport", transport))
         if uri.param("lr") is None:
             params = (*params, ("lr", None))
         return f"<{Uri(uri.scheme, uri.user, uri.password, uri.host, uri.port, params)}>"
 
 
-def check_names(trunks: Mapping[str, Trunk], users: Collection[str]) -> None:
-    """A name is for one thing, and what comes to a Contact is for one trunk. Raises ValueError."""
+def check_names(peers: Mapping[str, Peer], users: Collection[str]) -> None:
+    """A name is for one thing, and what comes to a Contact is for one peer. Raises ValueError."""
     taken: dict[str, str] = {}
-    for name, trunk in trunks.items():
-        if name in users:
-            raise ValueError(f"{name} stands under [users] too; a name is for one of them")
-        if trunk.contact_user and taken.setdefault(trunk.contact_user, name) != name:
-            raise ValueError(f"{name}: contact_user is that of {taken[trunk.contact_user]} too; a call is for one")
+    for name, peer in peers.items():
+        if not peer.uri and name not in users:
+            raise ValueError(f"{name}: uri is needed; only a peer that stands under [users] too has none")
+        if peer.uri and name in users:
+            raise ValueError(f"{name} stands under [users] too; a user's peer has no uri")
+        if peer.contact_user and taken.setdefault(peer.contact_user, name) != name:
+            raise ValueError(f"{name}: contact_user is that of {taken[peer.contact_user]} too; a call is for one")
 
 
 class Qualify(Section):
@@ -183,7 +186,7 @@ class Qualify(Section):
 
     #: True: everybody's bindings, unless the user's own `qualify` says otherwise.
     users: bool = False
-    #: Between two questions to one phone or trunk, a fifth more or less.
+    #: Between two questions to one phone or peer, a fifth more or less.
     interval: int = Field(default=60, ge=SHORTEST, le=LONGEST)
     #: How long an answer may take.
     timeout: float = Field(default=8.0, ge=0.5, le=20)

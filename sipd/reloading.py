@@ -86,7 +86,7 @@ class Reloading:
             errors += [problem] if problem else []
         if errors:
             raise _refusal(WRONG, errors)
-        found = changes(server.config, config, ("trunks", "qualify"), here != there)
+        found = changes(server.config, config, ("peers", "qualify"), here != there)
         found += self._certificates(config)
         restart = [f"{change.text}: {change.restart}" for change in found if change.restart]
         if restart:

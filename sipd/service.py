@@ -121,10 +121,10 @@ class Core:
             guests=config.proxy.guests, trunks=self.trunks.contacts, unreachable=self.qualify.unreachable)
 
     def call_out(self, config: Config) -> None:
-        """Registers at the trunks of the configuration and begins to ask who answers; once the listeners are open,
+        """Registers at the carriers of the configuration and begins to ask who answers; once the listeners are open,
         and again with another configuration."""
         self.config = config
-        self.trunks.configure(config.trunks)
+        self.trunks.configure({name: peer for name, peer in config.peers.items() if peer.uri})
         self.qualify.start(config.qualify, config.qualify.users or any(
             entry.qualify for entry in config.users.values()))
 

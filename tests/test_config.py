@@ -11,7 +11,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from twisted.trial.unittest import TestCase
 
 from sipd.config import DEFAULT_LISTEN, Config, ConfigError, Overrides, is_host, load
-from sipd.config_trunks import Trunk
+from sipd.config_trunks import Peer
 from tests.support.cases import shows
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -260,32 +260,32 @@ class SampleTests(TestCase):
         self.assertEqual(sample.listen, DEFAULT_LISTEN)
         text = (ROOT / "etc" / "sipd.toml").read_text(encoding="utf-8")
         for section, field in Config.model_fields.items():
-            if section in ("users", "trunks"):
+            if section in ("users", "peers"):
                 continue
             model = type(getattr(sample, section)) if section != "listen" else type(sample.listen[0])
             self.assertTrue(issubclass(model, BaseModel), field)
             body = "".join(re.findall(rf"^\[\[?{section}\]\]?$(.*?)(?=^\[|\Z)", text, re.MULTILINE | re.DOTALL))
             for option in model.model_fields:
                 self.assertRegex(body, rf"(?m)^(# )?{option} = ", f"[{section}] {option} is not in the sample")
-        body = text[text.index("# [trunks.carrier]"):text.index("[qualify]")]
-        for option, field in Trunk.model_fields.items():
+        body = text[text.index("# [peers.carrier]"):text.index("[qualify]")]
+        for option, field in Peer.model_fields.items():
             alias = field.validation_alias
             option = alias if isinstance(alias, str) else option
-            self.assertRegex(body, rf"(?m)^# +{option} = ", f"[trunks] {option} is not in the sample")
+            self.assertRegex(body, rf"(?m)^# +{option} = ", f"[peers] {option} is not in the sample")
 
     def test_examples_in_the_sample(self) -> None:
         """The examples in its comments are valid as well."""
         text = (ROOT / "etc" / "sipd.toml").read_text(encoding="utf-8")
         text = re.sub(r"(?m)^(domains|tenants|realm) = .*$", "", text)
-        text = re.sub(r"(?m)^# (\[\[listen\]\]|\[trunks\.\w+\]|\w+ = .*)$", r"\1", text)
+        text = re.sub(r"(?m)^# (\[\[listen\]\]|\[peers\.\w+\]|\w+ = .*)$", r"\1", text)
         data = tomllib.loads(text)
         self.assertEqual(data["users"]["1002"]["display_name"], "Reception")
         config = Config.model_validate(data)
         self.assertEqual(config.server.tenants, ("two.example",))
         self.assertEqual(config.listen[-1].transport, "tls")
         self.assertIsInstance(config.users["1003"].ha1["MD5"], SecretStr)
-        self.assertTrue(config.trunks["carrier"].registers)
-        self.assertEqual(str(config.trunks["other"].carrier), "sip:203.0.113.10:5060;transport=tcp")
+        self.assertTrue(config.peers["carrier"].registers)
+        self.assertEqual(str(config.peers["carrier"].carrier), "sip:203.0.113.10:5060;transport=tcp")
 
     def test_documentation(self) -> None:
         """Each TOML example in docs/configuration.md is a valid file, and the page names every option of twistd sipd."""

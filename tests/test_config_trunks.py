@@ -1,4 +1,4 @@
-"""[trunks.NAME] and [qualify]: what is taken, and the words for what is wrong."""
+"""[peers.NAME] and [qualify]: what is taken, and the words for what is wrong."""
 
 from __future__ import annotations
 
@@ -7,66 +7,118 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from sipd.config import ConfigError, load
+from sipd.config_changes import changes
+from sipd.config_source import Source, settings
 from tests.test_config import FileTestCase
 
-CARRIER = '[trunks.c]\nhost = "sip.carrier.example"\n'
+CARRIER = '[peers.c]\nuri = "sip:sip.carrier.example"\n'
 
 
-class TrunkTests(FileTestCase):
-    """Trunks as they are written."""
+class PeerTests(FileTestCase):
+    """Peers that are carriers, as they are written."""
 
-    def test_plain(self) -> None:
-        """Host, port and transport, or a URI, say the same; the names of both vocabularies are taken."""
-        parts = self.read(CARRIER + 'port = 5070\ntransport = "tcp"\nexpires = 300\nuser = "1001"\n').trunks["c"]
-        whole = self.read('[trunks.c]\nuri = "sip:sip.carrier.example:5070;transport=tcp"\nregister_expires = 300\n'
-                          'inbound_to = "1001"\n').trunks["c"]
-        self.assertEqual(parts.carrier, whole.carrier)
-        self.assertEqual((parts.expires, parts.user), (whole.expires, whole.user))
-        self.assertEqual((parts.registers, parts.qualify, parts.route), (False, False, ""))
+    def test_contract(self) -> None:
+        """Every option by the name it has; what is left out."""
+        peer = self.read('[peers.c]\nuri = "sip:203.0.113.10:5070;transport=tcp"\nusername = "a"\npassword = "b"\n'
+                         'register = true\nregister_expires = 300\ninbound_to = "1001"\n'
+                         'identify_by = ["address"]\n').peers["c"]
+        self.assertEqual(str(peer.carrier), "sip:203.0.113.10:5070;transport=tcp")
+        self.assertEqual((peer.username, peer.password, peer.registers, peer.register_expires, peer.inbound_to),
+                         ("a", SecretStr("b"), True, 300, "1001"))
+        self.assertEqual((peer.identify_by, peer.lets_in), (("address",), True))
+        peer = self.read(CARRIER).peers["c"]
+        self.assertEqual((peer.registers, peer.register_expires, peer.inbound_to, peer.qualify, peer.route, peer.lets_in),
+                         (False, 3600, "", False, "", False))
+
+    def test_identify_by(self) -> None:
+        """Where it registers the address counts, unless the file says that nothing does."""
+        account = CARRIER + 'username = "a"\nregister = true\n'
+        self.assertTrue(self.read(account).peers["c"].lets_in)
+        self.assertFalse(self.read(account + "identify_by = []\n").peers["c"].lets_in)
 
     def test_proxy(self) -> None:
-        """A proxy becomes a loose Route, with the trunk's transport where it has none."""
-        self.assertEqual(self.read(CARRIER + 'proxy = "edge.example"\ntransport = "tcp"\n').trunks["c"].route,
+        """A proxy becomes a loose Route, with the transport of the URI where it has none."""
+        tcp = '[peers.c]\nuri = "sip:sip.carrier.example;transport=tcp"\n'
+        self.assertEqual(self.read(tcp + 'proxy = "edge.example"\n').peers["c"].route,
                          "<sip:edge.example;transport=tcp;lr>")
-        self.assertEqual(self.read(CARRIER + 'proxy = "sip:edge.example:5070;lr"\n').trunks["c"].route,
+        self.assertEqual(self.read(tcp + 'proxy = "sip:edge.example;transport=udp"\n').peers["c"].route,
+                         "<sip:edge.example;transport=udp;lr>")
+        self.assertEqual(self.read(CARRIER + 'proxy = "sip:edge.example:5070;lr"\n').peers["c"].route,
                          "<sip:edge.example:5070;lr>")
 
     def test_password_file(self) -> None:
-        """The first line of the file, whose path starts at the configuration's; a password is shown nowhere."""
+        """The first line of the file, whose path starts at the configuration's; a password is shown nowhere. It is read
+        anew each time, so a reload finds another one."""
         path = self.file(CARRIER + 'password_file = "secret.txt"\n')
-        Path(os.path.dirname(path), "secret.txt").write_text("hidden\nsecond\n")
-        from sipd.config import load
+        secret = Path(os.path.dirname(path), "secret.txt")
+        secret.write_text("hidden\nsecond\n")
+        before = load(path)
+        self.assertEqual(before.peers["c"].password, SecretStr("hidden"))
+        self.assertNotIn("hidden", repr(before) + str(settings(before, Source(path))))
+        secret.write_text("other\n")
+        self.assertEqual([change.text for change in changes(before, load(path))], ["peer c: another password"])
 
-        trunk = load(path).trunks["c"]
-        self.assertEqual(trunk.password, SecretStr("hidden"))
-        self.assertNotIn("hidden", repr(trunk))
+    def test_no_password_in_the_file(self) -> None:
+        """A file that is not there, is empty or is no text is told with its name and that of the key."""
+        path = self.file(CARRIER + 'password_file = "secret.txt"\n')
+        secret = Path(os.path.dirname(path), "secret.txt")
+        for content, words in ((None, "No such file or directory"), (b"", "its first line is empty"),
+                               (b"\nsecond\n", "its first line is empty"), (b"\xff\n", "not UTF-8")):
+            if content is not None:
+                secret.write_bytes(content)
+            errors = self.assertRaises(ConfigError, load, path).errors
+            self.assertEqual(len(errors), 1, errors)
+            self.assertTrue(errors[0].startswith(f"{path}:1: [peers.c]: password_file: {os.path.abspath(secret)}: {words}"), errors)
+
+    def test_user_of_the_same_name(self) -> None:
+        """A user's peer has no URI; it may stand there, and says nothing yet."""
+        config = self.read('[users]\n1001 = "x"\n[peers.1001]\n')
+        self.assertEqual((config.peers["1001"].uri, config.peers["1001"].lets_in), ("", False))
+
+    def test_words(self) -> None:
+        """What is shown and what a reload tells has the words of the file."""
+        account = CARRIER + 'username = "a"\npassword = "b"\n'
+        before = self.read(account)
+        after = self.read(account + "register = true\n")
+        self.assertEqual([change.text for change in changes(before, after)], ["peer c: register: false -> true"])
+        shown = {(one.section, one.key): one.value for one in settings(after, Source())}
+        self.assertEqual(shown["peers", "c"],
+                         'uri "sip:sip.carrier.example", username "a", password ..., register true')
 
     def test_one_each(self) -> None:
         """A table of single mistakes and the words that must be in the one message about each."""
         for text, place, words in (
-            ("[trunks.c]\n", "F:1: [trunks.c]", "uri or host"),
-            (CARRIER + 'uri = "sip:a.example"\n', "F:1: [trunks.c]", "one of the two"),
-            ('[trunks.c]\nuri = "sip:a.example"\nport = 5060\n', "F:1: [trunks.c]", "port and transport stand in it"),
-            ('[trunks.c]\nuri = "mailto:a"\n', 'F:2: [trunks.c] uri = "mailto:a"', "a SIP URI such as"),
-            ('[trunks.c]\nhost = "a b"\n', 'F:2: [trunks.c] host = "a b"', "a name or an address"),
-            ('[trunks.c]\nhost = "a.example:5060"\n', "F:2: [trunks.c] host", "a name or an address"),
-            (CARRIER + "register = true\n", "F:1: [trunks.c]", "register = true needs one"),
-            (CARRIER + 'register = "yes"\n', 'F:3: [trunks.c] register = "yes"', "true or false"),
-            (CARRIER + "expires = 5\n", "F:3: [trunks.c] expires = 5", "from 30 to 86400"),
-            (CARRIER + "register_expires = 5\n", "F:3: [trunks.c] register_expires = 5", "from 30 to 86400"),
-            (CARRIER + 'transport = "ws"\n', 'F:3: [trunks.c] transport = "ws"', '"udp" or "tcp" or "tls"'),
-            (CARRIER + "password = 5\n", "F:3: [trunks.c] password:", "text in quotation marks"),
-            (CARRIER + 'password = "a"\npassword_file = "b"\n', "F:1: [trunks.c]", "one of the two"),
-            (CARRIER + 'password_file = "not-there"\n', "F:1: [trunks.c]", "a readable file is wanted"),
-            (CARRIER + 'username = "a\\"b"\n', "F:3: [trunks.c] username", "without spaces"),
-            (CARRIER + 'contact_user = "a@b"\n', 'F:3: [trunks.c] contact_user = "a@b"', "plain letters"),
-            (CARRIER + 'addresses = ["a.example"]\n', "F:3: [trunks.c] addresses", "neither an address nor a network"),
-            (CARRIER + "qualify = 1\n", "F:3: [trunks.c] qualify = 1", "from 5 to 86400"),
-            (CARRIER + "regster = true\n", "F:3: [trunks.c] regster = true", "register is meant?"),
-            ('[trunks."a b"]\nhost = "a"\n', "F: [trunks.a b]", "letters, digits, dots"),
-            ('[users]\n1001 = "x"\n[trunks.1001]\nhost = "a"\n', "F: [trunks]", "stands under [users] too"),
-            (CARRIER + 'contact_user = "a"\n[trunks.d]\nhost = "b"\ncontact_user = "a"\n', "F: [trunks]", "that of c too"),
-            ("[trunks]\nc = 5\n", "F:2: [trunks.c] = 5", "a section is wanted"),
+            ("[peers.c]\n", "F: [peers]", "c: uri is needed"),
+            ("[peers.c]\nqualify = true\n", "F:1: [peers.c]", "uri: is needed"),
+            ('[users]\n1001 = "x"\n[peers.1001]\nqualify = true\n', "F:3: [peers.1001]", "uri: is needed"),
+            ('[peers.c]\nuri = "mailto:a"\n', 'F:2: [peers.c] uri = "mailto:a"', "a SIP URI such as"),
+            (CARRIER + 'from_domain = "a b"\n', 'F:3: [peers.c] from_domain = "a b"', "a name or an address"),
+            (CARRIER + 'from_domain = "a.example:5060"\n', "F:3: [peers.c] from_domain", "a name or an address"),
+            (CARRIER + "register = true\n", "F:1: [peers.c]", "register = true needs one"),
+            (CARRIER + 'register = "yes"\n', 'F:3: [peers.c] register = "yes"', "true or false"),
+            (CARRIER + "register_expires = 5\n", "F:3: [peers.c] register_expires = 5", "from 30 to 86400"),
+            (CARRIER + "expires = 300\n", "F:3: [peers.c] expires = 300", "no such option"),
+            (CARRIER + 'user = "1001"\n', 'F:3: [peers.c] user = "1001"', "no such option"),
+            (CARRIER + 'host = "a.example"\n', 'F:3: [peers.c] host = "a.example"', "no such option"),
+            (CARRIER + "port = 5060\n", "F:3: [peers.c] port = 5060", "no such option"),
+            (CARRIER + 'transport = "tcp"\n', 'F:3: [peers.c] transport = "tcp"', "no such option"),
+            (CARRIER + 'identify_by = ["tls"]\n', "F:3: [peers.c] identify_by", 'out of "address", in square brackets'),
+            (CARRIER + 'identify_by = "address"\n', "F:3: [peers.c] identify_by", 'out of "address", in square brackets'),
+            (CARRIER + 'identify_by = ["address"]\n', "F:1: [peers.c]", "needs register = true"),
+            (CARRIER + "password = 5\n", "F:3: [peers.c] password:", "text in quotation marks"),
+            (CARRIER + 'password = "a"\npassword_file = "b"\n', "F:1: [peers.c]", "one of the two"),
+            (CARRIER + 'username = "a\\"b"\n', "F:3: [peers.c] username", "without spaces"),
+            (CARRIER + 'contact_user = "a@b"\n', 'F:3: [peers.c] contact_user = "a@b"', "plain letters"),
+            (CARRIER + 'addresses = ["a.example"]\n', "F:3: [peers.c] addresses", "neither an address nor a network"),
+            (CARRIER + "qualify = 1\n", "F:3: [peers.c] qualify = 1", "from 5 to 86400"),
+            (CARRIER + "regster = true\n", "F:3: [peers.c] regster = true", "register is meant?"),
+            ('[peers."a b"]\nuri = "sip:a"\n', "F: [peers.a b]", "letters, digits, dots"),
+            ('[users]\n1001 = "x"\n[peers.1001]\nuri = "sip:a"\n', "F: [peers]", "stands under [users] too"),
+            (CARRIER + 'contact_user = "a"\n[peers.d]\nuri = "sip:b"\ncontact_user = "a"\n', "F: [peers]",
+             "that of c too"),
+            ("[trunks.c]\n", "F: [trunks]", "no such section"),
+            ("[peers]\nc = 5\n", "F:2: [peers.c] = 5", "a section is wanted"),
             ("[qualify]\ninterval = 1\n", "F:2: [qualify] interval = 1", "from 5 to 86400"),
             ("[qualify]\nrate = 0\n", "F:2: [qualify] rate = 0", "from 0.1 to 1000"),
             ('[users]\n1 = { password = "x", qualify = 2 }\n', "F:2: [users] 1.qualify", "from 5 to 86400"),

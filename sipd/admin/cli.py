@@ -244,8 +244,8 @@ def status(place: Place) -> None:
             click.echo(f"  {name}: {number}")
         for listener in result["listeners"]:
             click.echo(f"  listening on {listener['transport']} {listener['address']} port {listener['port']}")
-        for trunk in result.get("trunks", ()):
-            click.echo(f"  trunk {trunk['name']}: " + ", ".join(filter(None, (trunk["state"], trunk["reason"]))))
+        for trunk in result.get("peers", ()):
+            click.echo(f"  peer {trunk['name']}: " + ", ".join(filter(None, (trunk["state"], trunk["reason"]))))
     place.show(result, table)
 
 

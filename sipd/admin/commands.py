@@ -146,7 +146,7 @@ class StatusCommands:
 
     def status(self, request: dict[str, Any]) -> dict[str, Any]:
         """Version, uptime in seconds, listeners, how far the server is behind (seconds) and what part of the new work
-        it refuses, what was dropped, the trunks, and every table with its size and its bound."""
+        it refuses, what was dropped, the peers with a uri, and every table with its size and its bound."""
         return {
             "version": self._version,
             "process": os.getpid(),
@@ -159,7 +159,7 @@ class StatusCommands:
             "overload": {"active": self._load.active, "delay": round(self._load.delay, 3),
                          "refusing": round(self._load.share, 3)},
             "dropped": self._dropped(),
-            "trunks": [{key: row[key] for key in ("name", "state", "reason")} for row in self._trunks()],
+            "peers": [{key: row[key] for key in ("name", "state", "reason")} for row in self._trunks()],
             "tables": [
                 {"name": table.name, "size": len(table), "limit": table.limit, "refused": table.refused}
                 for table in self._inventory

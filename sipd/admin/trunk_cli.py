@@ -1,4 +1,4 @@
-"""The commands of sipctl about trunks and about who answers: registry, qualify, and chan_sip's words for them."""
+"""The commands of sipctl about carriers and about who answers: registry, qualify, and chan_sip's words for them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def add_to(main: click.Group, command: type[click.Command], rows: Rows) -> None:
 
     def show_registry(place: Any, name: str) -> None:
         result = place.ask("registry", name=name)
-        place.show(result, rows(("trunk", "account", "state", "server", "expires", "next", "user", "said"), [
+        place.show(result, rows(("peer", "account", "state", "server", "expires", "next", "user", "said"), [
             (row["name"], row["account"], row["state"], row["server"], _seconds(row["expires"]), _seconds(row["next"]),
              row["user"], row["reason"]) for row in result]))
 
@@ -37,10 +37,10 @@ def add_to(main: click.Group, command: type[click.Command], rows: Rows) -> None:
     @click.option("--again", is_flag=True, help="Register now, whatever is waited for.")
     @click.pass_obj
     def registry(place: Any, name: str, again: bool) -> None:
-        """Shows our registrations at carriers: all, or that of the trunk NAME."""
+        """Shows our registrations at carriers: all, or that of the peer NAME."""
         if again:
             if not name:
-                raise click.UsageError("--again: which trunk? sipctl registry --again NAME")
+                raise click.UsageError("--again: which peer? sipctl registry --again NAME")
             result = place.ask("registry again", name=name)
             place.show(result, f"{name} is being registered; sipctl registry {name} shows what comes of it")
             return
@@ -50,7 +50,7 @@ def add_to(main: click.Group, command: type[click.Command], rows: Rows) -> None:
     @click.argument("name", default="")
     @click.pass_obj
     def qualified(place: Any, name: str) -> None:
-        """Asks the phones of the user NAME, or the trunk NAME, by OPTIONS whether they answer; without NAME it shows
+        """Asks the phones of the user NAME, or the peer NAME, by OPTIONS whether they answer; without NAME it shows
         everybody who is asked regularly."""
         qualify(place, name)
 
@@ -66,7 +66,7 @@ def add_to(main: click.Group, command: type[click.Command], rows: Rows) -> None:
     @click.argument("name")
     @click.pass_obj
     def sip_qualify_peer(place: Any, name: str) -> None:
-        """Asks the phones of the user NAME, or the trunk NAME, whether they answer."""
+        """Asks the phones of the user NAME, or the peer NAME, whether they answer."""
         qualify(place, name)
 
 

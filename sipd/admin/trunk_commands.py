@@ -1,4 +1,4 @@
-"""The commands of the control API about trunks, and about who answers: registry, registry again, qualify."""
+"""The commands of the control API about carriers, and about who answers: registry, registry again, qualify."""
 
 from __future__ import annotations
 
@@ -47,32 +47,32 @@ class TrunkCommands:
         api.register("qualify", self.qualify)
 
     def registry(self, request: dict[str, Any]) -> Rows:
-        """name: that trunk; without it every trunk. `expires` and `next` are seconds from now, `since` seconds since
-        the epoch."""
+        """name: that peer; without it every peer with a uri. `expires` and `next` are seconds from now, `since` seconds
+        since the epoch."""
         name = text_argument(request, "name", "")
         rows = self._trunks.rows()
         if name:
             rows = [row for row in rows if row["name"] == name]
             if not rows:
-                raise Refused(f"there is no trunk {name!r}; there are: {self._names() or 'none'}")
+                raise Refused(f"there is no peer {name!r} with a uri; there are: {self._names() or 'none'}")
         return rows
 
     def again(self, request: dict[str, Any]) -> dict[str, Any]:
-        """name: that trunk registers now, whatever it waits for."""
+        """name: that peer registers now, whatever it waits for."""
         name = text_argument(request, "name")
         if not self._trunks.again(name):
-            raise Refused(f"there is no trunk {name!r} that registers; trunks are: {self._names() or 'none'}")
+            raise Refused(f"there is no peer {name!r} that registers; there are: {self._names() or 'none'}")
         return next(row for row in self._trunks.rows() if row["name"] == name)
 
     def qualify(self, request: dict[str, Any]) -> Rows | Deferred[Rows]:
-        """name: the phones of that user, or that trunk, are asked now, and the answer comes when they have answered or
+        """name: the phones of that user, or that peer, are asked now, and the answer comes when they have answered or
         were silent; without it everybody who is asked, as they were the last time. `rtt` in milliseconds."""
         name = text_argument(request, "name", "")
         if not name:
             return self._qualify.rows()
         asked: Deferred[Rows] = Deferred()
         if not self._qualify.now(self._aor(name), name, asked.callback):
-            raise Refused(f"{name}: no trunk, and no user with a phone that is registered")
+            raise Refused(f"{name}: no peer with a uri, and no user with a phone that is registered")
         return asked
 
     def _names(self) -> str:

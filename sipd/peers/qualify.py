@@ -1,4 +1,4 @@
-"""Qualify: asks phones and trunks by OPTIONS whether they are there, which also keeps the way through their NAT open.
+"""Qualify: asks phones and peers by OPTIONS whether they are there, which also keeps the way through their NAT open.
 
 The questions are spread over the interval and bounded in their rate. Bindings found unreachable stand in a table that
 routing looks into; they are asked on, more often, and come back with their first answer.
@@ -279,7 +279,7 @@ class Qualify:
             if trunk is not None and trunk.registration.state == "failed":
                 trunk.start()
         if self._journal.sinks and (was == UNREACHABLE or state != REACHABLE):
-            who = f"{aor} at {contact}" if aor else f"trunk {contact}"
+            who = f"{aor} at {contact}" if aor else f"peer {contact}"
             if state == UNREACHABLE:
                 self._journal.write("peer-unreachable", peer=who, reason=reason)
             else:
@@ -310,7 +310,7 @@ def _row(peer: Peer) -> dict[str, Any]:
     owner, name = peer.key
     reachability = peer.reachability
     return {
-        "peer": owner or name, "kind": "user" if owner else "trunk", "contact": name if owner else "",
+        "peer": owner or name, "kind": "user" if owner else "peer", "contact": name if owner else "",
         "state": reachability.state, "rtt": round(reachability.rtt * 1000, 1), "missed": reachability.missed,
         "server": peer.source, "asked": round(peer.asked_at), "every": peer.every,
     }

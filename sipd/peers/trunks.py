@@ -1,4 +1,4 @@
-"""Trunks: carriers, our registrations there, and who may call in on these (RFC 3261 s10.2, RFC 3608)."""
+"""Trunks: peers that are carriers, our registrations there, and who may call in on these (RFC 3261 s10.2, RFC 3608)."""
 
 from __future__ import annotations
 
@@ -52,17 +52,17 @@ class Trunk:
                  "service_route", "_trunks", "_ask", "_sending", "_timer", "_due_at", "_flow", "_addresses",
                  "_networks", "_over", "_told", "_stood")
 
-    def __init__(self, trunks: Trunks, name: str, config: config_trunks.Trunk) -> None:
+    def __init__(self, trunks: Trunks, name: str, config: config_trunks.Peer) -> None:
         self._trunks = trunks
         self.name = name
         self.config = config
         #: The user part of our Contact: the same after a restart.
         self.contact = config.contact_user or trunks.opaque(name)
         #: The address-of-record that gets its calls, "" for nobody's.
-        self.aor = trunks.aor(config.user) if config.user else ""
+        self.aor = trunks.aor(config.inbound_to) if config.inbound_to else ""
         self.keyring = Keyring(config.auth_username or config.username, config.password.get_secret_value(),
                                trunks.entropy)
-        self.registration = Registration(config.expires, trunks.chance)
+        self.registration = Registration(config.register_expires, trunks.chance)
         #: Where it is registered, or was tried last.
         self.hop: Hop | None = None
         #: When the binding ends (seconds of the clock), 0 without one.
@@ -224,14 +224,14 @@ class Trunk:
             return
         seconds = round(self.registration.wait)
         if state == machine.REGISTERED and was != state:
-            journal.write("trunk-registered", trunk=self.name, hop=str(self.hop or "its server"),
+            journal.write("peer-registered", peer=self.name, hop=str(self.hop or "its server"),
                           expires=round(self.until - self._trunks.wheel.now))
         elif state == machine.REFUSED:
-            journal.write("trunk-refused", trunk=self.name, reason=self.reason, seconds=seconds)
+            journal.write("peer-refused", peer=self.name, reason=self.reason, seconds=seconds)
         elif state == machine.FAILED:
-            journal.write("trunk-failed", trunk=self.name, reason=self.reason, seconds=seconds)
+            journal.write("peer-failed", peer=self.name, reason=self.reason, seconds=seconds)
         elif state == machine.UNREGISTERED and self._stood:
-            journal.write("trunk-unregistered", trunk=self.name)
+            journal.write("peer-unregistered", peer=self.name)
 
     # --- for people
 
@@ -240,7 +240,7 @@ class Trunk:
         now = self._trunks.wheel.now
         return {
             "name": self.name,
-            "host": str(self.config.carrier),
+            "uri": str(self.config.carrier),
             "account": self.account(),
             "state": self.registration.state if self.config.registers else "not wanted",
             "reason": self.reason,
@@ -271,12 +271,12 @@ class Trunks:
         self.aor = aor
         self.wall = wall
         self.journal = journal
-        self.trunks: Table[str, Trunk] = inventory.table("trunks", MOST)
-        #: The trunks that register, by the user part of their Contact.
-        self.contacts: Table[str, Trunk] = inventory.table("trunk contacts", MOST)
+        self.trunks: Table[str, Trunk] = inventory.table("peers with a uri", MOST)
+        #: The trunks whose calls come in, by the user part of their Contact.
+        self.contacts: Table[str, Trunk] = inventory.table("peer contacts", MOST)
         #: Those whose registration is being taken away.
-        self._leaving: Table[Trunk, None] = inventory.table("trunks being left", 2 * MOST)
-        self._wanted: dict[str, config_trunks.Trunk] = {}
+        self._leaving: Table[Trunk, None] = inventory.table("peers being left", 2 * MOST)
+        self._wanted: dict[str, config_trunks.Peer] = {}
         self._stopped: Callable[[], None] | None = None
 
     def chance(self) -> float:
@@ -287,7 +287,7 @@ class Trunks:
         """A user part that nobody can guess and that is always the same for this trunk."""
         return "t" + blake2b(name.encode(), key=self.secret[:64], digest_size=10, person=b"trunk").hexdigest()
 
-    def configure(self, wanted: Mapping[str, config_trunks.Trunk]) -> None:
+    def configure(self, wanted: Mapping[str, config_trunks.Peer]) -> None:
         """Makes the trunks what the configuration says: those that are gone or changed unregister first (s10.2.2),
         those that stay are left alone."""
         self._wanted = dict(wanted)
@@ -327,8 +327,9 @@ class Trunks:
             self.trunks.refused += 1
             return
         trunk = self.trunks[name] = Trunk(self, name, config)
-        if config.registers:
+        if config.lets_in:
             self.contacts[trunk.contact] = trunk
+        if config.registers:
             if after:
                 trunk.start_after(after)
             else:

@@ -1,4 +1,4 @@
-"""sipctl and the API about trunks and about who answers, against a core in virtual time."""
+"""sipctl and the API about carriers and about who answers, against a core in virtual time."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.support.cases import shows
 
 
 class TrunkCommandTests(TestCase):
-    """One trunk that registers and one that does not."""
+    """One peer that registers and one that does not."""
 
     def setUp(self) -> None:
         self.rig, self.carrier = carrier_rig()
-        self.rig.core.call_out(self.rig.config.model_copy(update={"trunks": {
-            **self.rig.config.trunks,
-            "plain": self.rig.config.trunks["carrier"].model_copy(update={"registers": False, "qualify": 3600})}}))
+        self.rig.core.call_out(self.rig.config.model_copy(update={"peers": {
+            **self.rig.config.peers,
+            "plain": self.rig.config.peers["carrier"].model_copy(update={"registers": False, "qualify": 3600})}}))
         register(self.rig, self.carrier, 120)
         self.api = Api()
         TrunkCommands(self.rig.core.trunks, self.rig.core.qualify, self.rig.core.aor).register(self.api)
@@ -54,7 +54,7 @@ class TrunkCommandTests(TestCase):
             cli.fail(str(refusal), cli.REFUSED)
 
     def test_registry(self) -> None:
-        """Every trunk with what the registrar said, how long that holds and when it is asked again, or one of them."""
+        """Every peer with what the registrar said, how long that holds and when it is asked again, or one of them."""
         first, second = self.ask("registry")
         self.assertEqual((first["name"], first["state"], first["reason"], first["expires"], first["server"]),
                          ("carrier", "registered", "200 Reason", 120, f"udp:{CARRIER}:5060"))
@@ -74,11 +74,11 @@ class TrunkCommandTests(TestCase):
             self.assertRegex(result.output, rf"carrier\s+sip:acct@{CARRIER}\s+registered\s+udp:{CARRIER}:5060\s+1\d\d s")
         self.assertEqual(json.loads(self.sipctl("registry", "carrier", "--json").output)[0]["state"], "registered")
         result = self.sipctl("registry", "other")
-        self.assertEqual((result.exit_code, result.output[:30]), (1, "sipctl: there is no trunk 'oth"))
+        self.assertEqual((result.exit_code, result.output[:29]), (1, "sipctl: there is no peer 'oth"))
         self._end()
 
     def test_again(self) -> None:
-        """A trunk is registered at once; one that does not register is told apart, and a name is needed."""
+        """A peer is registered at once; one that does not register is told apart, and a name is needed."""
         result = self.sipctl("registry", "carrier", "--again")
         self.assertIn("carrier is being registered", result.output)
         self.assertEqual(self.ask("registry", name="carrier")[0]["state"], "trying")
@@ -88,7 +88,7 @@ class TrunkCommandTests(TestCase):
 
     @shows("QUA-06", "11.1")
     def test_qualify(self) -> None:
-        """A user's phones or a trunk are asked at once; without a name those that are asked regularly are shown; a name
+        """A user's phones or a peer are asked at once; without a name those that are asked regularly are shown; a name
         that nobody has is refused."""
         phone = self.rig.phone("1001")
         phone.register()

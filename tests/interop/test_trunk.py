@@ -20,16 +20,15 @@ from tests.support.cases import shows
 
 CARRIER, OFFICE = "carrier.example", "office.example"
 TRUNK = """
-[trunks.carrier]
-host = "127.0.0.1"
-port = {port}
-transport = "{transport}"
+[peers.carrier]
+uri = "sip:127.0.0.1:{port};transport={transport}"
 username = "acct1"
 password = "{password}"
 from_domain = "{domain}"
 register = true
-expires = 120
-user = "1001"
+register_expires = 120
+inbound_to = "1001"
+identify_by = ["address"]
 qualify = 10
 """
 
@@ -62,7 +61,7 @@ class OfficeTestCase(unittest.TestCase):
         self.assertEqual(registration.status, 200)
 
     def registry(self) -> dict[str, Any]:
-        """What `sipctl registry` shows of the trunk."""
+        """What `sipctl registry` shows of the peer."""
         row: dict[str, Any] = self.ask("registry", name="carrier")[0]
         return row
 
@@ -71,7 +70,7 @@ class OfficeTestCase(unittest.TestCase):
         return ask(str(self.office.state / "sipctl.sock"), command, **arguments)
 
     def wait_for(self, state: str, again: bool = False, seconds: float = 15.0) -> dict[str, Any]:
-        """The trunk's row once it has this state; with `again` it is told to register at once."""
+        """The peer's row once it has this state; with `again` it is told to register at once."""
         deadline = time.monotonic() + seconds
         while (row := self.registry())["state"] != state:
             self.assertLess(time.monotonic(), deadline, f"{row}\n{self.office.log()[-2000:]}")
@@ -162,21 +161,21 @@ class TrunkTests(OfficeTestCase):
 
     @shows("OUT-08", "10.2.2")
     def test_reload(self) -> None:
-        """A trunk that is taken out of the file is unregistered when the file is read again, and registers when it is
+        """A peer that is taken out of the file is unregistered when the file is read again, and registers when it is
         put back."""
         self.start("udp")
         self.wait_for("registered")
         file = self.office.directory / "sipd.toml"
         text = file.read_text()
         file.write_text("")
-        self.assertEqual(self.ask("reload")["changes"], ["trunk carrier removed"])
+        self.assertEqual(self.ask("reload")["changes"], ["peer carrier removed"])
         deadline = time.monotonic() + 5.0
         while ask(str(self.carrier.state / "sipctl.sock"), "registrations", aor="acct1")["registrations"]:
             self.assertLess(time.monotonic(), deadline)
             time.sleep(0.05)
         self.assertEqual(self.ask("registry"), [])
         file.write_text(text)
-        self.assertEqual(self.ask("reload")["changes"], ["trunk carrier added"])
+        self.assertEqual(self.ask("reload")["changes"], ["peer carrier added"])
         self.wait_for("registered")
         self.call()
 
@@ -189,5 +188,5 @@ class TrunkTests(OfficeTestCase):
         self.assertTrue(row["reason"].startswith("401"), row)
         self.assertGreater(row["next"], 500)
         time.sleep(0.5)  # a line may wait in the buffer
-        self.assertIn("trunk carrier is refused: 401", self.office.log())
+        self.assertIn("peer carrier is refused: 401", self.office.log())
         self.assertEqual(self.carrier.log().count("REGISTER from"), 1, self.carrier.log())

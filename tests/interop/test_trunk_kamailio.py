@@ -25,7 +25,7 @@ class KamailioTests(OfficeTestCase):
     @shows("OUT-09", "16.5")
     def test_calls(self) -> None:
         """Over UDP and over TCP it registers, is called, refreshes by hand with the nonce it knows, and answers as a
-        trunk that qualify finds reachable."""
+        peer that qualify finds reachable."""
         for transport in ("udp", "tcp"):
             self.start(transport, self.secret)
             row = self.wait_for("registered")

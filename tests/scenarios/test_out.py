@@ -14,12 +14,13 @@ from tests.support.cases import shows
 from tests.support.rig import Phone, Rig
 
 CARRIER = "203.0.113.10"
-ACCOUNT = {"host": CARRIER, "register": True, "username": "acct", "password": "pass", "user": "1001", "expires": 300}
+ACCOUNT = {"uri": f"sip:{CARRIER}", "register": True, "register_expires": 300, "username": "acct", "password": "pass",
+           "inbound_to": "1001"}
 
 
 def carrier_rig(wanted: dict[str, Any] | None = None, **settings: Any) -> tuple[Rig, Phone]:
-    """A server with one trunk, and the carrier at its address; the first REGISTER is on its way."""
-    rig = Rig(trunks={"carrier": {**ACCOUNT, **(wanted or {})}}, **settings)
+    """A server with one peer, and the carrier at its address; the first REGISTER is on its way."""
+    rig = Rig(peers={"carrier": {**ACCOUNT, **(wanted or {})}}, **settings)
     carrier = rig.phone("carrier", CARRIER)
     rig.core.call_out(rig.config)
     rig.advance(0.1)
@@ -49,7 +50,7 @@ def waited(rig: Rig, carrier: Phone, most: float) -> float:
 
 
 def row(rig: Rig) -> dict[str, Any]:
-    """What `sipctl registry` would show of the trunk."""
+    """What `sipctl registry` would show of the peer."""
     return rig.core.trunks.trunks["carrier"].row()
 
 
@@ -108,7 +109,7 @@ class RegisterTests(TestCase):
         carrier.answer(second, 200, granted(second, 120))
         self.assertEqual((row(rig)["state"], row(rig)["expires"], row(rig)["server"]),
                          ("registered", 120, f"udp:{CARRIER}:5060"))
-        self.assertEqual(len([kind for kind, _ in rig.records if kind == "trunk-registered"]), 1)
+        self.assertEqual(len([kind for kind, _ in rig.records if kind == "peer-registered"]), 1)
         goodbye(rig, carrier)
 
     @shows("OUT-02", "10.2.4")
@@ -124,7 +125,7 @@ class RegisterTests(TestCase):
         self.assertEqual(second.cseq_number, first.cseq_number + 1)
         self.assertEqual(second.first["contact"], first.first["contact"])
         self.assertEqual(proves(second), [("carrier.example", "MD5", 2)])
-        self.assertEqual(len([kind for kind, _ in rig.records if kind == "trunk-registered"]), 1)
+        self.assertEqual(len([kind for kind, _ in rig.records if kind == "peer-registered"]), 1)
         goodbye(rig, carrier)
 
     @shows("OUT-08", "10.2.2")
@@ -136,7 +137,7 @@ class RegisterTests(TestCase):
         self.assertEqual((last.first["expires"], last.first["contact"]), ("0", first.first["contact"]))
         self.assertEqual(last.call_id, first.call_id)
         self.assertGreater(last.cseq_number, first.cseq_number)
-        self.assertEqual(rig.records[-1], ("trunk-unregistered", {"trunk": "carrier"}))
+        self.assertEqual(rig.records[-1], ("peer-unregistered", {"peer": "carrier"}))
 
     @shows("OUT-08", "10.2.2")
     def test_shutdown_of_the_deaf(self) -> None:
@@ -156,7 +157,7 @@ class RegisterTests(TestCase):
         carrier.answer(carrier.take("REGISTER"), 403)
         rig.core.hang_up(2.0).addCallback(done.append)
         self.assertEqual(done, [None, None])
-        self.assertEqual(rig.records[-1][0], "trunk-refused")
+        self.assertEqual(rig.records[-1][0], "peer-refused")
         rig.finish()
         rig, carrier = carrier_rig()
         carrier.take("REGISTER")
@@ -164,14 +165,14 @@ class RegisterTests(TestCase):
 
     @shows("OUT-08", "10.2.2")
     def test_configuration_changes(self) -> None:
-        """A trunk that is gone from the configuration is unregistered, one that stays is left alone, one that changed
+        """A peer that is gone from the configuration is unregistered, one that stays is left alone, one that changed
         is unregistered before it registers anew."""
         rig, carrier = carrier_rig()
         first = register(rig, carrier)
         rig.core.call_out(rig.config)
         carrier.silent()
-        changed = rig.config.model_copy(update={"trunks": {
-            "carrier": rig.config.trunks["carrier"].model_copy(update={"expires": 600})}})
+        changed = rig.config.model_copy(update={"peers": {
+            "carrier": rig.config.peers["carrier"].model_copy(update={"register_expires": 600})}})
         rig.core.call_out(changed)
         gone = carrier.take("REGISTER")
         self.assertEqual(gone.first["expires"], "0")
@@ -180,7 +181,7 @@ class RegisterTests(TestCase):
         again = register(rig, carrier)
         self.assertEqual((again.first["expires"], again.first["contact"]), ("600", first.first["contact"]))
         self.assertNotEqual(again.call_id, first.call_id)
-        rig.core.call_out(rig.config.model_copy(update={"trunks": {}}))
+        rig.core.call_out(rig.config.model_copy(update={"peers": {}}))
         gone = carrier.take("REGISTER")
         self.assertEqual((gone.first["expires"], gone.call_id), ("0", again.call_id))
         carrier.answer(gone, 200)
@@ -189,7 +190,7 @@ class RegisterTests(TestCase):
 
     @shows("OUT-01", "10.2.1")
     def test_again_by_hand(self) -> None:
-        """Whoever runs the server can have it register at once; a trunk that is not there, or does not register, is
+        """Whoever runs the server can have it register at once; a peer that is not there, or does not register, is
         told apart."""
         rig, carrier = carrier_rig()
         register(rig, carrier)

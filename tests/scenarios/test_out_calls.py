@@ -43,7 +43,7 @@ class InboundTests(TestCase):
 
     @shows("OUT-09", "16.5")
     def test_call_reaches_the_user(self) -> None:
-        """With authentication on, the carrier's call rings the trunk's user, without being asked for credentials; both
+        """With authentication on, the carrier's call rings the user of inbound_to, without being asked for credentials; both
         sides can end it."""
         rig, carrier = carrier_rig(auth={"required": True})
         rig.binding("1001", "sip:1001@192.0.2.50:5060")
@@ -77,7 +77,7 @@ class InboundTests(TestCase):
 
     @shows("OUT-09", "10.2.2")
     def test_only_while_registered(self) -> None:
-        """Before the registrar has granted anything, after it refused, and when the trunk is gone, the contact is
+        """Before the registrar has granted anything, after it refused, and when the peer is gone, the contact is
         nobody's."""
         rig, carrier = carrier_rig(auth={"required": True})
         rig.binding("1001", "sip:1001@192.0.2.50:5060")
@@ -96,7 +96,7 @@ class InboundTests(TestCase):
         carrier.take(407)
         rig.core.trunks.again("carrier")
         register(rig, carrier)
-        rig.core.call_out(rig.config.model_copy(update={"trunks": {}}))
+        rig.core.call_out(rig.config.model_copy(update={"peers": {}}))
         carrier.answer(carrier.take("REGISTER"), 200)
         carrier.invite(contact)
         carrier.take(407)
@@ -104,10 +104,19 @@ class InboundTests(TestCase):
         rig.finish()
 
     @shows("OUT-09", "16.5")
+    def test_identified_by_nothing(self) -> None:
+        """Where the file says that nothing tells the carrier's calls, they are a stranger's."""
+        rig, carrier = carrier_rig({"identify_by": []}, auth={"required": True})
+        rig.binding("1001", "sip:1001@192.0.2.50:5060")
+        carrier.invite(contact_of(register(rig, carrier)))
+        carrier.take(407)
+        goodbye(rig, carrier)
+
+    @shows("OUT-09", "16.5")
     def test_chosen_name(self) -> None:
-        """A contact user of one's choice may be a user's own name: from the carrier it is the trunk's user, from anybody
+        """A contact user of one's choice may be a user's own name: from the carrier it is inbound_to's, from anybody
         else it is that user."""
-        rig, carrier = carrier_rig({"contact_user": "1002", "user": "1001"})
+        rig, carrier = carrier_rig({"contact_user": "1002", "inbound_to": "1001"})
         one, two, three = (rig.phone(name) for name in ("1001", "1002", "1003"))
         one.register()
         two.register()
@@ -120,7 +129,7 @@ class InboundTests(TestCase):
     @shows("OUT-09", "11.2", "16.5")
     def test_odd_requests(self) -> None:
         """The carrier's OPTIONS to the contact is answered here; a user who is not registered gives 480, one who is not
-        there and a trunk without a user 404; a CANCEL ends the ringing."""
+        there and a peer without inbound_to 404; a CANCEL ends the ringing."""
         rig, carrier = carrier_rig(auth={"required": True})
         contact = contact_of(register(rig, carrier))
         carrier.request("OPTIONS", contact)
@@ -142,7 +151,7 @@ class InboundTests(TestCase):
         carrier.ack(carrier.take(487), invite)
         goodbye(rig, carrier)
         for user, status in (("", 404), ("nobody", 404)):
-            rig, carrier = carrier_rig({"user": user}, auth={"required": True})
+            rig, carrier = carrier_rig({"inbound_to": user}, auth={"required": True})
             contact = contact_of(register(rig, carrier))
             invite = carrier.invite(contact)
             carrier.ack(carrier.take(status), invite)
@@ -151,8 +160,8 @@ class InboundTests(TestCase):
     @shows("OUT-09", "3263 4")
     def test_other_servers_of_the_carrier(self) -> None:
         """A carrier calls from each server its name stands for, and from the networks that the configuration names."""
-        rig = Rig(auth={"required": True}, trunks={"carrier": {
-            **ACCOUNT, "host": "carrier.example", "addresses": ["198.51.100.0/24", "2001:db8::/32"]}})
+        rig = Rig(auth={"required": True}, peers={"carrier": {
+            **ACCOUNT, "uri": "sip:carrier.example", "addresses": ["198.51.100.0/24", "2001:db8::/32"]}})
         rig.dns.address("carrier.example", CARRIER, "203.0.113.20")
         rig.binding("1001", "sip:1001@192.0.2.50:5060")
         phone = rig.phone("1001", "192.0.2.50")
@@ -171,10 +180,10 @@ class InboundTests(TestCase):
     @shows("OUT-09", "10.2.1")
     def test_contact_after_a_restart(self) -> None:
         """The contact that nobody can guess is the same after a restart, another with another secret, and another for
-        each trunk."""
+        each peer."""
         contacts = []
         for secret, name in ((b"s" * 32, "carrier"), (b"s" * 32, "carrier"), (b"t" * 32, "carrier"), (b"s" * 32, "other")):
-            rig = Rig(trunks={name: ACCOUNT}, secret=secret)
+            rig = Rig(peers={name: ACCOUNT}, secret=secret)
             carrier = rig.phone("carrier", CARRIER)
             rig.core.call_out(rig.config)
             contacts.append(contact_of(register(rig, carrier)))
@@ -228,7 +237,7 @@ class RouteTests(TestCase):
     @shows("OUT-01", "8.1.2")
     def test_outbound_proxy(self) -> None:
         """With a proxy in the configuration the REGISTER goes there, addressed to the carrier, by a loose Route."""
-        rig = Rig(trunks={"carrier": {**ACCOUNT, "proxy": "203.0.113.77:5070", "from_domain": "voice.example"}})
+        rig = Rig(peers={"carrier": {**ACCOUNT, "proxy": "203.0.113.77:5070", "from_domain": "voice.example"}})
         edge = rig.phone("edge", "203.0.113.77", port=5070)
         rig.core.call_out(rig.config)
         first = register(rig, edge)

@@ -39,13 +39,13 @@ class _Answers(Mutations):
 
 
 class HostileTests(TestCase):
-    """A trunk whose carrier has lost its mind, and which is asked by OPTIONS too."""
+    """A peer whose carrier has lost its mind, and which is asked by OPTIONS too."""
 
     @shows("OUT-04")
     def test_damaged_answers(self) -> None:
-        """Every answer is damaged in some way; whatever is read from it, the trunk is in one of its states and sends
+        """Every answer is damaged in some way; whatever is read from it, the peer is in one of its states and sends
         whole requests, and not many."""
-        rig = Rig(trunks={"carrier": {**ACCOUNT, "qualify": 5}}, qualify={"rate": 1.0})
+        rig = Rig(peers={"carrier": {**ACCOUNT, "qualify": 5}}, qualify={"rate": 1.0})
         carrier = rig.network.endpoint("udp", CARRIER, 5060)
         rig.core.call_out(rig.config)
         damage = _Answers(10, f"{CARRIER}:5060", "carrier.example", "acct")

@@ -68,7 +68,7 @@ class AnswerTests(TestCase):
                 carrier.answer(carrier.take("REGISTER"), status)
                 self.assertEqual((row(rig)["state"], row(rig)["expires"]), ("refused", 0))
                 kind, fields = rig.records[-1]
-                self.assertEqual((kind, fields["reason"]), ("trunk-refused", f"{status} Reason"))
+                self.assertEqual((kind, fields["reason"]), ("peer-refused", f"{status} Reason"))
                 waits.append(waited(rig, carrier, 8000.0))
                 self.assertTrue(abs(fields["seconds"] - waits[-1]) <= 1.0)
             self.assertGreaterEqual(min(waits), 600.0)
@@ -182,7 +182,7 @@ class FailureTests(TestCase):
             full = min(30.0 * 2 ** step, 1800.0)
             self.assertTrue(full * 0.5 - 1 <= wait <= full + 1, waits)
         self.assertNotEqual(waits[7], waits[8])
-        self.assertEqual([kind for kind, _ in rig.records].count("trunk-failed"), 10)
+        self.assertEqual([kind for kind, _ in rig.records].count("peer-failed"), 10)
         waited(rig, carrier, 2000.0)
         register(rig, carrier)
         self.assertEqual(row(rig)["state"], "registered")
@@ -193,7 +193,7 @@ class FailureTests(TestCase):
         """A name's servers are tried in turn: the first is silent, the second registers; the refresh goes straight to
         the one that answered while the first is in quarantine. An ICMP error moves on at once."""
         for icmp in (False, True):
-            rig = Rig(trunks={"carrier": {**ACCOUNT, "host": "carrier.example"}})
+            rig = Rig(peers={"carrier": {**ACCOUNT, "uri": "sip:carrier.example"}})
             rig.dns.srv("_sip._udp.carrier.example", 1, 1, 5060, "one.carrier.example")
             rig.dns.srv("_sip._udp.carrier.example", 2, 1, 5070, "two.carrier.example")
             rig.dns.address("one.carrier.example", CARRIER)
@@ -214,7 +214,7 @@ class FailureTests(TestCase):
     @shows("OUT-06", "3263 4.3")
     def test_all_servers_fail(self) -> None:
         """Where no server answers the registration fails once, after all were tried; a name without servers fails too."""
-        rig = Rig(trunks={"carrier": {**ACCOUNT, "host": "carrier.example"}})
+        rig = Rig(peers={"carrier": {**ACCOUNT, "uri": "sip:carrier.example"}})
         rig.core.call_out(rig.config)
         rig.advance(20.0)
         self.assertEqual(row(rig)["state"], "failed")
@@ -243,7 +243,7 @@ class FailureTests(TestCase):
     @shows("OUT-07", "21.5.4", "3263 4.3")
     def test_overloaded_with_another(self) -> None:
         """A server that answers 503 is passed over for another one at once."""
-        rig = Rig(trunks={"carrier": {**ACCOUNT, "host": "carrier.example"}})
+        rig = Rig(peers={"carrier": {**ACCOUNT, "uri": "sip:carrier.example"}})
         rig.dns.address("carrier.example", CARRIER, SECOND)
         first, second = rig.phone("carrier", CARRIER), rig.phone("carrier", SECOND)
         rig.core.call_out(rig.config)
@@ -294,7 +294,7 @@ class FailureTests(TestCase):
     def test_connection_lost(self) -> None:
         """Over TCP: the Contact says so; when the connection ends the registration is made anew within seconds; when
         none can be had it is a failure like another."""
-        rig = Rig(trunks={"carrier": {**ACCOUNT, "transport": "tcp"}})
+        rig = Rig(peers={"carrier": {**ACCOUNT, "uri": f"sip:{CARRIER};transport=tcp"}})
         acceptor = rig.network.listen("tcp", CARRIER, 5060)
         carrier = rig.phone("carrier", "203.0.113.99")
         rig.core.call_out(rig.config)

@@ -1,4 +1,4 @@
-"""Qualify: OPTIONS to phones and trunks, and what routing makes of the answers."""
+"""Qualify: OPTIONS to phones and peers, and what routing makes of the answers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def pass_time(rig: Rig, seconds: float, *alive: Phone, answers: int = 200) -> li
 
 
 def states(rig: Rig) -> dict[str, str]:
-    """Contact, or trunk, to state."""
+    """Contact, or peer, to state."""
     return {one["contact"] or one["peer"]: one["state"] for one in rig.core.qualify.rows()}
 
 
@@ -212,7 +212,7 @@ class AskingTests(TestCase):
 
     @shows("QUA-06", "11.1")
     def test_by_hand(self) -> None:
-        """Whoever runs the server can ask a user's phones or a trunk at once, also those that are not asked otherwise;
+        """Whoever runs the server can ask a user's phones or a peer at once, also those that are not asked otherwise;
         nobody is there to ask where nobody is registered."""
         rig, (phone,) = asking_rig("1001", qualify={"rate": 0.1})
         told: list[dict[str, Any]] = []
@@ -276,13 +276,13 @@ class RoutingTests(TestCase):
 
 
 class TrunkTests(TestCase):
-    """Trunks are asked too."""
+    """Carriers are asked too."""
 
     @shows("QUA-07", "11.1")
     def test_trunk(self) -> None:
-        """A trunk is asked where the configuration says so, as the account there; it becomes unreachable and comes back,
+        """A carrier is asked where the configuration says so, as the account there; it becomes unreachable and comes back,
         and a registration that failed meanwhile is tried at once."""
-        rig = Rig(trunks={"carrier": {"host": "203.0.113.10", "username": "acct", "qualify": 20, "register": True}})
+        rig = Rig(peers={"carrier": {"uri": "sip:203.0.113.10", "username": "acct", "qualify": 20, "register": True}})
         carrier = rig.phone("carrier", "203.0.113.10")
         rig.core.call_out(rig.config)
         while states(rig) != {"carrier": "unreachable"}:
