@@ -1,9 +1,9 @@
 """A reactor with a shorter way from the kernel to a message: Twisted's epoll reactor with another `doPoll`.
 
-Twisted goes through its main loop once for each wake-up, and hands each descriptor to its log's context first. That is a
-dozen Python functions, little beside a busy server's work, but after some idle milliseconds they are no longer in the
-processor's caches: 25 to 50 us a wake-up, where the rest of a REGISTER costs 60. Here the loop goes on where it is until
-there is something that only the main loop does: a timed call, a call from a thread, a stop.
+Twisted goes through its main loop once for each wake-up, and hands each descriptor to its log's context first. That is
+a dozen Python functions, little beside a busy server's work; but after some idle milliseconds they are out of the
+processor's caches: 25 to 50 us a wake-up, where the rest of a REGISTER costs 60. Here the loop goes on where it is
+until there is something that only the main loop does: a timed call, a call from a thread, a stop.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from twisted.internet.main import installReactor
 
 #: Wake-ups in a row before the main loop has its turn in any case.
 ROUNDS = 64
+#: Seconds of one wait while there is a timed call; the kernel counts milliseconds in 31 bits.
+_LONGEST = 3600.0
 
 
 class Reactor(EPollReactor):
     """Serves descriptors as EPollReactor does, without the detours."""
 
-    # Of Twisted's own, beside its public methods: _poller, _selectables, _doReadOrWrite, _newTimedCalls,
-    # _pendingTimedCalls and _stopped, all older than the Twisted we ask for by ten years.
+    # Beside public methods it uses of Twisted's own: _poller, _selectables, _doReadOrWrite, _newTimedCalls,
+    # _pendingTimedCalls and _stopped, which have been there for more than ten years.
 
     def doPoll(self, timeout: float | None) -> None:
         """Waits `timeout` seconds, for ever when it is None, and serves what becomes ready; goes on with that until
@@ -39,7 +41,7 @@ class Reactor(EPollReactor):
                 return
             # a call may have been moved nearer meanwhile
             calls = self._pendingTimedCalls
-            wait = calls[0].time - self.seconds() if calls else -1
+            wait = min(calls[0].time - self.seconds(), _LONGEST) if calls else -1
             if calls and wait <= 0:
                 return
 
