@@ -65,6 +65,8 @@ class SipdProcess:
             self.process = subprocess.Popen(
                 self.command, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"},
+                # under nohup it would be ignored, and the server leaves an ignored signal so
+                preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
             )
         deadline = time.monotonic() + 30
         while not answers_options("127.0.0.1", self.port):
