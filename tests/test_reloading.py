@@ -6,7 +6,6 @@ import os
 import socket
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from twisted.internet.defer import ensureDeferred
 from twisted.trial.unittest import TestCase
@@ -18,6 +17,7 @@ from sipd.binding import Binding
 from sipd.config import Config, Overrides, load
 from sipd.config_changes import changes
 from sipd.config_source import Source, settings
+from sipd.message import compose
 from tests.transport.test_tls import make_certificate
 
 
@@ -183,10 +183,11 @@ class ReloadTests(ServerTestCase):
             self.assertEqual(limits[name], limit, name)
         self.assertEqual((core.layer.bounds.vias, core.layer.values.t1, core.proxy.values.timer_c), (7, 0.25, 200.0))
         self.assertEqual((core.proxy.values.branches, core.proxy.values.ring_timeout, core.location.limit), (5, 9.0, 80))
-        self.assertEqual(core.refusals.again(mock.Mock(call_id="", from_tag="", cseq_number=1, via=None)), ("Retry-After", "7"))
+        request = compose.request("OPTIONS", "sip:example.com", [])
+        self.assertEqual(core.refusals.again(request), ("Retry-After", "7"))
         self.assertEqual((core.shedding.overload.wanted, core.shedding._timer), (0.5, None))
         self.assertEqual((core.registrar._limits.max_contacts, core.route._guests, core.route._open_registrar), (3, True, True))
-        self.assertIsNone(core.authenticator.check(mock.Mock(), proxy=False))
+        self.assertIsNone(core.authenticator.check(request, proxy=False))
         self.assertEqual(core.places.place("alias.example", None), "example.com")
         self.assertEqual(core.places.place("two.example", None), "two.example")
         self.assertFalse(server.journal.calls)

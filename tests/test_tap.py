@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import signal
@@ -211,6 +212,7 @@ class ServiceTests(TestCase):
         """makeService opens neither store, thread nor socket: twistd forks after it."""
         arguments = self.listen()
         tap.makeService(self.options(arguments, syslog=True))
+        gc.collect()  # what tests before this one left open
         before = sorted(os.listdir("/proc/self/fd"))
         tasks = os.listdir("/proc/self/task")
         tap.makeService(self.options(arguments, syslog=True))
