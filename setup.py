@@ -40,7 +40,8 @@ def requirements() -> list[str]:
     settings = configparser.ConfigParser()
     settings.read(ROOT / "setup.cfg")
     lines = settings["options"]["install_requires"] + settings["options.extras_require"]["dev"]
-    return [line for line in lines.split("\n") if line and not line.startswith(("hypothesis", "pyperf", "ruff", "sipvicious"))]
+    others = ("hypothesis", "pyperf", "ruff", "sipvicious")
+    return [line for line in lines.split("\n") if line and not line.startswith(others)]
 
 
 def extensions() -> list[Any]:
