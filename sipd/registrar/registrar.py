@@ -12,7 +12,7 @@ from sipd.inventory import Inventory, Table
 from sipd.journal import Journal
 from sipd.message.address import Address
 from sipd.message.errors import MalformedMessage, Reject
-from sipd.message.hop import Hop, join_host_port
+from sipd.message.hop import Hop
 from sipd.message.message import Request
 from sipd.message.values import delta_seconds
 from sipd.registrar.contact import Contact, parse_contacts
@@ -104,12 +104,10 @@ class Registrar:
             expires = delta_seconds(header)
             if expires is None:
                 expires = -1
-        listener = flow.listener
         return Registration(
             aor, request.call_id, request.cseq_number, contacts, expires, path,
             Hop(flow.transport, flow.address, flow.port), request.via, flow.id,
-            self._share(join_host_port(listener.address, listener.port)),
-            self._share(request.first.get("user-agent", "")[:_MOST_USER_AGENT]))
+            flow.listener.name, self._share(request.first.get("user-agent", "")[:_MOST_USER_AGENT]))
 
     def _contacts(self, request: Request) -> tuple[Contact, ...] | None:
         """The contacts, empty for a query, None for "*" (s10.3 step 6)."""
