@@ -50,17 +50,19 @@ _MOST_KNOWN, _LONGEST_KNOWN = 4096, 300
 _KNOWN_ADDRESSES: set[str] = set()
 
 
-def parse(data: bytes, stream: bool = False, bounds: Bounds = WITHOUT) -> Request | Response:
+def parse(data: bytes, stream: bool = False, bounds: Bounds = WITHOUT, known: bool = False) -> Request | Response:
     """Reads one datagram, or with `stream` one message cut from a connection, which must state its length (s18.3).
 
-    Raises MalformedMessage, whose `message` holds what could be read. Octets after Content-Length are dropped (s18.3).
+    `known` says that it comes from no stranger: to these the time that a cache saves would tell who was called, or has
+    called, of late. Raises MalformedMessage, whose `message` holds what could be read. Octets after Content-Length are
+    dropped (s18.3).
     """
     if data[:1] in (b"\r", b"\n"):
         data = data.lstrip(b"\r\n")  # s7.5: CRLFs before the start line are ignored
     end = data.find(b"\r\n\r\n")
     if end < 0:
         raise MalformedMessage("no empty line ends the header fields", message=what_can_be_read(data))
-    message = _parse_head(data[:end])
+    message = _parse_head(data[:end], known)
     if end > bounds.unsuspicious or len(data) > bounds.message_size:
         bounds.check(message, end, len(data))
     body = data[end + 4:]
@@ -83,7 +85,7 @@ def parse(data: bytes, stream: bool = False, bounds: Bounds = WITHOUT) -> Reques
     return message
 
 
-def _parse_head(head: bytes) -> Request | Response:
+def _parse_head(head: bytes, known: bool) -> Request | Response:
     """Start line and headers. Raises MalformedMessage."""
     lines = head.decode("utf-8", "surrogateescape").split("\r\n")
     headers: list[Header] = []
@@ -109,7 +111,7 @@ def _parse_head(head: bytes) -> Request | Response:
     else:
         message, problem = _request(start, headers, first, problem)
     message.repeated = repeated
-    _type_core(message, problem)
+    _type_core(message, problem, known)
     return message
 
 
@@ -188,7 +190,7 @@ def _request(start: str, headers: list[Header], first: dict[str, str], problem: 
     return message, problem
 
 
-def _type_core(message: Request | Response, problem: str) -> None:
+def _type_core(message: Request | Response, problem: str, known: bool) -> None:
     """Types Via and CSeq and sees that the mandatory fields are there (s8.1.1). Raises MalformedMessage."""
     first = message.first
     _type_via(message)
@@ -214,18 +216,18 @@ def _type_core(message: Request | Response, problem: str) -> None:
     call_id = message.call_id
     if (" " in call_id or not call_id.isprintable()) and _CALL_ID(call_id) is None:
         raise MalformedMessage("Call-ID is not a word", message=message)
-    message.know_tags(_checked("from", message), _checked("to", message))
+    message.know_tags(_checked("from", message, known), _checked("to", message, known))
 
 
-def _checked(name: str, message: Message) -> str:
+def _checked(name: str, message: Message, known: bool) -> str:
     """The tag of From or To, "" when there is none; both must be readable. Raises MalformedMessage."""
     value = message.first[name]
     address, found, tag = value.partition(">;tag=")
-    if address in _KNOWN_ADDRESSES and (tag.isalnum() and tag.isascii() if found else value[-1] == ">"):
+    if known and address in _KNOWN_ADDRESSES and (tag.isalnum() and tag.isascii() if found else value[-1] == ">"):
         return tag
     usual = _USUAL_ADDRESS(value)
     if usual is not None:
-        if tag == (usual.group(1) or "") and len(address) <= _LONGEST_KNOWN:
+        if known and tag == (usual.group(1) or "") and len(address) <= _LONGEST_KNOWN:
             if len(_KNOWN_ADDRESSES) >= _MOST_KNOWN:
                 _KNOWN_ADDRESSES.clear()
             _KNOWN_ADDRESSES.add(address)
@@ -349,7 +351,7 @@ def glance(data: bytes) -> Request | None:
         headers.append((key, value, line))
     request = Request(start[0], start[1], headers, first, b"")
     try:
-        _type_core(request, "")
+        _type_core(request, "", False)
     except MalformedMessage:
         return None
     return request

@@ -319,7 +319,7 @@ class TransactionLayer:
                 if lost is not None:
                     lost.message = what_can_be_read(data)
                     raise lost
-                message = parse(data, flow.reliable, self.bounds)
+                message = parse(data, flow.reliable, self.bounds, flow.known)
             except MalformedMessage as error:
                 self.malformed += 1
                 if error.message is not None:

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import TestCase
 
+from sipd.message import parser
 from sipd.message.errors import MalformedMessage
 from sipd.message.message import Message, Request, Response
 from sipd.message.parser import parse
@@ -127,6 +128,19 @@ class ParserTests(TestCase):
         for text, number in (("0 INVITE", 0), ("2147483648 INVITE", 2**31), ("4294967295 INVITE", 2**32 - 1),
                              ("0" * 5000 + "9 INVITE", 9), ("7 \t INVITE", 7), ("7\r\n INVITE", 7)):
             self.assertEqual(parse(message(f"CSeq: {text}", without="CSeq:")).cseq, (number, "INVITE"))
+
+    def test_strangers_learn_nothing(self) -> None:
+        """Who writes to whom is kept from messages of the known alone, and spares reading it to these alone; it reads the
+        same either way, and what only begins like it is not taken for it."""
+        kept = parser._KNOWN_ADDRESSES
+        before = set(kept)
+        one = message("To: <sip:somebody@biloxi.com>;tag=b1", without="To:")
+        self.assertEqual((parse(one).to_tag, kept), ("b1", before))
+        self.assertEqual((parse(one, known=True).to_tag, parse(one, known=True).to_tag), ("b1", "b1"))
+        self.assertIn("<sip:somebody@biloxi.com", kept)
+        for known in (False, True):
+            for value in ("<sip:somebody@biloxi.com", "<sip:somebody@biloxi.com>;tag="):
+                self.assertRaises(MalformedMessage, parse, message(f"To: {value}", without="To:"), known=known)
 
     def test_twice(self) -> None:
         """s7.3.1: what stands once stands once (4475 3.3.8); the answer repeats the first."""
