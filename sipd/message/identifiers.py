@@ -1,4 +1,4 @@
-"""Branches and tags of our own (RFC 3261 s8.1.1.7, s19.3)."""
+"""Branches and tags of our own (RFC 3261 s8.1.1.7, s19.3), and chance."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ MAGIC_COOKIE = "z9hG4bK"
 Entropy = Callable[[int], bytes]
 
 _POOL = 4096
+
+
+def chance(entropy: Entropy) -> float:
+    """A number from 0 to 1."""
+    return int.from_bytes(entropy(2), "big") / 65535
 
 
 class Identifiers:

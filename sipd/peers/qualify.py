@@ -14,7 +14,7 @@ from sipd.binding import Binding
 from sipd.core.uac import Ask, Outcome
 from sipd.inventory import Inventory, Table
 from sipd.journal import Journal
-from sipd.message.identifiers import Entropy, Identifiers
+from sipd.message.identifiers import Entropy, Identifiers, chance
 from sipd.peers.reachability import REACHABLE, UNREACHABLE, Reachability
 from sipd.proxy.targets import Target, groups_of
 from sipd.wheel import Timer, TimerWheel
@@ -159,7 +159,7 @@ class Qualify:
         peer = self.peers[key] = Peer(key, every, Reachability(self._settings.lagged, self._settings.failures))
         if key[0]:
             self._contacts.setdefault(key[0], set()).add(key[1])
-        self._ask_after(peer, self._chance() * min(every, within))
+        self._ask_after(peer, chance(self._entropy) * min(every, within))
 
     def _drop(self, key: Key) -> None:
         peer = self.peers.pop(key, None)
@@ -265,7 +265,7 @@ class Qualify:
         every = peer.every
         if peer.reachability.missed:
             every = min(every, SOON)
-        self._ask_after(peer, every * (1.0 - JITTER + 2.0 * JITTER * self._chance()))
+        self._ask_after(peer, every * (1.0 - JITTER + 2.0 * JITTER * chance(self._entropy)))
 
     def _note(self, peer: Peer, was: str, reason: str) -> None:
         state = peer.reachability.state
@@ -294,9 +294,6 @@ class Qualify:
         bindings: Iterable[Binding] = [one for one in self._location.bindings(aor) if one.contact == name]
         groups = groups_of(list(bindings))
         return groups[0][0] if groups else None
-
-    def _chance(self) -> float:
-        return int.from_bytes(self._entropy(2), "big") / 65535
 
     # --- for people
 

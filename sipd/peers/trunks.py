@@ -20,7 +20,7 @@ from sipd.journal import Journal
 from sipd.message.address import Address
 from sipd.message.errors import MalformedMessage
 from sipd.message.hop import Hop
-from sipd.message.identifiers import Entropy, Identifiers
+from sipd.message.identifiers import Entropy, Identifiers, chance
 from sipd.message.message import Response
 from sipd.message.values import delta_seconds
 from sipd.peers import registration as machine
@@ -281,7 +281,7 @@ class Trunks:
 
     def chance(self) -> float:
         """A number from 0 to 1."""
-        return int.from_bytes(self.entropy(2), "big") / 65535
+        return chance(self.entropy)
 
     def opaque(self, name: str) -> str:
         """A user part that nobody can guess and that is always the same for this trunk."""
