@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sipd.auth.credentials import opaque_string, secrets_for
-from sipd.config import is_user_name
+from sipd.config_users import is_user_name
 
 #: The version of the schema, kept in PRAGMA user_version; 0 is a new file.
 SCHEMA_VERSION = 1
