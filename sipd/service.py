@@ -156,7 +156,7 @@ class Core:
         """Takes every binding of an address-of-record away."""
         gone = self.location.latest(aor)
         if gone:
-            self.location.change(aor, [("delete", binding) for binding in gone], lambda reason: None)
+            self.location.change(aor, [("delete", binding) for binding in gone], lambda reason: None, "removed")
             self.location.note_lost(gone, reason)
 
     def knows(self, aor: str) -> bool:

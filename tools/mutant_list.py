@@ -324,9 +324,9 @@ _KNOWN: tuple[Mutant, ...] = (
            'return "wrong password" if secret else "unknown user"', "raise Reject(403 if secret else 404)",
            _in("aut", "aut_users", "rules_auth")),
     Mutant("a new contact is answered before it is stored", "sipd/location/service.py",
-           "        self._store.commit(changes, partial(self._settle, aor, changes, done))",
+           "        self._store.commit(changes, partial(self._settle, aor, changes, done, why))",
            '        done("")\n'
-           "        self._store.commit(changes, partial(self._settle, aor, changes, lambda reason: None))",
+           "        self._store.commit(changes, partial(self._settle, aor, changes, lambda reason: None, why))",
            ("tests.location.test_service", "tests.registrar.test_registrar")),
 )
 

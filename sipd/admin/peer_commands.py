@@ -45,7 +45,8 @@ class ILocation(Protocol):
     def everything(self) -> Iterable[Binding]:
         """All of them."""
 
-    def change(self, aor: str, changes: list[tuple[str, Binding]], done: Callable[[str], None]) -> None:
+    def change(self, aor: str, changes: list[tuple[str, Binding]], done: Callable[[str], None],
+               why: str = "") -> None:
         """Stores changes."""
 
     def note_lost(self, bindings: Iterable[Binding], reason: str) -> None:
@@ -162,7 +163,7 @@ class PeerCommands:
                 self._location.note_lost(gone, "taken away by sipctl")
                 done.callback({"aor": aor, "contacts": [one.contact for one in gone]})
 
-        self._location.change(aor, [("delete", one) for one in gone], stored)
+        self._location.change(aor, [("delete", one) for one in gone], stored, "removed")
         return done
 
     def aor(self, name: str) -> str:

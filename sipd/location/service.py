@@ -9,7 +9,7 @@ processed independently"): both always hold exactly the changes that were acknow
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from math import inf
 
@@ -23,6 +23,9 @@ from sipd.location.table import BindingTable
 
 #: The clock on the wall is looked at again after this long (seconds), so that a step forward is noticed.
 _LONGEST_SLEEP = 60.0
+#: Told of changed bindings: the address-of-record, what has changed (one step each, as in `Location.change`), and why
+#: ("" when the phone asked for it itself, else "expired", "removed" or whatever was said to `change`).
+Watcher = Callable[[str, Sequence[Change], str], None]
 #: Addresses-of-record visited in one turn of the reactor when many expire at once, and the pause before the next turn.
 _SWEPT_PER_TURN = 500
 _PAUSE = 0.02
@@ -50,8 +53,8 @@ class Location:
         self._store_failing = False
         self._told_full = False
         self._stopped = False
-        #: Called with an address-of-record whose bindings have changed; None: nobody asks.
-        self.watch: Callable[[str], None] | None = None
+        #: Who is told of changed bindings; nothing where nobody asks.
+        self.watchers: tuple[Watcher, ...] = ()
 
     def start(self, known: Callable[[str], bool] = lambda aor: True) -> None:
         """Reads the store. What is bound to an address-of-record that is not `known` any more is forgotten, here and
@@ -73,6 +76,16 @@ class Location:
         self.limit = limit
         self._in_flight.limit = limit
         self._table.bound(limit)
+
+    def watch(self, watcher: Watcher) -> None:
+        """From now on `watcher` is told of every change, refreshes included, when `bindings` shows it and whoever asked
+        for it has heard so: a phone has its 200 before anything else comes. Once, however often it is asked."""
+        self.unwatch(watcher)
+        self.watchers = (*self.watchers, watcher)
+
+    def unwatch(self, watcher: Watcher) -> None:
+        """Not any more; harmless when it was not told before."""
+        self.watchers = tuple([one for one in self.watchers if one != watcher])
 
     def note_lost(self, bindings: Iterable[Binding], reason: str) -> None:
         """Into the journal, where somebody wants it."""
@@ -120,16 +133,16 @@ class Location:
         self._told_full = True
         return False
 
-    def change(self, aor: str, changes: list[Change], done: Callable[[str], None]) -> None:
+    def change(self, aor: str, changes: list[Change], done: Callable[[str], None], why: str = "") -> None:
         """Stores changes to `aor`, all or none. `done("")` is called after the commit, when `bindings` shows them; or
-        `done(reason)`, and nothing has changed."""
+        `done(reason)`, and nothing has changed. `why` is for the watchers."""
         in_flight = self._in_flight.get(aor)
         if in_flight is None:
             in_flight = self._in_flight[aor] = []
         in_flight.append(changes)
-        self._store.commit(changes, partial(self._settle, aor, changes, done))
+        self._store.commit(changes, partial(self._settle, aor, changes, done, why))
 
-    def _settle(self, aor: str, changes: list[Change], done: Callable[[str], None], reason: str) -> None:
+    def _settle(self, aor: str, changes: list[Change], done: Callable[[str], None], why: str, reason: str) -> None:
         in_flight = self._in_flight[aor]
         # the first, except where a full queue refused a later one at once
         for index, candidate in enumerate(in_flight):
@@ -145,11 +158,15 @@ class Location:
                 self._sleep()
             elif due < self._awake_at:
                 self._arm()
-            if self.watch is not None:
-                self.watch(aor)
         if bool(reason) != self._store_failing:
             self._note_store(reason)
         done(reason)
+        if self.watchers and not reason:
+            self._tell(aor, changes, why)
+
+    def _tell(self, aor: str, changes: Sequence[Change], why: str) -> None:
+        for watcher in self.watchers:
+            watcher(aor, changes, why)
 
     def _note_store(self, reason: str) -> None:
         """Says once that the store began to fail."""
@@ -184,9 +201,12 @@ class Location:
             if removals:
                 self._store.commit(removals, self._note_removal)
             self.note_lost(lost, "expired")
-            if self.watch is not None:
-                for aor in {binding.aor for binding in lost}:
-                    self.watch(aor)
+            if self.watchers:
+                gone: dict[str, list[Change]] = {}
+                for binding in lost:
+                    gone.setdefault(binding.aor, []).append(("delete", binding))
+                for aor, changes in gone.items():
+                    self._tell(aor, changes, "expired")
         self._arm()
 
     def _note_removal(self, reason: str) -> None:

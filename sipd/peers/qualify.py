@@ -6,11 +6,11 @@ routing looks into; they are asked on, more often, and come back with their firs
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sipd.binding import Binding
+from sipd.binding import Binding, Change
 from sipd.core.uac import Ask, Outcome
 from sipd.inventory import Inventory, Table
 from sipd.journal import Journal
@@ -104,7 +104,10 @@ class Qualify:
             for key in list(self.peers):
                 self._drop(key)
         self._settings = settings
-        self._location.watch = self.bindings_changed if anybody else None
+        if anybody:
+            self._location.watch(self._changed)
+        else:
+            self._location.unwatch(self._changed)
         present = {binding.aor for binding in self._location.everything()} if anybody else set()
         for aor in sorted(present.union(self._contacts)):
             self.bindings_changed(aor, settings.interval)
@@ -112,7 +115,7 @@ class Qualify:
 
     def stop(self) -> None:
         """Asks nobody any more."""
-        self._location.watch = None
+        self._location.unwatch(self._changed)
         for key in list(self.peers):
             self._drop(key)
 
@@ -136,6 +139,10 @@ class Qualify:
                     peer._sending.cancel()  # what it was asked while it was away need not be waited for
                     peer._sending = None
                 self._ask_after(peer, 0.0)
+
+    def _changed(self, aor: str, changes: Sequence[Change], why: str) -> None:
+        """As a watcher of the location service."""
+        self.bindings_changed(aor)
 
     def trunks_changed(self) -> None:
         """The trunks are others now."""

@@ -36,7 +36,8 @@ class PeerTests(SynchronousTestCase):
                 {"kind": "user", "peer": "1001@example.com", "contact": "sip:1001@192.0.2.9", "state": "lagged", "rtt": 9.5}],
             lambda: 1000.0)
 
-    def change(self, aor: str, changes: list[tuple[str, Binding]], done: Callable[[str], None]) -> None:
+    def change(self, aor: str, changes: list[tuple[str, Binding]], done: Callable[[str], None],
+               why: str = "") -> None:
         """The store, failing where a test wants it."""
         if not self.store:
             for _, binding in changes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from hypothesis import given, settings
@@ -219,6 +219,41 @@ class LocationTest(TestCase):
         self.store.answer()
         self.assertTrue(self.store.closed)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_watchers(self) -> None:
+        """Watchers are told what was stored and why, after whoever asked: a change, a refresh, a removal, what expired;
+        not what failed, and nothing after `unwatch`. Who watches twice is told once."""
+        told: list[tuple[str, list[Change], str, int]] = []
+
+        def watcher(aor: str, changes: Sequence[Change], why: str) -> None:
+            told.append((aor, list(changes), why, len(self.said)))
+
+        for _ in range(2):
+            self.location.watch(watcher)
+        first, again = binding(), binding(cseq=2, expires_at=20.0)
+        self.change(("put", first))
+        self.assertEqual(told, [])
+        self.store.answer()
+        self.change(("put", again))
+        self.store.answer()
+        self.change(("delete", again))
+        self.store.answer("disk full")
+        self.location.change(ALICE, [("put", binding(contact="sip:n@192.0.2.7"))], self.said.append, "removed")
+        self.store.answer()
+        other = binding("bob", expires_at=20.0)
+        self.change(("put", other), aor="bob@example.com")
+        self.store.answer()
+        self.clock.advance(21.5)
+        self.assertEqual(told, [
+            (ALICE, [("put", first)], "", 1), (ALICE, [("put", again)], "", 2),
+            (ALICE, [("put", binding(contact="sip:n@192.0.2.7"))], "removed", 4),
+            ("bob@example.com", [("put", other)], "", 5)] + sorted([
+                (ALICE, [("delete", again)], "expired", 5), ("bob@example.com", [("delete", other)], "expired", 5)]))
+        self.location.unwatch(watcher)
+        self.change(("put", first))
+        self.store.answer()
+        self.store.answer()
+        self.assertEqual(len(told), 6)
 
     def test_bound(self) -> None:
         """At the bound a new binding is not admitted, said in the journal once; refresh, move and removal are."""

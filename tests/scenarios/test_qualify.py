@@ -68,7 +68,7 @@ class AskingTests(TestCase):
         rig, (one, two) = asking_rig("1001", "1002", qualify={})
         pass_time(rig, 200.0)
         self.assertEqual([len(one.unread), len(two.unread)], [0, 0])
-        self.assertIsNone(rig.core.location.watch)
+        self.assertEqual(rig.core.location.watchers, ())
         end(rig)
         users = {"1001": {"password": "a", "qualify": 10}, "1002": {"password": "a"},
                  "1003": {"password": "a", "qualify": False}}
