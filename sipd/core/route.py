@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from sipd.auth.authenticator import Unauthenticated, owns
 from sipd.core import checks, content, uas
@@ -20,7 +20,7 @@ from sipd.message.message import Message, Request
 from sipd.message.uri import Uri
 from sipd.proxy.forward import has_looped, loop_mark
 from sipd.proxy.route_headers import RouteHeaders, Routing
-from sipd.proxy.targets import Groups, Target, for_request, groups_of
+from sipd.proxy.targets import Groups, Plan, Target, for_request, groups_of
 from sipd.transport.via_rules import mark
 
 if TYPE_CHECKING:
@@ -41,6 +41,13 @@ _NOT_PASSED_ON = frozenset({"proxy-authorization", *_IDENTITIES})
 _PASSWORD = re.compile(r"(sips?:[^:@]*):[^@]*@", re.IGNORECASE)
 #: Refusals that go out in a transaction: what is said of a user once it is known who asks.
 _IN_A_TRANSACTION = frozenset({404, 405, 480})
+
+
+class Router(Protocol):
+    """Decides by the configuration where requests for our addresses go."""
+
+    def plan(self, request: Request, aor: str) -> Plan | None:
+        """What is to be tried, None where the location service alone decides. Raises Reject."""
 
 
 class Route:
@@ -68,6 +75,9 @@ class Route:
         self._journal = journal
         self._trunks = {} if trunks is None else trunks
         self._unreachable = unreachable
+        #: Asked where a request for one of our addresses goes before the location service is; None where nothing but
+        #: that decides.
+        self.router: Router | None = None
         self.configure(auth_required, open_registrar, guests)
 
     def configure(self, auth_required: bool, open_registrar: bool, guests: bool) -> None:
@@ -241,7 +251,13 @@ class Route:
         self._proxy.forward(request, key, [[_along(request, routing)]])
 
     def _forward_to_user(self, request: Request, key: Key, aor: str, uri: Uri, loop: str) -> None:
-        """s16.5: the location service gives the targets."""
+        """s16.5: the routing of the configuration or the location service gives the targets."""
+        if self.router is not None:
+            plan = self.router.plan(request, aor)
+            if plan is not None:
+                self._let_through(request)
+                self._proxy.forward(request, key, [], loop, plan)
+                return
         bindings = self._location.bindings(aor)
         if self._unreachable:
             # where nobody answers, all are tried: whoever calls is better served by an attempt than by our guess

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sipd.interfaces import IFlow
 from sipd.message import compose
 from sipd.message.address import Address
-from sipd.message.errors import MalformedMessage
+from sipd.message.errors import MalformedMessage, Reject
 from sipd.message.hop import Hop, join_host_port
 from sipd.message.message import Request, Response
 from sipd.message.uri import Uri
@@ -18,10 +18,10 @@ from sipd.message.values import delta_seconds
 from sipd.proxy import response_context as context_outputs
 from sipd.proxy.branch import Branch, Cancelling, LateSuccess
 from sipd.proxy.dialog_flows import callee_flow, caller_flow
-from sipd.proxy.forward import MAX_DATAGRAM, NO_DIALOG, add_via, breadth_of, prepare, strip_via
+from sipd.proxy.forward import MAX_DATAGRAM, NO_DIALOG, add_via, breadth_of, breadth_share, prepare, strip_via
 from sipd.proxy.response_context import BranchState, Output, ResponseContext
 from sipd.proxy.route_headers import next_hop, secured
-from sipd.proxy.targets import Groups, Target, redirected
+from sipd.proxy.targets import Groups, Plan, Stage, Target, redirected
 from sipd.wheel import Timer
 
 if TYPE_CHECKING:
@@ -34,17 +34,18 @@ _COMPLETED_ELSEWHERE = 'SIP;cause=200;text="Call completed elsewhere"'
 _NO_LISTENER = "no listener of its family"
 
 _START, _CANCEL, _RELAY = context_outputs.START, context_outputs.CANCEL, context_outputs.RELAY
-_FINAL, _ABANDON, _RING, _DONE = (context_outputs.FINAL, context_outputs.ABANDON, context_outputs.RING,
-                                  context_outputs.DONE)
+_FINAL, _ABANDON, _RING, _DONE, _ASK = (context_outputs.FINAL, context_outputs.ABANDON, context_outputs.RING,
+                                        context_outputs.DONE, context_outputs.ASK)
 
 
 class Forwarding:
     """One request on its way through the proxy."""
 
-    __slots__ = ("proxy", "number", "request", "server", "context", "prepared", "mark", "ring_timer", "reason")
+    __slots__ = ("proxy", "number", "request", "server", "context", "prepared", "mark", "ring_timer", "reason",
+                 "plan", "phrase")
 
     def __init__(self, proxy: Proxy, request: Request, server: ServerTransaction, groups: Groups, mark: str,
-                 breadth: int) -> None:
+                 breadth: int, plan: Plan | None = None) -> None:
         self.proxy = proxy
         self.number = 0
         #: The request as it came, dropped once it is answered.
@@ -56,6 +57,11 @@ class Forwarding:
         self.ring_timer: Timer | None = None
         #: Reason header values for the CANCELs: the caller's, or that of a fork completed elsewhere (RFC 3326).
         self.reason: list[str] = []
+        self.plan = plan
+        #: The reason phrase of a final response that the plan gave, "" for the usual one.
+        self.phrase = ""
+        if plan is not None:
+            self.context.planned = True
 
     def perform(self, outputs: list[Output]) -> None:
         """Performs what the context decided."""
@@ -76,7 +82,16 @@ class Forwarding:
                 self.server.abandon()
             elif kind == _RING:
                 self._stop_ring_timer()
-                self.ring_timer = self.proxy.layer.wheel.start(self.proxy.values.ring_timeout, self._ring_timeout, None)
+                seconds = self.context.patience or self.proxy.values.ring_timeout
+                self.ring_timer = self.proxy.layer.wheel.start(seconds, self._ring_timeout, None)
+            elif kind == _ASK:
+                self._stop_ring_timer()
+                assert self.plan is not None
+                self.plan.next(payload, self._planned)
+                if self.context.asking:
+                    # whoever has to ask somebody else may not keep the caller waiting for ever
+                    layer = self.proxy.layer
+                    self.ring_timer = layer.wheel.start(layer.values.timeout, self._planned, None)
             elif kind == _DONE:
                 self._done()
 
@@ -155,6 +170,26 @@ class Forwarding:
         """See ServerUser: the caller's CANCEL, whose Reason travels on (RFC 3326)."""
         self.reason = request.all("reason")
         self.perform(self.context.cancel())
+
+    def _planned(self, stage: Stage | None) -> None:
+        """What the plan says next."""
+        request = self.request
+        if request is None:
+            return  # it ended meanwhile
+        self._stop_ring_timer()
+        if stage is not None and stage.groups:
+            try:
+                # each stage has the whole breadth: what was tried before is over (RFC 5393 s5.3.3)
+                share = breadth_share(request, stage.groups)
+            except Reject as refusal:
+                stage = Stage([], status=refusal.status)
+            else:
+                for group in stage.groups:
+                    for target in group:
+                        target.breadth = target.breadth or share
+        if stage is not None:
+            self.phrase = stage.reason
+        self.perform(self.context.expanded(stage))
 
     def _timer_c(self, branch: Branch) -> None:
         branch.timer_c = None
@@ -304,6 +339,8 @@ class Forwarding:
             except MalformedMessage:
                 self.perform(self.context.failed(branch, 503))
                 return
+        for name, value in target.headers:
+            request.add(name, value)
         record_routes: list[str] = []
         source = self.request.flow if self.request is not None else None
         # s16.6 step 4: where sips begins or ends here, the dialog's requests must come by in any case
@@ -358,7 +395,8 @@ class Forwarding:
         self._note_final(status, response)
         if response is None or response.status != status:
             if request is not None:
-                self.server.answer(status, compose.response(request, status, "", self.proxy.to_tag(request)))
+                self.server.answer(status, compose.response(
+                    request, status, self.phrase, self.proxy.to_tag(request)))
             return
         for name, value in extra:
             response.add(name, value)

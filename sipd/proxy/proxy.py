@@ -21,10 +21,10 @@ from sipd.message.hop import Hop
 from sipd.message.identifiers import Identifiers
 from sipd.message.message import Request
 from sipd.message.uri import Uri
-from sipd.proxy.forward import MAX_DATAGRAM, add_via, breadth_share, prepare
+from sipd.proxy.forward import MAX_DATAGRAM, add_via, breadth_of, breadth_share, prepare
 from sipd.proxy.forwarding import Forwarding
 from sipd.proxy.route_headers import RouteHeaders, next_hop, secured
-from sipd.proxy.targets import Groups, Target
+from sipd.proxy.targets import Groups, Plan, Target
 from sipd.proxy.token import RouteToken
 
 if TYPE_CHECKING:
@@ -80,11 +80,12 @@ class Proxy:
         self.values = values
         self.forwardings.limit = self.look_ups.limit = limit
 
-    def forward(self, request: Request, key: Key, groups: Groups, looped_mark: str = "") -> None:
+    def forward(self, request: Request, key: Key, groups: Groups, looped_mark: str = "",
+                plan: Plan | None = None) -> None:
         """Makes the server transaction, answers an INVITE with 100, and begins with the first group (s16.6).
 
-        `looped_mark` goes into our branches, so that a loop is seen when the request comes back. Raises Reject (503)
-        when a table is full.
+        `looped_mark` goes into our branches, so that a loop is seen when the request comes back. `plan` is asked when
+        none of the groups answered, and at once where there are none. Raises Reject (503) when a table is full.
         """
         forwardings = self.forwardings
         if forwardings.full:
@@ -92,11 +93,11 @@ class Proxy:
             raise Reject(503, "Server Overloaded")
         if sum(map(len, groups)) > self.values.branches:
             raise Reject(440)
-        breadth = breadth_share(request, groups)
+        breadth = breadth_share(request, groups) if groups else breadth_of(request)
         server = self.layer.serve(request, key)
         if server is None:
             raise Reject(503, "Server Overloaded")
-        forwarding = Forwarding(self, request, server, groups, looped_mark, breadth)
+        forwarding = Forwarding(self, request, server, groups, looped_mark, breadth, plan)
         self._count += 1
         forwarding.number = self._count
         forwardings[self._count] = forwarding

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from sipd.message.message import Response
-from sipd.proxy.targets import Groups
+from sipd.proxy.targets import Groups, Stage
 
 #: Begin a branch. Payload: Target.
 START: Final = 0
@@ -25,6 +25,8 @@ ABANDON: Final = 4
 RING: Final = 5
 #: Everything is answered; the context may be forgotten. Payload: None.
 DONE: Final = 6
+#: Ask the plan for its next stage, which `expanded` is then told. Payload: what the last stage came to, a status.
+ASK: Final = 7
 
 Output = tuple[int, Any]
 
@@ -53,15 +55,19 @@ class BranchState:
 
 
 class ResponseContext:
-    """One request being forwarded. `groups` are tried in order; `recurse` says whether 3xx are followed here."""
+    """One request being forwarded. `groups` are tried in order; `recurse` says whether 3xx are followed here; `planned`
+    that a plan is asked when none of them answered."""
 
-    __slots__ = ("invite", "groups", "branches", "final_sent", "cancelled", "open", "recurse", "_finals", "_started",
-                 "_search_over")
+    __slots__ = ("invite", "groups", "branches", "final_sent", "cancelled", "open", "recurse", "planned", "patience",
+                 "asking", "_finals", "_started", "_search_over", "_before")
 
     def __init__(self, invite: bool, groups: Groups, recurse: bool = False) -> None:
         self.invite = invite
         self.groups = groups
         self.recurse = recurse
+        self.planned = False
+        #: Seconds that each group of this stage has, the last one too; 0.0 where only the others have a limit.
+        self.patience = 0.0
         self.branches: list[BranchState] = []
         self.final_sent = False
         self.cancelled = False
@@ -71,19 +77,51 @@ class ResponseContext:
         self._started = 0
         #: No branch may be begun any more: a 2xx or a 6xx came, or the caller gave up.
         self._search_over = False
+        #: The plan was asked and has not answered yet.
+        self.asking = False
+        #: How many final responses came in earlier stages.
+        self._before = 0
 
     def start(self) -> list[Output]:
-        """The first group."""
-        return self._next_group()
+        """The first group, or the question for it."""
+        return self._next_group() if self.groups else self._ask(0)
 
     def _next_group(self) -> list[Output]:
         group = self.groups.pop(0)[:MAX_BRANCHES - self._started]
         self.open += len(group)
         self._started += len(group)
         outputs: list[Output] = [(START, target) for target in group]
-        if self.groups:
+        if self.groups or self.patience:
             outputs.append((RING, None))
         return outputs
+
+    def _ask(self, status: int) -> list[Output]:
+        self.asking = True
+        return [(ASK, status)]
+
+    def expanded(self, stage: Stage | None) -> list[Output]:
+        """What the plan says next, None when it has nothing more."""
+        if not self.asking:
+            return []  # it ended meanwhile
+        self.asking = False
+        if self.final_sent or self._search_over:
+            return []  # the branches that are open end it
+        if stage is not None and stage.groups and self._started < MAX_BRANCHES:
+            self.groups, self.patience, self._before = stage.groups, stage.patience, len(self._finals)
+            return self._next_group()
+        self.planned = False
+        if stage is not None and stage.status:
+            self._end_search()
+            self.final_sent = True
+            return [(FINAL, (stage.status, None, ())), *self._cancel_open(None), *self._done_if_closed()]
+        return self._finish() if not self.open else []
+
+    def _finish(self) -> list[Output]:
+        self.final_sent = True
+        return [self._best(), (DONE, None)]
+
+    def _done_if_closed(self) -> list[Output]:
+        return [] if self.open else [(DONE, None)]
 
     def response(self, branch: BranchState, response: Response,
                  redirect: tuple[Groups, bool] | None = None) -> list[Output]:
@@ -156,9 +194,12 @@ class ResponseContext:
 
     def ring_timeout(self) -> list[Output]:
         """This step of serial forking took long enough: its branches are cancelled and the next group is tried."""
-        if not self.groups:
+        if self.groups:
+            return self._cancel_open(None) + self._next_group()
+        if not self.planned or self.asking or self._search_over:
             return []
-        return self._cancel_open(None) + self._next_group()
+        self._finals.append((408, None))
+        return self._cancel_open(None) + self._ask(408)
 
     def cancel(self) -> list[Output]:
         """s16.10: the caller gave up; every pending branch is cancelled and no other is begun.
@@ -168,6 +209,9 @@ class ResponseContext:
         if not self.invite or self.final_sent or self.cancelled:
             return []
         self.cancelled = True
+        if self.asking and not self.open:
+            self.asking = False
+            return self._finish()
         self._end_search()
         return self._cancel_open(None)
 
@@ -199,14 +243,24 @@ class ResponseContext:
             return []
         branch.done = True
         self.open -= 1
-        if self.open:
+        if self.open and (self.final_sent or not self.planned or self._still_open()):
             return []
         if self.final_sent:
             return [(DONE, None)]
         if self.groups and self._started < MAX_BRANCHES:
             return self._next_group()
-        self.final_sent = True
-        return [self._best(), (DONE, None)]
+        if self.planned and not self._search_over:
+            return self._ask(self._came_to()) if not self.asking else []
+        return [] if self.open else self._finish()
+
+    def _still_open(self) -> bool:
+        """Whether anybody may still answer; those whose time was over and who are being cancelled do not count."""
+        return any(not branch.done and not branch.cancel_wanted for branch in self.branches)
+
+    def _came_to(self) -> int:
+        """What this stage came to."""
+        finals = self._finals[self._before:]
+        return min(finals, key=self._order)[0] if finals else 408
 
     def _best(self) -> Output:
         """s16.7 step 6: a 6xx if there is one, else of the lowest class, and there what says most."""

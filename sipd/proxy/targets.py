@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from sipd.binding import Binding
 from sipd.message.address import Address
@@ -17,9 +18,10 @@ class Target:
     `uri` is the new Request-URI; `route` the Route values to put above those the request has (a Path, RFC 3327 s5.3);
     `flow_id` a flow that leads there; `only` says that nothing else does; `listener` the `address:port` of the listener
     the contact knows us by. `breadth` is a Max-Breadth of its own, 0 where it has the share of all (RFC 5393).
+    `headers` are (name, value) pairs that go into the request.
     """
 
-    __slots__ = ("uri", "route", "flow_id", "only", "listener", "q", "breadth")
+    __slots__ = ("uri", "route", "flow_id", "only", "listener", "q", "breadth", "headers")
 
     def __init__(self, uri: str, route: tuple[str, ...] = (), flow_id: str = "", only: bool = False,
                  listener: str = "", q: int = 1000) -> None:
@@ -30,6 +32,7 @@ class Target:
         self.listener = listener
         self.q = q
         self.breadth = 0
+        self.headers: tuple[tuple[str, str], ...] = ()
 
 
 #: Targets taken from one redirection: one response must not make thousands of requests.
@@ -37,6 +40,31 @@ MOST_REDIRECTED = 10
 
 #: Targets tried at once, best group first.
 Groups = list[list[Target]]
+
+
+class Stage:
+    """What a plan says next: groups that are tried one after the other, each for `patience` seconds (0.0: [proxy]
+    ring_timeout, and the last one as long as it rings). Without groups the request is answered with `status`, and
+    `reason` where that says more than its usual phrase."""
+
+    __slots__ = ("groups", "patience", "status", "reason")
+
+    def __init__(self, groups: Groups, patience: float = 0.0, status: int = 0, reason: str = "") -> None:
+        self.groups = groups
+        self.patience = patience
+        self.status = status
+        self.reason = reason
+
+
+class Plan(Protocol):
+    """Where else a request may go, told step by step as it turns out that nobody takes it."""
+
+    def next(self, status: int, done: Callable[[Stage | None], None]) -> None:
+        """Calls `done` once, now or later, with the next stage, or None when there is nothing more to try.
+
+        `status` is 0 at first, then what the last stage came to: 408 when nobody answered in time, 503 when there was
+        no way to anybody, else the best response. A 2xx, a 6xx (RFC 3261 s16.7 step 5) and a CANCEL end the plan.
+        """
 
 
 def groups_of(bindings: Sequence[Binding], secure: bool = False) -> Groups:

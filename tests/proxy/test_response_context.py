@@ -15,7 +15,7 @@ from sipd.proxy.response_context import MAX_BRANCHES, BranchState, Output, Respo
 from sipd.proxy.targets import Groups, Target
 
 TABLE = Path(__file__).parent.parent / "tables" / "response_context.tsv"
-_KINDS = ("START", "CANCEL", "RELAY", "FINAL", "ABANDON", "RING", "DONE")
+_KINDS = ("START", "CANCEL", "RELAY", "FINAL", "ABANDON", "RING", "DONE", "ASK")
 
 
 def response(status: int, *lines: str) -> Response:
