@@ -13,8 +13,8 @@ SIPD = ROOT / "sipd"
 #: Rooms that know nothing of sockets, clocks and each other.
 VALUES = {"message", "journal", "inventory", "wheel"}
 #: Values and seams over them.
-SEAMS = {"binding", "interfaces", "config", "config_limits", "config_text", "config_trunks", "config_users", "config_source",
-         "config_changes", "state", "certificate"}
+SEAMS = {"binding", "dialog", "interfaces", "config", "config_limits", "config_text", "config_trunks", "config_users",
+         "config_source", "config_changes", "state", "certificate"}
 #: The rooms of the middle.
 ROOMS = {"transaction", "transport", "resolver", "auth", "location", "registrar", "proxy", "peers", "core", "admin"}
 #: What starts the server and may know everything.
