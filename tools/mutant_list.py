@@ -40,7 +40,6 @@ def _in(*names: str) -> tuple[str, ...]:
 
 
 #: What RFC 3261 s17 and RFC 6026 say.
-#: What RFC 3261 s17 and RFC 6026 say.
 _TRANSACTIONS: tuple[Mutant, ...] = (
     Mutant("no timer A", _INVITE_CLIENT,
            "return ((SEND, self._data), (START, (A, values.t1)), (START, (B, values.timeout)))",
@@ -330,4 +329,26 @@ _KNOWN: tuple[Mutant, ...] = (
            ("tests.location.test_service", "tests.registrar.test_registrar")),
 )
 
-MUTANTS: tuple[Mutant, ...] = (*_TRANSACTIONS, *_FORKS, *_FORWARDED, *_KNOWN)
+#: Where a plan says how a request goes on.
+_PLANNED: tuple[Mutant, ...] = (
+    Mutant("the next stage waits for the 487 of the one before", _CONTEXT,
+           "if self.open and (self.final_sent or not self.planned or self._still_open()):", "if self.open:",
+           ("tests.proxy.test_plan",)),
+    Mutant("a stage that nobody answered rings on", _CONTEXT, "return self._cancel_open(None) + self._ask(408)",
+           "return self._ask(408)", ("tests.proxy.test_plan",)),
+    Mutant("the end of patience is not remembered", _CONTEXT, "        self._finals.append((408, None))\n", "",
+           ("tests.proxy.test_plan",)),
+    Mutant("the plan is asked after a 6xx", _CONTEXT, "if self.planned and not self._search_over:",
+           "if self.planned:", ("tests.proxy.test_plan",)),
+    Mutant("what an earlier stage came to is told again", _CONTEXT, "finals = self._finals[self._before:]",
+           "finals = self._finals", ("tests.proxy.test_plan",)),
+    Mutant("a plan is listened to unasked", _CONTEXT, "        if not self.asking:\n            return []  # it ended",
+           "        if False:\n            return []  # it ended", ("tests.proxy.test_plan",)),
+    Mutant("a plan may think for ever", _FORWARDING, "if self.context.asking:", "if False:", _in("plan")),
+    Mutant("the fields of a plan are lost", _FORWARDING, "for name, value in target.headers:",
+           "for name, value in ():", _in("plan")),
+    Mutant("a plan may call more than the breadth", _FORWARDING, "stage = Stage([], status=refusal.status)", "pass",
+           _in("plan")),
+)
+
+MUTANTS: tuple[Mutant, ...] = (*_TRANSACTIONS, *_FORKS, *_PLANNED, *_FORWARDED, *_KNOWN)

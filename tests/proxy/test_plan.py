@@ -142,6 +142,13 @@ class PlanTests(TestCase):
         self.assertEqual(context.did(context.context.failed(context.branches[0], 408)), "ASK")
         self.assertEqual(context.says(), "ABANDON, DONE")
 
+    def test_told_twice(self) -> None:
+        """What a plan says unasked is nothing."""
+        context = Planned()
+        self.assertEqual(context.says(1), "START")
+        self.assertEqual(context.says(1), "")
+        self.assertEqual(context.gets(1, 486), "ASK")
+
     def test_stages_without_end(self) -> None:
         """A plan that never ends reaches the bound on branches."""
         context = Planned()
