@@ -14,7 +14,7 @@ SIPD = ROOT / "sipd"
 VALUES = {"message", "journal", "inventory", "wheel"}
 #: Values and seams over them.
 SEAMS = {"binding", "dialog", "interfaces", "config", "config_limits", "config_text", "config_trunks", "config_users",
-         "config_source", "config_changes", "state", "certificate"}
+         "config_source", "config_changes", "state", "certificate", "records"}
 #: The rooms of the middle.
 ROOMS = {"transaction", "transport", "resolver", "auth", "location", "registrar", "proxy", "peers", "core", "admin"}
 #: What starts the server and may know everything.
@@ -121,7 +121,7 @@ class LayerTests(SynchronousTestCase):
         self.assertEqual(wrong, [])
 
     def test_one_thread(self) -> None:
-        """Only the location store has a thread."""
+        """Only the stores have a thread."""
         users = {name for name, tree in self.modules.items()
                  if {"threading", "concurrent.futures"} & imports(tree, self.modules)}
-        self.assertEqual(users, {"sipd.location.store"})
+        self.assertEqual(users, {"sipd.location.store", "sipd.records"})
