@@ -24,8 +24,9 @@ ROOT = Path(__file__).resolve().parent
 #: The modules that are compiled; `__init__.py` files are not.
 COMPILED = (
     "binding.py", "inventory.py", "wheel.py", "message/*.py", "transaction/*.py", "proxy/*.py", "core/*.py",
-    "registrar/*.py", "location/table.py", "location/service.py", "auth/authenticator.py", "auth/credentials.py",
-    "auth/digest.py", "auth/nonce.py", "transport/listener.py", "transport/udp.py", "transport/via_rules.py",
+    "calls/*.py", "registrar/*.py", "location/table.py", "location/service.py", "auth/authenticator.py",
+    "auth/credentials.py", "auth/digest.py", "auth/nonce.py", "transport/listener.py", "transport/udp.py",
+    "transport/via_rules.py",
 )
 
 

@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from sipd.config_calls import Calls, Cdr
 from sipd.config_limits import Limits, Overload, Section
 from sipd.config_text import describe, wanted_listener
 from sipd.config_trunks import Peer, PeerName, Qualify, check_names
@@ -282,6 +283,8 @@ class Config(Section):
     timers: Timers = Timers()
     limits: Limits = Limits()
     overload: Overload = Overload()
+    calls: Calls = Calls()
+    cdr: Cdr = Cdr()
     log: Log = Log()
 
     @field_validator("listen")
@@ -372,10 +375,10 @@ def _fit(data: dict[str, Any]) -> tuple[list[Listen], str]:
 def _absolute(data: dict[str, Any], base: str) -> None:
     """Makes the paths in the file absolute: the daemon changes its directory."""
     listeners, peers = data.get("listen"), data.get("peers")
-    tables = [data.get("server"), *(listeners if isinstance(listeners, list) else ()),
+    tables = [data.get("server"), data.get("cdr"), *(listeners if isinstance(listeners, list) else ()),
               *(peers.values() if isinstance(peers, dict) else ())]
     for table in tables:
-        for key in ("state_dir", "certificate", "private_key", "password_file"):
+        for key in ("state_dir", "certificate", "private_key", "password_file", "path"):
             if isinstance(table, dict) and isinstance(table.get(key), str) and table[key]:
                 table[key] = os.path.join(base, os.path.expanduser(table[key]))
 

@@ -20,7 +20,7 @@ CATALOGUE: dict[str, str] = {
     "call-start": "call {call_id}: {caller} calls {callee} from {source}",
     "call-answered": "call {call_id}: answered by {answered_by}",
     "call-failed": "call {call_id}: ended {status}: {reason}",
-    "call-end": "call {call_id}: hung up by {who}",
+    "call-end": "call {call_id}: {how}, after {seconds} s",
     "refused": "{method} from {source} refused {status}: {reason} ({who})",
     "undelivered": "{source} did not take our answer: {reason}",
     "malformed": "{transport} message from {source} is malformed: {reason}",

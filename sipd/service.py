@@ -25,6 +25,7 @@ from sipd.auth.authenticator import Authenticator
 from sipd.auth.credentials import Users
 from sipd.auth.nonce import Nonces
 from sipd.auth.user_store import StoredUser, UserStore, UserStoreError
+from sipd.calls.table import Calls
 from sipd.config import Config
 from sipd.config_source import Source
 from sipd.config_source import settings as settings_of
@@ -110,6 +111,8 @@ class Core:
             self.layer, transports, outside.resolver, self.routes, token, Identifiers(outside.entropy), refusals.tag,
             settings.proxy_values(config), inventory, journal, limits.transactions)
         self.uac = Uac(self.proxy, inventory)
+        self.calls = Calls(settings.call_values(config), self.wheel, clock.seconds, outside.wall, domain, journal,
+                           inventory)
         self.trunks = Trunks(self.uac, self.wheel, self.proxy.identifiers, outside.entropy, secret, self.aor,
                              outside.wall, journal, inventory)
         self.qualify = Qualify(
@@ -117,7 +120,7 @@ class Core:
             self.proxy.identifiers, outside.entropy, outside.wall, journal, inventory)
         self.route = self.layer.core = Route(
             self.layer, self.places, users, self.authenticator, refusals, self.routes, self.registrar, self.location,
-            self.proxy, journal, auth_required=config.auth.required, open_registrar=config.registrar.open,
+            self.proxy, self.calls, journal, auth_required=config.auth.required, open_registrar=config.registrar.open,
             guests=config.proxy.guests, trunks=self.trunks.contacts, unreachable=self.qualify.unreachable)
 
     def call_out(self, config: Config) -> None:

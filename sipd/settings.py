@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sipd.auth.credentials import Users
+from sipd.calls.table import CallValues
 from sipd.config import Config
 from sipd.message.bounds import Bounds
 from sipd.proxy.proxy import ProxyValues
@@ -43,6 +44,13 @@ def proxy_values(config: Config) -> ProxyValues:
                        config.limits.branches)
 
 
+def call_values(config: Config) -> CallValues:
+    """[calls]. Without Record-Route the requests of dialogs do not come by here."""
+    calls = config.calls
+    return CallValues(calls.track, calls.limit, calls.keep_ended, calls.steps, calls.session_expires, calls.min_se,
+                      calls.max_duration, config.proxy.record_route)
+
+
 def advertised(config: Config) -> list[str]:
     """The names that peers are told instead of addresses."""
     return [listen.advertise for listen in config.listen if listen.advertise]
@@ -76,6 +84,7 @@ def configure(core: Core, config: Config, realm: str, stored: Iterable[StoredUse
     core.nonces.bound(limits.nonces)
     core.authenticator.configure(auth.algorithms, auth.required)
     core.proxy.configure(proxy_values(config), limits.transactions)
+    core.calls.configure(call_values(config))
     core.route.configure(auth.required, registrar.open, config.proxy.guests)
     core.open_registrar = registrar.open
     core.journal.calls, core.journal.registrations = config.log.calls, config.log.registrations

@@ -294,7 +294,8 @@ _KNOWN: tuple[Mutant, ...] = (
            "not request.to_tag", _in("aut_relay")),
     Mutant("credentials passed on", _ROUTE,
            "if self._auth_required and not _NOT_PASSED_ON.isdisjoint(request.first):\n"
-           "            self._forget(request)\n        if not ours:", "if not ours:", _in("aut_relay", "aut")),
+           "            self._forget(request)\n        call = self._call(",
+           "call = self._call(", _in("aut_relay", "aut")),
     Mutant("a CANCEL needs no transaction", _ROUTE,
            "            self._refusals.refuse(request, 481)\n            return\n",
            "            self._refusals.refuse(request, 200)\n            return\n", _in("can")),

@@ -26,6 +26,8 @@ from sipd.transport.via_rules import mark
 if TYPE_CHECKING:
     from sipd.auth.authenticator import Authenticator
     from sipd.auth.credentials import Users
+    from sipd.calls.call import Call
+    from sipd.calls.table import Calls
     from sipd.location.service import Location
     from sipd.peers.trunks import Trunk
     from sipd.proxy.proxy import Proxy
@@ -60,7 +62,7 @@ class Route:
 
     def __init__(self, layer: TransactionLayer, places: Places, users: Users, authenticator: Authenticator,
                  refusals: Refusals, routes: RouteHeaders, registrar: Registrar, location: Location, proxy: Proxy,
-                 journal: Journal, *, auth_required: bool = True, open_registrar: bool = False,
+                 calls: Calls, journal: Journal, *, auth_required: bool = True, open_registrar: bool = False,
                  guests: bool = False, trunks: Mapping[str, Trunk] | None = None,
                  unreachable: Collection[tuple[str, str]] = ()) -> None:
         self._layer = layer
@@ -72,6 +74,7 @@ class Route:
         self._registrar = registrar
         self._location = location
         self._proxy = proxy
+        self._calls = calls
         self._journal = journal
         self._trunks = {} if trunks is None else trunks
         self._unreachable = unreachable
@@ -131,12 +134,13 @@ class Route:
             self._authorize(request, ours)                       # 407, 403: never an open relay
         if self._auth_required and not _NOT_PASSED_ON.isdisjoint(request.first):
             self._forget(request)
+        call = self._call(request, trunk, ours)                  # 422: an INVITE begins one, others may belong to one
         if not ours:
-            self._forward_on(request, key, routing)              # by Route, or by the Request-URI
+            self._forward_on(request, key, routing, call)        # by Route, or by the Request-URI
         elif not uri.user:
             uas.refuse_unserved(request)                         # 404, 405
         else:
-            self._forward_to_user(request, key, ours, uri, loop)  # 404, 480
+            self._forward_to_user(request, key, ours, uri, loop, call)  # 404, 480
 
     # --- the steps
 
@@ -245,18 +249,31 @@ class Route:
             request.set_values("proxy-authorization", [
                 value for value in request.all("proxy-authorization") if not self._authenticator.concerns(value)])
 
-    def _forward_on(self, request: Request, key: Key, routing: Routing) -> None:
+    def _call(self, request: Request, trunk: Trunk | None, ours: str) -> Call | None:
+        """The call that a request begins or belongs to."""
+        calls = self._calls
+        if request.method != "INVITE" or request.to_tag:
+            return calls.find(request)
+        if not calls.values.track:
+            return None
+        try:
+            caller = trunk.name if trunk is not None else self._caller(request)
+        except MalformedMessage:
+            caller = ""  # nothing that a relay has to understand
+        return calls.begin(request, caller, ours)
+
+    def _forward_on(self, request: Request, key: Key, routing: Routing, call: Call | None) -> None:
         """To where Route, the flow in our token, or the Request-URI says (s16.5: the target set is the Request-URI)."""
         self._let_through(request)
-        self._proxy.forward(request, key, [[_along(request, routing)]])
+        self._proxy.forward(request, key, [[_along(request, routing)]], call=call)
 
-    def _forward_to_user(self, request: Request, key: Key, aor: str, uri: Uri, loop: str) -> None:
+    def _forward_to_user(self, request: Request, key: Key, aor: str, uri: Uri, loop: str, call: Call | None) -> None:
         """s16.5: the routing of the configuration or the location service gives the targets."""
         if self.router is not None:
             plan = self.router.plan(request, aor)
             if plan is not None:
                 self._let_through(request)
-                self._proxy.forward(request, key, [], loop, plan)
+                self._proxy.forward(request, key, [], loop, plan, call)
                 return
         bindings = self._location.bindings(aor)
         if self._unreachable:
@@ -268,7 +285,7 @@ class Route:
                 raise Reject(404)
             raise Reject(480)
         self._let_through(request)
-        self._proxy.forward(request, key, groups, loop)
+        self._proxy.forward(request, key, groups, loop, call=call)
 
     def ack(self, request: Request) -> None:
         """An ACK without a transaction: of a refusal of ours it is swallowed, of a 2xx forwarded; never answered."""
@@ -349,6 +366,7 @@ class Route:
 
     def _refuse(self, request: Request, key: Key, refusal: Reject) -> None:
         """Without state, so that strangers cost none; what only those hear who passed the checks, in a transaction."""
+        self._calls.refused(request, refusal.status, refusal.reason or compose.phrase(refusal.status))
         if self._journal.sinks and not (isinstance(refusal, Unauthenticated) and not refusal.why):
             self._note_refusal(request, refusal)
         flow = request.flow
@@ -367,6 +385,7 @@ class Route:
 
     def broken(self, request: Request) -> None:
         """A bug of ours met this request: its sender hears of it, once per request received."""
+        self._calls.refused(request, 500, compose.phrase(500))
         self._refusals.refuse(request, 500)
 
     def _note_refusal(self, request: Request, refusal: Reject) -> None:
@@ -379,20 +398,12 @@ class Route:
                             who=_PASSWORD.sub(r"\1@", _address_of(request, "from")))
 
     def _let_through(self, request: Request) -> None:
-        """Its flow is no stranger's any more; call start and end, for people."""
+        """Its flow is no stranger's any more."""
         flow = request.flow
         assert flow is not None
         # a guest over UDP may be anybody; a user is known since the credentials were found good
         if not self._guests or flow.reliable:
             flow.known = True
-        journal = self._journal
-        if not (journal.calls and journal.sinks):
-            return
-        if request.method == "INVITE" and not request.to_tag:
-            journal.write("call-start", call_id=request.call_id, caller=_address_of(request, "from"),
-                          callee=request.uri_text, source=join_host_port(flow.address, flow.port))
-        elif request.method == "BYE":
-            journal.write("call-end", call_id=request.call_id, who=_address_of(request, "from"))
 
 
 def _along(request: Request, routing: Routing) -> Target:

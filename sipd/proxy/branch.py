@@ -13,6 +13,7 @@ from sipd.proxy.targets import Target
 from sipd.wheel import Timer
 
 if TYPE_CHECKING:
+    from sipd.calls.call import Call
     from sipd.proxy.forwarding import Forwarding
     from sipd.transaction.layer import ClientTransaction, ServerTransaction
 
@@ -63,14 +64,18 @@ class LateSuccess:
     """The user of an INVITE that has its answer: every further 2xx goes back too (s16.7 step 5), and needs nothing but
     the server transaction. All else of the forwarding is gone by then."""
 
-    __slots__ = ("_server",)
+    __slots__ = ("_server", "_call", "_target")
 
-    def __init__(self, server: ServerTransaction) -> None:
+    def __init__(self, server: ServerTransaction, call: Call | None, target: Target) -> None:
         self._server = server
+        self._call = call
+        self._target = target
 
     def response(self, transaction: ClientTransaction, response: Response) -> None:
         """A 2xx, of another fork behind the hop or sent again."""
         if 200 <= response.status < 300 and strip_via(response):
+            if self._call is not None:
+                self._call.late(self._target, response)
             self._server.respond(response)
 
     def failed(self, transaction: ClientTransaction, reason: str) -> None:

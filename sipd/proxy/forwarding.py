@@ -25,6 +25,7 @@ from sipd.proxy.targets import Groups, Plan, Stage, Target, redirected
 from sipd.wheel import Timer
 
 if TYPE_CHECKING:
+    from sipd.calls.call import Call
     from sipd.proxy.proxy import Proxy
     from sipd.transaction.layer import ServerTransaction
 
@@ -42,10 +43,10 @@ class Forwarding:
     """One request on its way through the proxy."""
 
     __slots__ = ("proxy", "number", "request", "server", "context", "prepared", "mark", "ring_timer", "reason",
-                 "plan", "phrase")
+                 "plan", "phrase", "call", "within")
 
     def __init__(self, proxy: Proxy, request: Request, server: ServerTransaction, groups: Groups, mark: str,
-                 breadth: int, plan: Plan | None = None) -> None:
+                 breadth: int, plan: Plan | None = None, call: Call | None = None) -> None:
         self.proxy = proxy
         self.number = 0
         #: The request as it came, dropped once it is answered.
@@ -62,6 +63,10 @@ class Forwarding:
         self.phrase = ""
         if plan is not None:
             self.context.planned = True
+        within = call is not None and request.to_tag != ""
+        #: The call that this INVITE began, and the call in which this request is one of many.
+        self.call = None if within else call
+        self.within = call if within else None
 
     def perform(self, outputs: list[Output]) -> None:
         """Performs what the context decided."""
@@ -79,6 +84,7 @@ class Forwarding:
             elif kind == _FINAL:
                 self._final(*payload)
             elif kind == _ABANDON:
+                self._note_final(408, None)
                 self.server.abandon()
             elif kind == _RING:
                 self._stop_ring_timer()
@@ -127,6 +133,8 @@ class Forwarding:
                 self._note_answerer(branch, response)
             if not (context.final_sent or self.reason):
                 self.reason = [_COMPLETED_ELSEWHERE]
+        if self.call is not None and status > 100 and (status < 300 or not branch.done):
+            self.call.answer(branch.target, response)
         self.perform(context.response(branch, response, redirect))
 
     def _note_answerer(self, branch: Branch, response: Response) -> None:
@@ -155,7 +163,7 @@ class Forwarding:
         if branch.done:
             return
         if branch.cancel_wanted:
-            self.perform(self.context.failed(branch, 487))
+            self._fail(branch, 487)
         elif reason and branch.datagrams is not None and branch.hop is not None and not branch.rang:
             # s18.1.1: who takes a connection and drops it has no TCP for us
             self.proxy.has_no_tcp(branch.hop)
@@ -164,11 +172,13 @@ class Forwarding:
         elif (branch.rang and not reason) or not self._next_hop_instead(branch, reason or "no answer"):
             # RFC 3263 s4.3: a hop that said anything at all has not failed when the time is over
             branch.request = None
-            self.perform(self.context.failed(branch, 503 if reason else 408))
+            self._fail(branch, 503 if reason else 408, reason)
 
     def cancelled(self, request: Request) -> None:
         """See ServerUser: the caller's CANCEL, whose Reason travels on (RFC 3326)."""
         self.reason = request.all("reason")
+        if self.call is not None:
+            self.call.cancelled(", ".join(self.reason))
         self.perform(self.context.cancel())
 
     def _planned(self, stage: Stage | None) -> None:
@@ -204,6 +214,8 @@ class Forwarding:
 
     def _ring_timeout(self, nothing: None) -> None:
         self.ring_timer = None
+        if self.call is not None:
+            self.call.note("patience")
         self.perform(self.context.ring_timeout())
 
     def _silent(self, branch: Branch) -> None:
@@ -213,6 +225,8 @@ class Forwarding:
         if branch.rang or branch.done or branch.cancel_wanted or not branch.hops or hop is None:
             return
         self.proxy.blame(hop, "silent")
+        if self.call is not None:
+            self.call.note("hop-failed", hop, "silent")
         other = Branch(self, branch.target)
         other.hops, branch.hops = branch.hops, []
         branch.stop_timers()
@@ -220,29 +234,37 @@ class Forwarding:
         self.context.supersede(branch)
         self._try_next_hop(other)
 
+    def _fail(self, branch: Branch, status: int, reason: str = "") -> None:
+        """The branch has ended as if with `status`."""
+        if self.call is not None and not branch.done:
+            self.call.failed(branch.target, status, reason)
+        self.perform(self.context.failed(branch, status))
+
     def gave_up(self, branch: Branch) -> None:
         """s9.1: a cancelled branch that has not ended after 64*T1 is as good as ended, its transaction with it."""
         branch.stop_timers()
         if branch.transaction is not None:
             branch.transaction.end()
-        self.perform(self.context.failed(branch, 487))
+        self._fail(branch, 487)
 
     # --- outputs
 
     def _start(self, target: Target) -> None:
         branch = Branch(self, target)
         self.context.branches.append(branch)
+        if self.call is not None:
+            self.call.begun(target)
         flow = self.proxy.flow_of(target)
         if flow is not None:
             self._send(branch, flow)
         elif target.only:
             # RFC 5626 s5.3: the connection or NAT binding that alone reaches it is gone
-            self.perform(self.context.failed(branch, 480))
+            self._fail(branch, 480)
         else:
             try:
                 uri = self._next_hop_uri(target)
             except MalformedMessage:
-                self.perform(self.context.failed(branch, 503))
+                self._fail(branch, 503)
                 return
             self.proxy.with_hops(uri, lambda hops: self._resolved(branch, uri, hops))
 
@@ -259,14 +281,14 @@ class Forwarding:
         if branch.done:
             return
         if branch.cancel_wanted or self.context.final_sent:
-            self.perform(self.context.failed(branch, 487))
+            self._fail(branch, 487)
             return
         branch.hops = list(hops)
         if hops:
             self._try_next_hop(branch)
         else:
             self._note_nowhere(uri)
-            self.perform(self.context.failed(branch, 503))
+            self._fail(branch, 503)
 
     def _try_next_hop(self, branch: Branch) -> None:
         hop = branch.hop = branch.hops.pop(0)
@@ -290,7 +312,7 @@ class Forwarding:
         if branch.done:
             return
         if branch.cancel_wanted or self.context.final_sent:
-            self.perform(self.context.failed(branch, 487))
+            self._fail(branch, 487)
         elif flow is None:
             self.hop_failed(branch, reason)
         else:
@@ -304,6 +326,8 @@ class Forwarding:
             self._note_flow(branch, reason)
             return False
         self.proxy.blame(hop, reason, seconds)
+        if self.call is not None:
+            self.call.note("hop-failed", hop, reason)
         if not branch.hops or branch.cancel_wanted or self.context.final_sent or self.prepared is None:
             return False
         branch.rang = False
@@ -321,7 +345,7 @@ class Forwarding:
         proxy = self.proxy
         prepared = self.prepared
         if prepared is None:
-            self.perform(self.context.failed(branch, 487))
+            self._fail(branch, 487)
             return
         target = branch.target
         request = prepared.copy()
@@ -337,7 +361,7 @@ class Forwarding:
             try:
                 secure = next_hop(request).scheme == "sips" or secure  # rewrites for a strict router
             except MalformedMessage:
-                self.perform(self.context.failed(branch, 503))
+                self._fail(branch, 503)
                 return
         for name, value in target.headers:
             request.add(name, value)
@@ -368,7 +392,9 @@ class Forwarding:
         branch.transaction = proxy.layer.send_request(request, data, branch_id, flow, branch)
         if branch.transaction is None:  # the table is full, which is not the hop's fault
             branch.stop_timers()
-            self.perform(self.context.failed(branch, 503))
+            self._fail(branch, 503)
+        elif self.call is not None:
+            self.call.sent(target, flow.id)
 
     def _cancel(self, branch: BranchState) -> None:
         assert isinstance(branch, Branch)
@@ -376,7 +402,7 @@ class Forwarding:
         if transaction is None:
             # nothing was sent: a look-up or a connection is under way
             branch.stop_timers()
-            self.perform(self.context.failed(branch, 487))
+            self._fail(branch, 487)
             return
         if branch.timer is not None:
             branch.timer.cancel()
@@ -387,6 +413,8 @@ class Forwarding:
         cancel = compose.hop_by_hop(request, "CANCEL", request.first["to"])
         for reason in self.reason:
             cancel.add("Reason", reason)
+        if self.call is not None:
+            self.call.note("cancel", branch.target.uri)
         layer.send_request(cancel, cancel.encode(), transaction.key[0], transaction.flow, Cancelling(branch))
         branch.timer = layer.wheel.start(layer.values.timeout, self.gave_up, branch)
 
@@ -419,29 +447,31 @@ class Forwarding:
     def _done(self) -> None:
         """Lets go of everything: only the 2xx of an INVITE may still come, and need the server transaction alone."""
         self._stop_ring_timer()
-        late = LateSuccess(self.server) if self.context.invite else None
+        call = self.call or self.within
+        if self.call is not None:
+            self.call.settled()
         for branch in self.context.branches:
             assert isinstance(branch, Branch)
             if not branch.superseded:  # one that comes alive late must be cancelled yet
                 branch.stop_timers()
                 branch.request = None
                 if branch.transaction is not None:
-                    branch.transaction.user = late
+                    branch.transaction.user = (
+                        LateSuccess(self.server, call, branch.target) if self.context.invite else None)
         self.context.branches = []
         self.request = self.prepared = None
         self.proxy.forwardings.pop(self.number, None)
 
     def _note_final(self, status: int, response: Response | None) -> None:
-        """How a call went, for people."""
-        journal, request = self.proxy.journal, self.request
-        if not (journal.calls and journal.sinks and self.context.invite) or request is None or request.to_tag:
+        """What goes back, for the call table: before it does."""
+        request = self.request
+        if request is None:
             return
-        if status < 300:
-            contact = response.first.get("contact", "") if response is not None else ""
-            journal.write("call-answered", call_id=request.call_id, answered_by=contact or request.uri_text)
-        else:
-            reason = response.reason if response is not None and response.status == status else compose.phrase(status)
-            journal.write("call-failed", call_id=request.call_id, status=status, reason=reason)
+        if self.within is not None:
+            self.within.over(request, status, response)
+        elif self.call is not None and status >= 300:
+            phrase = response.reason if response is not None and response.status == status else self.phrase
+            self.call.refused(status, phrase or compose.phrase(status))
 
     def _note_flow(self, branch: Branch, reason: str) -> None:
         journal, transaction = self.proxy.journal, branch.transaction

@@ -28,6 +28,7 @@ from sipd.proxy.targets import Groups, Plan, Target
 from sipd.proxy.token import RouteToken
 
 if TYPE_CHECKING:
+    from sipd.calls.call import Call
     from sipd.transaction.key import Key
     from sipd.transaction.layer import TransactionLayer
 
@@ -81,11 +82,12 @@ class Proxy:
         self.forwardings.limit = self.look_ups.limit = limit
 
     def forward(self, request: Request, key: Key, groups: Groups, looped_mark: str = "",
-                plan: Plan | None = None) -> None:
+                plan: Plan | None = None, call: Call | None = None) -> None:
         """Makes the server transaction, answers an INVITE with 100, and begins with the first group (s16.6).
 
         `looped_mark` goes into our branches, so that a loop is seen when the request comes back. `plan` is asked when
-        none of the groups answered, and at once where there are none. Raises Reject (503) when a table is full.
+        none of the groups answered, and at once where there are none. `call` is told what becomes of it. Raises
+        Reject (503) when a table is full.
         """
         forwardings = self.forwardings
         if forwardings.full:
@@ -97,7 +99,7 @@ class Proxy:
         server = self.layer.serve(request, key)
         if server is None:
             raise Reject(503, "Server Overloaded")
-        forwarding = Forwarding(self, request, server, groups, looped_mark, breadth, plan)
+        forwarding = Forwarding(self, request, server, groups, looped_mark, breadth, plan, call)
         self._count += 1
         forwarding.number = self._count
         forwardings[self._count] = forwarding

@@ -18,13 +18,15 @@ class Target:
     `uri` is the new Request-URI; `route` the Route values to put above those the request has (a Path, RFC 3327 s5.3);
     `flow_id` a flow that leads there; `only` says that nothing else does; `listener` the `address:port` of the listener
     the contact knows us by. `breadth` is a Max-Breadth of its own, 0 where it has the share of all (RFC 5393).
-    `headers` are (name, value) pairs that go into the request.
+    `headers` are (name, value) pairs that go into the request. `peer` is the name or the address-of-record of the peer
+    that is called there, "" for none of ours.
     """
 
-    __slots__ = ("uri", "route", "flow_id", "only", "listener", "q", "breadth", "headers")
+    __slots__ = ("uri", "route", "flow_id", "only", "listener", "q", "breadth", "headers",
+                 "peer")
 
     def __init__(self, uri: str, route: tuple[str, ...] = (), flow_id: str = "", only: bool = False,
-                 listener: str = "", q: int = 1000) -> None:
+                 listener: str = "", q: int = 1000, peer: str = "") -> None:
         self.uri = uri
         self.route = route
         self.flow_id = flow_id
@@ -33,6 +35,7 @@ class Target:
         self.q = q
         self.breadth = 0
         self.headers: tuple[tuple[str, str], ...] = ()
+        self.peer = peer
 
 
 #: Targets taken from one redirection: one response must not make thousands of requests.
@@ -91,7 +94,7 @@ def groups_of(bindings: Sequence[Binding], secure: bool = False) -> Groups:
         # s26.2.2: a sip contact that registered over TLS is reached over that connection, never by another transport
         only = use_flow and (binding.nat or (secure and contact[:5].lower() != "sips:"))
         flow = binding.flow if use_flow else ""
-        targets.append(Target(contact, binding.path, flow, only, binding.listener, binding.q))
+        targets.append(Target(contact, binding.path, flow, only, binding.listener, binding.q, binding.aor))
     if len(targets) <= 1:
         return [targets] if targets else []
     return _by_q(targets)

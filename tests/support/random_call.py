@@ -48,7 +48,7 @@ class RandomCall:
             listen=_LISTEN, clock=clock, network=network, users={}, registrar={"open": True},
             proxy={"recurse": self.recurse, "ring_timeout": self.ring_timeout,
                    "hop_timeout": dice.choice((1.0, 2.0, 4.0)), "record_route": dice.random() < 0.9},
-            timers={"c": self.timer_c})
+            timers={"c": self.timer_c}, calls={"max_duration": 600})
         receive = rig.core.layer.receive
 
         def arrived(data: bytes, flow: MemoryFlow, lost: MalformedMessage | None = None) -> None:
