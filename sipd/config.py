@@ -25,6 +25,7 @@ from pydantic import (
 
 from sipd.config_calls import Calls, Cdr
 from sipd.config_limits import Limits, Overload, Section
+from sipd.config_peers import AclSection, Mistakes, SectionName, Template, policy_mistakes
 from sipd.config_text import describe, wanted_listener
 from sipd.config_trunks import Peer, PeerName, Qualify, check_names
 from sipd.config_users import Algorithms, UserEntry, UserName
@@ -275,6 +276,8 @@ class Config(Section):
     auth: Auth = Auth()
     #: `name`, or `name@tenant`, to its entry.
     users: dict[UserName, UserEntry] = Field(default_factory=dict)
+    acls: dict[SectionName, AclSection] = Field(default_factory=dict)
+    templates: dict[SectionName, Template] = Field(default_factory=dict)
     peers: dict[PeerName, Peer] = Field(default_factory=dict)
     qualify: Qualify = Qualify()
     registrar: Registrar = Registrar()
@@ -314,6 +317,10 @@ class Config(Section):
     @classmethod
     def _one_kind(cls, value: dict[str, Peer], info: ValidationInfo) -> dict[str, Peer]:
         check_names(value, info.data.get("users", ()))
+        if "templates" in info.data and "acls" in info.data:
+            wrong = list(policy_mistakes(value, info.data["templates"], info.data["acls"]))
+            if wrong:
+                raise Mistakes(wrong)
         return value
 
     def path(self, name: str) -> str:

@@ -5,18 +5,23 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, get_args
 
 from annotated_types import Ge, Le
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from sipd.config_peers import Mistakes
+
 #: What `--listen` takes.
 wanted_listener = "TRANSPORT:ADDRESS:PORT is wanted, such as udp:0.0.0.0:5060 or tls:[::1]:5061"
 
 _HEADER = re.compile(r"\s*(\[\[?)\s*([A-Za-z0-9_\"'.@-]+)\s*\]\]?")
 _KEY = re.compile(r"\s*([A-Za-z0-9_-]+|\"[^\"]*\"|'[^']*')\s*[=.]")
+
+#: Sections of which there are several, each with a name.
+_NAMED = frozenset({"peers", "templates", "acls"})
 
 Place = tuple[str | int, ...]
 
@@ -30,7 +35,7 @@ def describe(
     """
     lines = _key_lines(text)
     messages = []
-    for error in failure.errors(include_url=False):
+    for error in _one_by_one(failure.errors(include_url=False)):
         place: Place = tuple(part for part in error["loc"] if isinstance(part, int) or part != "[key]")
         where = next((origins[place[:size]] for size in range(len(place), 0, -1) if place[:size] in origins), "")
         if not where:
@@ -39,6 +44,18 @@ def describe(
             where = f"{file}{_key_text(place)}{_value_text(place, error)}"
         messages.append(f"{where}: {_wanted(root, place, error)}")
     return messages
+
+
+def _one_by_one(errors: Iterable[Any]) -> Iterator[Any]:
+    """Mistakes that were found together, each as one of its own."""
+    for error in errors:
+        together = error["ctx"]["error"] if error["type"] == "value_error" else None
+        if isinstance(together, Mistakes):
+            for mistake in together.mistakes:
+                yield {"type": "value_error", "loc": mistake.place, "input": mistake.value,
+                       "ctx": {"error": ValueError(mistake.text)}}
+        else:
+            yield error
 
 
 def _key_lines(text: str) -> dict[Place, int]:
@@ -69,8 +86,8 @@ def _key_text(place: Place) -> str:
         return "the file"
     section, rest = str(place[0]), place[1:]
     header = "[[listen]]" if section == "listen" else f"[{section}]"
-    if section == "peers" and rest:
-        header, rest = f"[peers.{rest[0]}]", rest[1:]
+    if section in _NAMED and rest:
+        header, rest = f"[{section}.{rest[0]}]", rest[1:]
     if rest and isinstance(rest[0], int):
         header, rest = f"[[{section}]] (number {rest[0] + 1})", rest[1:]
     return f"{header} {'.'.join(str(part) for part in rest)}".rstrip()

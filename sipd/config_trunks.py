@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from sipd.config_limits import Section
+from sipd.config_peers import PolicyKeys
 from sipd.message.errors import MalformedMessage
 from sipd.message.uri import Uri
 
@@ -18,6 +18,7 @@ SHORTEST, LONGEST = 5, 86400
 
 #: What a peer may be called.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_WANTED_NAME = "a peer's name is 1 to 64 letters, digits, dots, hyphens and underscores, or a user's name"
 #: What may stand in the user part of a URI without an escape (RFC 3261 s25.1 unreserved).
 _USER = re.compile(r"[A-Za-z0-9_.!~*'()+-]{1,64}")
 
@@ -33,17 +34,17 @@ Every = Annotated[bool | int, BeforeValidator(_every)]
 
 
 def peer_name(name: str) -> str:
-    """The name of a peer, if it is one. Raises ValueError."""
-    if not _NAME.fullmatch(name):
-        raise ValueError("a peer's name is 1 to 64 letters, digits, dots, hyphens and underscores")
+    """The name of a peer, or of a user who is one, if it is such a name. Raises ValueError."""
+    if not name.isprintable() or " " in name or ":" in name or not 0 < len(name) <= 256:
+        raise ValueError(_WANTED_NAME)
     return name
 
 
 PeerName = Annotated[str, AfterValidator(peer_name)]
 
 
-class Peer(Section):
-    """[peers.NAME]: a carrier, and the account there. Times in seconds."""
+class Peer(PolicyKeys):
+    """[peers.NAME]: a carrier, and the account there; or a user, of whom only the policy is told. Times in seconds."""
 
     #: Where requests to it go: `sip:host[:port][;transport=...]`. "" only where the name is a user's.
     uri: str = ""
@@ -66,10 +67,6 @@ class Peer(Section):
     contact_user: str = ""
     #: The user here who gets the calls that come in on the registration; `name` or `name@tenant`.
     inbound_to: str = Field(default="", max_length=256)
-    #: What tells that a call to our Contact is the carrier's; with nothing no call comes in on the registration.
-    identify_by: Annotated[tuple[Literal["address"], ...], Field(strict=False)] = ("address",)
-    #: Numeric addresses and networks that calls come from, besides those that `uri` stands for.
-    addresses: Annotated[tuple[str, ...], Field(strict=False)] = ()
     #: Ask whether it answers.
     qualify: Every = False
 
@@ -122,24 +119,12 @@ class Peer(Section):
             raise ValueError("1 to 64 plain letters, digits and marks such as + - . _")
         return value
 
-    @field_validator("addresses")
-    @classmethod
-    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for text in value:
-            try:
-                ipaddress.ip_network(text)
-            except ValueError:
-                raise ValueError(f'{text!r} is neither an address nor a network such as "203.0.113.0/24"')
-        return value
-
     @model_validator(mode="after")
     def _whole(self) -> Peer:
-        if not self.uri and self.model_fields_set:
+        if not self.uri and not self.model_fields_set <= PolicyKeys.model_fields.keys():
             raise ValueError('uri: is needed, such as "sip:sip.carrier.example:5060;transport=tcp"')
         if self.registers and not self.username:
             raise ValueError("username: register = true needs one")
-        if "identify_by" in self.model_fields_set and self.identify_by and not self.registers:
-            raise ValueError("identify_by: needs register = true; calls come in on a registration alone")
         return self
 
     @property
@@ -150,9 +135,9 @@ class Peer(Section):
         return Uri(uri.scheme, None, None, uri.host, uri.port, uri.params)
 
     @property
-    def lets_in(self) -> bool:
-        """True when calls come in on the registration."""
-        return self.registers and bool(self.identify_by)
+    def line(self) -> dict[str, Any]:
+        """What is about the carrier itself and the account there; the rest can change while we are registered."""
+        return {key: getattr(self, key) for key in type(self).model_fields if key not in PolicyKeys.model_fields}
 
     @property
     def route(self) -> str:
@@ -173,8 +158,10 @@ def check_names(peers: Mapping[str, Peer], users: Collection[str]) -> None:
     """A name is for one thing, and what comes to a Contact is for one peer. Raises ValueError."""
     taken: dict[str, str] = {}
     for name, peer in peers.items():
-        if not peer.uri and name not in users:
-            raise ValueError(f"{name}: uri is needed; only a peer that stands under [users] too has none")
+        if not peer.uri and not peer.model_fields_set and name not in users:
+            raise ValueError(f"{name}: uri is needed, or what holds for the user of that name")
+        if peer.uri and not _NAME.fullmatch(name):
+            raise ValueError(f"{name}: {_WANTED_NAME}")
         if peer.uri and name in users:
             raise ValueError(f"{name} stands under [users] too; a user's peer has no uri")
         if peer.contact_user and taken.setdefault(peer.contact_user, name) != name:

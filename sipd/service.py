@@ -29,6 +29,7 @@ from sipd.calls.table import Calls
 from sipd.config import Config
 from sipd.config_source import Source
 from sipd.config_source import settings as settings_of
+from sipd.core.callers import Callers
 from sipd.core.overload import Overload
 from sipd.core.places import Places
 from sipd.core.refusals import Refusals
@@ -41,6 +42,7 @@ from sipd.journal import Journal
 from sipd.location.service import Location
 from sipd.location.store import MemoryStore, SqliteStore, StoreError
 from sipd.message.identifiers import Entropy, Identifiers
+from sipd.peers.policy import Policies
 from sipd.peers.qualify import Qualify
 from sipd.peers.trunks import Trunks
 from sipd.proxy.proxy import Proxy
@@ -113,20 +115,25 @@ class Core:
         self.uac = Uac(self.proxy, inventory)
         self.calls = Calls(settings.call_values(config), self.wheel, clock.seconds, outside.wall, domain, journal,
                            inventory)
+        self.policies = Policies(self.calls.in_use)
+        settings.configure_policies(self.policies, config, self.aor)
         self.trunks = Trunks(self.uac, self.wheel, self.proxy.identifiers, outside.entropy, secret, self.aor,
-                             outside.wall, journal, inventory)
+                             outside.wall, journal, inventory, self.policies)
         self.qualify = Qualify(
             config.qualify, self.uac, self.wheel, self.location, self.trunks, self._qualified_every, domain,
             self.proxy.identifiers, outside.entropy, outside.wall, journal, inventory)
+        self.callers = Callers(self.layer, self.places, users, self.authenticator, self.policies, self.trunks.contacts,
+                               lambda aor: bool(self.location.bindings(aor)))
         self.route = self.layer.core = Route(
-            self.layer, self.places, users, self.authenticator, refusals, self.routes, self.registrar, self.location,
+            self.layer, self.places, users, self.callers, refusals, self.routes, self.registrar, self.location,
             self.proxy, self.calls, journal, auth_required=config.auth.required, open_registrar=config.registrar.open,
-            guests=config.proxy.guests, trunks=self.trunks.contacts, unreachable=self.qualify.unreachable)
+            guests=config.proxy.guests, unreachable=self.qualify.unreachable)
 
     def call_out(self, config: Config) -> None:
         """Registers at the carriers of the configuration and begins to ask who answers; once the listeners are open,
         and again with another configuration."""
         self.config = config
+        settings.configure_policies(self.policies, config, self.aor)
         self.trunks.configure({name: peer for name, peer in config.peers.items() if peer.uri})
         self.qualify.start(config.qualify, config.qualify.users or any(
             entry.qualify for entry in config.users.values()))

@@ -8,12 +8,13 @@ from sipd.auth.credentials import Users
 from sipd.calls.table import CallValues
 from sipd.config import Config
 from sipd.message.bounds import Bounds
+from sipd.peers.policy import Policies
 from sipd.proxy.proxy import ProxyValues
 from sipd.registrar.rules import Limits
 from sipd.transaction.timers import TimerValues
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from sipd.auth.user_store import StoredUser
     from sipd.service import Core
@@ -63,6 +64,15 @@ def configured_users(users: Users, config: Config, realm: str) -> None:
             name, realm, config.auth.algorithms, entry.password.get_secret_value() if entry.password else "",
             {algorithm: secret.get_secret_value() for algorithm, secret in entry.ha1.items()},
             entry.display_name, entry.algorithms)
+
+
+def configure_policies(policies: Policies, config: Config, aor: Callable[[str], str]) -> None:
+    """[peers], [templates] and [acls], for all that comes from now on; `aor` gives the address-of-record of a user."""
+    trunks = {name: peer for name, peer in config.peers.items() if peer.uri}
+    policies.configure(
+        config.peers, config.templates, config.acls, trunks.keys(),
+        {name for name, peer in trunks.items() if peer.registers}, aor,
+        {name: peer.inbound_to for name, peer in trunks.items()})
 
 
 def configure(core: Core, config: Config, realm: str, stored: Iterable[StoredUser]) -> None:

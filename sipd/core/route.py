@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Protocol
 
 from sipd.auth.authenticator import Unauthenticated, owns
 from sipd.core import checks, content, uas
+from sipd.core.callers import NOT_PASSED_ON, Callers
 from sipd.core.places import Places
 from sipd.core.refusals import Refusals
 from sipd.interfaces import IFlow
@@ -18,27 +19,22 @@ from sipd.message.errors import MalformedMessage, Reject
 from sipd.message.hop import join_host_port
 from sipd.message.message import Message, Request
 from sipd.message.uri import Uri
+from sipd.peers.policy import WITHIN
 from sipd.proxy.forward import has_looped, loop_mark
 from sipd.proxy.route_headers import RouteHeaders, Routing
 from sipd.proxy.targets import Groups, Plan, Target, for_request, groups_of
 from sipd.transport.via_rules import mark
 
 if TYPE_CHECKING:
-    from sipd.auth.authenticator import Authenticator
     from sipd.auth.credentials import Users
     from sipd.calls.call import Call
     from sipd.calls.table import Calls
     from sipd.location.service import Location
-    from sipd.peers.trunks import Trunk
     from sipd.proxy.proxy import Proxy
     from sipd.registrar.registrar import Registrar
     from sipd.transaction.key import Key
     from sipd.transaction.layer import ServerTransaction, TransactionLayer
 
-#: Fields by which somebody we do not trust could speak as somebody else (RFC 3325 s5, s6, and what came before it).
-_IDENTITIES = ("p-asserted-identity", "p-preferred-identity", "remote-party-id")
-#: Fields that requests of such people lose here, credentials for our realm among them.
-_NOT_PASSED_ON = frozenset({"proxy-authorization", *_IDENTITIES})
 #: A SIP URI with a password in it.
 _PASSWORD = re.compile(r"(sips?:[^:@]*):[^@]*@", re.IGNORECASE)
 #: Refusals that go out in a transaction: what is said of a user once it is known who asks.
@@ -56,19 +52,18 @@ class Route:
     """The core that every request without a transaction comes to.
 
     `open_registrar`: anyone may register any name; `guests`: strangers may call our users without credentials;
-    `trunks`: carriers by the user part of the Contact that we registered there; `unreachable`: the bindings (as
-    address-of-record and contact) that do not answer.
+    `unreachable`: the bindings (as address-of-record and contact) that do not answer.
     """
 
-    def __init__(self, layer: TransactionLayer, places: Places, users: Users, authenticator: Authenticator,
+    def __init__(self, layer: TransactionLayer, places: Places, users: Users, callers: Callers,
                  refusals: Refusals, routes: RouteHeaders, registrar: Registrar, location: Location, proxy: Proxy,
                  calls: Calls, journal: Journal, *, auth_required: bool = True, open_registrar: bool = False,
-                 guests: bool = False, trunks: Mapping[str, Trunk] | None = None,
+                 guests: bool = False,
                  unreachable: Collection[tuple[str, str]] = ()) -> None:
         self._layer = layer
         self._places = places
         self._users = users
-        self._authenticator = authenticator
+        self._callers = callers
         self._refusals = refusals
         self._routes = routes
         self._registrar = registrar
@@ -76,7 +71,6 @@ class Route:
         self._proxy = proxy
         self._calls = calls
         self._journal = journal
-        self._trunks = {} if trunks is None else trunks
         self._unreachable = unreachable
         #: Asked where a request for one of our addresses goes before the location service is; None where nothing but
         #: that decides.
@@ -88,6 +82,7 @@ class Route:
         self._auth_required = auth_required
         self._open_registrar = open_registrar
         self._guests = guests
+        self._callers.configure(auth_required, guests)
 
     # --- the screen
 
@@ -121,20 +116,20 @@ class Route:
             self._register(request, key, uri)                    # it has arrived: also with no hop left
             return
         checks.hops_left(request)                                # 483
-        trunk = self._calling_trunk(request, uri) if ours and uri.user in self._trunks else None
-        if trunk is not None:
-            ours = trunk.aor                                     # what comes in on our registration is this user's
-            if request.method == "OPTIONS" or not ours:
-                self._asked_by_trunk(request)                    # 200, 404
-                return
         loop = loop_mark(request) if ours else ""
         if loop and has_looped(request, loop, self._places.sent_bys):
             raise Reject(482)                                    # RFC 5393
-        if trunk is None and (routing.direction is None or not request.to_tag):
-            self._authorize(request, ours)                       # 407, 403: never an open relay
-        if self._auth_required and not _NOT_PASSED_ON.isdisjoint(request.first):
-            self._forget(request)
-        call = self._call(request, trunk, ours)                  # 422: an INVITE begins one, others may belong to one
+        policy, caller = WITHIN, ""
+        if routing.direction is None or not request.to_tag:
+            policy, caller = self._callers.authorize(request, ours, uri)  # 407, 403, 405: never an open relay
+        if not policy.plain:
+            if request.method == "OPTIONS" and self._callers.asks_us(policy, ours, uri):
+                self._options(request)                           # a carrier, whether we are there
+                return
+            ours = self._callers.called(request, policy, caller, ours, uri)  # 403, 404, 480
+        if not policy.plain or not NOT_PASSED_ON.isdisjoint(request.first):
+            self._callers.passed_on(request, policy, caller, ours)
+        call = self._call(request, caller, ours)                 # 422: an INVITE begins one, others may belong to one
         if not ours:
             self._forward_on(request, key, routing, call)        # by Route, or by the Request-URI
         elif not uri.user:
@@ -160,10 +155,8 @@ class Route:
         if not to.is_sip:
             raise MalformedMessage("To is not a SIP URI")
         checks.contacts(request)
-        user = None
-        if not self._open_registrar:
-            user = self._authenticator.check(request, proxy=False)
         aor = self._places.aor(to)
+        user = self._callers.registering(request, aor, self._open_registrar)  # 401, 403, 405
         name, _, domain = aor.rpartition("@")
         if not name or domain != self._places.place(uri.host, uri.port):
             raise Reject(404)  # step 5: not an address-of-record of the domain in the Request-URI
@@ -192,75 +185,12 @@ class Route:
         if server.request is not None:
             self._layer.promise_trying(server)                   # RFC 4320 s4.1: while the store takes its time
 
-    def _calling_trunk(self, request: Request, uri: Uri) -> Trunk | None:
-        """The trunk whose call this is: it was sent to the Contact we registered there, and comes from there."""
-        trunk = self._trunks[uri.user or ""]
-        flow = request.flow
-        assert flow is not None
-        return trunk if trunk.lets_in(flow.address) else None
-
-    def _asked_by_trunk(self, request: Request) -> None:
-        """A carrier asks whether we are there (s11.2), or calls where nobody is to be called."""
-        if request.method != "OPTIONS":
-            raise Reject(404)
-        self._options(request)
-
-    def _authorize(self, request: Request, ours: str) -> None:
-        """Who may have a request relayed: a user under their own name, or a guest who calls one of our users."""
-        if not self._auth_required or self._from_ourselves(request):
-            return
-        caller = self._caller(request)
-        if self._guests and ours and not caller and not any(
-                map(self._authenticator.concerns, request.all("proxy-authorization"))):
-            return
-        # without our token a To tag proves no dialog: the caller's name must be their own (s16.3 step 6)
-        if not owns(self._authenticator.check(request, proxy=True), caller):
-            raise Reject(403)
-        assert request.flow is not None
-        request.flow.known = True
-
-    def _caller(self, request: Request) -> str:
-        """The address-of-record the sender claims: From, or P-Preferred-Identity when From is anonymous (RFC 3323)."""
-        assert request.flow is not None
-        known = request.flow.known
-        uri = uri_of(request.first["from"], known)
-        if uri.host == "anonymous.invalid" and "p-preferred-identity" in request.first:
-            uri = uri_of(next(iter(request.values("p-preferred-identity")), ""), known)
-        aor = self._places.aor(uri)
-        if not aor and self._places.is_domain(uri.host):
-            return f"@{uri.host}"  # our name with a port that is not ours: nobody's, and no guest's either
-        return aor
-
-    def _from_ourselves(self, request: Request) -> bool:
-        """A request that we sent to ourselves, as a binding may ask for: it was let through once already."""
-        via, flow = request.via, request.flow
-        assert via is not None and flow is not None
-        if via.sent_by not in self._places.sent_bys:
-            return False
-        return ((via.branch.lower(), request.method) in self._layer.clients
-                and self._places.is_ours(join_host_port(flow.address, None), None))
-
-    def _forget(self, request: Request) -> None:
-        """s22.3: credentials for our realm are not for those behind us, others stay. RFC 3325 s5, s6: neither are
-        identities that somebody we do not trust asserts or prefers."""
-        for name in _IDENTITIES:
-            request.remove(name)
-        if "proxy-authorization" in request.first:
-            request.set_values("proxy-authorization", [
-                value for value in request.all("proxy-authorization") if not self._authenticator.concerns(value)])
-
-    def _call(self, request: Request, trunk: Trunk | None, ours: str) -> Call | None:
+    def _call(self, request: Request, caller: str, ours: str) -> Call | None:
         """The call that a request begins or belongs to."""
         calls = self._calls
         if request.method != "INVITE" or request.to_tag:
             return calls.find(request)
-        if not calls.values.track:
-            return None
-        try:
-            caller = trunk.name if trunk is not None else self._caller(request)
-        except MalformedMessage:
-            caller = ""  # nothing that a relay has to understand
-        return calls.begin(request, caller, ours)
+        return calls.begin(request, caller, ours) if calls.values.track else None
 
     def _forward_on(self, request: Request, key: Key, routing: Routing, call: Call | None) -> None:
         """To where Route, the flow in our token, or the Request-URI says (s16.5: the target set is the Request-URI)."""
@@ -297,10 +227,10 @@ class Route:
             routing = self._routes.preprocess(request)
             # where everybody counts as authenticated, whoever has a To tag is in a dialog
             if routing.direction is None and not (request.to_tag and (
-                    not self._auth_required or self._vouched_for(request))):
+                    not self._auth_required or self._callers.vouched_for(request))):
                 return
-            if self._auth_required and not _NOT_PASSED_ON.isdisjoint(request.first):
-                self._forget(request)
+            if not NOT_PASSED_ON.isdisjoint(request.first):
+                self._callers.passed_on(request, WITHIN, "", "")
             ours = "" if routing.routes or request.uri.param("maddr") else self._places.aor(request.uri)
             if ours:
                 self._ack_to_user(request, ours)
@@ -308,12 +238,6 @@ class Route:
             self._proxy.forward_ack(request, _along(request, routing))
         except (Reject, MalformedMessage):
             return
-
-    def _vouched_for(self, ack: Request) -> bool:
-        """s22.1: what let the INVITE through lets its ACK through, though it lost our Route. Raises Reject, which for
-        an ACK is the end of it."""
-        return ("proxy-authorization" in ack.first
-                and owns(self._authenticator.check(ack, proxy=True), self._caller(ack)))
 
     def _ack_to_user(self, request: Request, aor: str) -> None:
         """s16.5, s16.11 for callers that acknowledge a 2xx at the address they called: to the one who sent it after a

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from hashlib import blake2b
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -30,6 +30,7 @@ from sipd.wheel import Timer, TimerWheel
 
 if TYPE_CHECKING:
     from sipd.core.uac import Sending, Uac
+    from sipd.peers.policy import Policies
 
 #: Trunks of one server.
 MOST = 1000
@@ -49,8 +50,8 @@ class Trunk:
     """One carrier, and the account there."""
 
     __slots__ = ("name", "config", "contact", "aor", "keyring", "registration", "hop", "until", "reason", "since",
-                 "service_route", "_trunks", "_ask", "_sending", "_timer", "_due_at", "_flow", "_addresses",
-                 "_networks", "_over", "_told", "_stood")
+                 "service_route", "_trunks", "_ask", "_sending", "_timer", "_due_at", "_flow", "_over",
+                 "_told", "_stood")
 
     def __init__(self, trunks: Trunks, name: str, config: config_trunks.Peer) -> None:
         self._trunks = trunks
@@ -81,8 +82,6 @@ class Trunk:
         self._timer: Timer | None = None
         self._due_at = 0.0
         self._flow: IFlow | None = None
-        self._addresses: frozenset[str] = frozenset()
-        self._networks = [ip_network(text) for text in config.addresses]
         self._over: Callable[[], None] | None = None
         #: When it was told to stop there was something to take away.
         self._stood = False
@@ -104,16 +103,6 @@ class Trunk:
         route = self.config.route
         routes = () if registering else self.service_route
         return Target(str(self.config.carrier), routes or ((route,) if route else ()))
-
-    def lets_in(self, address: str) -> bool:
-        """True when calls from this numeric address are the carrier's: it is one of the servers that its name stands
-        for, the one we are registered with, or named by the configuration."""
-        if address in self._addresses:
-            return True
-        if not self._networks:
-            return False
-        numeric = ip_address(address)
-        return any(numeric in network for network in self._networks)
 
     # --- the registration
 
@@ -188,14 +177,14 @@ class Trunk:
             granted = granted_seconds(response, self.contact, ask.expires)
             self.until = self._trunks.wheel.now + granted if granted else 0.0
             self.service_route = service_route(response)
-            self._addresses = frozenset(str(ip_address(hop.address)) for hop in outcome.hops)
+            self._trunks.found(self.name, outcome.hops)
             self._join_flow(outcome.flow)
         else:
             self._leave_flow()
         outputs = self.registration.answered(outcome.status, granted, outcome.retry_after)
         if self.registration.state in (machine.REFUSED, machine.UNREGISTERED):
             self.until = 0.0
-            self._addresses = frozenset()
+            self._trunks.found(self.name, ())
         if machine.OVER not in (kind for kind, _ in outputs):
             self._note(outcome)
         self._perform(outputs)
@@ -262,7 +251,8 @@ class Trunks:
     must be the same after a restart."""
 
     def __init__(self, uac: Uac, wheel: TimerWheel, identifiers: Identifiers, entropy: Entropy, secret: bytes,
-                 aor: Callable[[str], str], wall: Callable[[], float], journal: Journal, inventory: Inventory) -> None:
+                 aor: Callable[[str], str], wall: Callable[[], float], journal: Journal, inventory: Inventory,
+                 policies: Policies) -> None:
         self.uac = uac
         self.wheel = wheel
         self.identifiers = identifiers
@@ -271,8 +261,9 @@ class Trunks:
         self.aor = aor
         self.wall = wall
         self.journal = journal
+        self._policies = policies
         self.trunks: Table[str, Trunk] = inventory.table("peers with a uri", MOST)
-        #: The trunks whose calls come in, by the user part of their Contact.
+        #: Those that we register with, by the user part of their Contact.
         self.contacts: Table[str, Trunk] = inventory.table("peer contacts", MOST)
         #: Those whose registration is being taken away.
         self._leaving: Table[Trunk, None] = inventory.table("peers being left", 2 * MOST)
@@ -292,8 +283,11 @@ class Trunks:
         those that stay are left alone."""
         self._wanted = dict(wanted)
         for name, trunk in list(self.trunks.items()):
-            if wanted.get(name) != trunk.config:
+            there = wanted.get(name)
+            if there is None or there.line != trunk.config.line:
                 self._drop(trunk)
+            else:
+                trunk.config = there
         leaving = {trunk.name for trunk in self._leaving}
         for place, name in enumerate([name for name in wanted if name not in self.trunks and name not in leaving]):
             self._begin(name, place * SPREAD)
@@ -321,15 +315,18 @@ class Trunks:
         """What `Trunk.row` tells, for each."""
         return [trunk.row() for trunk in self.trunks.values()]
 
+    def found(self, name: str, hops: Iterable[Hop]) -> None:
+        """A trunk is at these hops now: requests from there are its own."""
+        self._policies.found_at(name, [(str(ip_address(hop.address)), hop.port) for hop in hops])
+
     def _begin(self, name: str, after: float) -> None:
         config = self._wanted[name]
         if self.trunks.full:
             self.trunks.refused += 1
             return
         trunk = self.trunks[name] = Trunk(self, name, config)
-        if config.lets_in:
-            self.contacts[trunk.contact] = trunk
         if config.registers:
+            self.contacts[trunk.contact] = trunk
             if after:
                 trunk.start_after(after)
             else:
@@ -339,6 +336,7 @@ class Trunks:
         self.trunks.pop(trunk.name, None)
         if self.contacts.get(trunk.contact) is trunk:
             del self.contacts[trunk.contact]
+        self.found(trunk.name, ())
         self._leaving[trunk] = None
         trunk.stop(partial(self._left, trunk))
 

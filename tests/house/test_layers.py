@@ -23,7 +23,7 @@ TOP = {"service", "tap", "preflight", "first_start", "log", "reactor", "settings
 #: Modules of a room that other rooms may import: pure ones, without state of their own.
 SHARED = {
     "sipd.transport.listener", "sipd.transport.via_rules", "sipd.transaction.key",
-    "sipd.proxy.targets", "sipd.proxy.route_headers", "sipd.proxy.forward", "sipd.auth.digest", "sipd.core.keyring",
+    "sipd.proxy.targets", "sipd.proxy.route_headers", "sipd.proxy.forward", "sipd.auth.digest", "sipd.core.keyring", "sipd.peers.policy",
 }
 #: Single names that other rooms may import from a module that has more: values, an exception and a pure function.
 SHARED_NAMES = {"sipd.auth.authenticator.Unauthenticated", "sipd.auth.authenticator.owns",

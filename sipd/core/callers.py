@@ -1,0 +1,295 @@
+"""Who sends a request, and what they may do: users by their credentials, trunks by where they are, guests, strangers.
+
+How a peer is known is its `identify_by`. A trunk's address counts only where From names none of our users, as anybody
+behind the same router, or on this host, could send from there too. An address can be forged over UDP; what is known by
+it can call our users, and nothing else that `may_call` does not name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from sipd.auth.authenticator import owns
+from sipd.core.places import Places
+from sipd.interfaces import IFlow
+from sipd.message.address import Address, uri_of
+from sipd.message.errors import Reject
+from sipd.message.hop import join_host_port
+from sipd.message.message import Request
+from sipd.message.uri import Uri, unescape
+from sipd.peers.policy import GUEST, STRANGER, TRUNK, USUAL, WITHIN, Policies, Policy
+
+if TYPE_CHECKING:
+    from sipd.auth.authenticator import Authenticator
+    from sipd.auth.credentials import User, Users
+    from sipd.transaction.layer import TransactionLayer
+
+#: Fields by which somebody could speak as somebody else (RFC 3325 s5, s6, and what came before it).
+_IDENTITIES = frozenset({"p-asserted-identity", "p-preferred-identity", "remote-party-id"})
+#: Fields that requests lose here, unless their sender is believed; credentials for our realm among them.
+NOT_PASSED_ON = _IDENTITIES | {"proxy-authorization"}
+#: RFC 3261 s25.1 user: what needs no escape there.
+_USER_SAFE = "-_.!~*'()&=+$,;?/"
+#: What calls somebody, so that `may_call` is asked.
+_CALLS = frozenset({"INVITE", "MESSAGE", "REFER"})
+#: A host that no DNS will ever know (RFC 2606 s2): whoever writes it is reached over its connection alone.
+_NOWHERE = ".invalid"
+
+
+class Callers:
+    """Who calls. `contacts` has the trunks by the user part of the Contact that we registered there."""
+
+    def __init__(self, layer: TransactionLayer, places: Places, users: Users, authenticator: Authenticator,
+                 policies: Policies, contacts: Mapping[str, Any], bound: Callable[[str], bool]) -> None:
+        self._layer = layer
+        self._places = places
+        self._users = users
+        self._authenticator = authenticator
+        self._policies = policies
+        self._contacts = contacts
+        #: Tells whether somebody registered an address-of-record, be it a user's or not.
+        self._bound = bound
+        #: Tells whether a number leads to somebody inside, though no user has it: an alias, a group, a route.
+        self.leads_inside: Callable[[str], bool] = _nowhere
+        #: Tells which numbers no limit keeps anybody from.
+        self.is_emergency: Callable[[str], bool] = _nowhere
+        self._auth_required = True
+        self._guests = False
+
+    def configure(self, auth_required: bool, guests: bool) -> None:
+        """Other answers to who may call, for the next request."""
+        self._auth_required = auth_required
+        self._guests = guests
+
+    # --- who
+
+    def authorize(self, request: Request, ours: str, uri: Uri) -> tuple[Policy, str]:
+        """Who may have a request relayed: a trunk, a user under their own name, or a guest who calls one of our users;
+        and what calls are counted under: the user's address-of-record, the trunk's name, "" for a guest. Raises Reject
+        (403, 405, 407)."""
+        policies = self._policies
+        if policies.by_source or self._contacts:
+            trunk = self._trunk(request, ours, uri)
+            if trunk is not None:
+                self._admit(request, trunk)
+                return trunk, trunk.name
+        if not self._auth_required:
+            return self._unproven(request)
+        if self._from_ourselves(request):
+            return USUAL, self._said(request)
+        caller = self.claimed(request)
+        if self._guests and ours and not caller and not any(
+                map(self._authenticator.concerns, request.all("proxy-authorization"))):
+            return STRANGER, ""
+        policy = policies.users.get(caller, USUAL)
+        if policy.plain or not self._is_known(request, policy):
+            # without our token a To tag proves no dialog: the caller's name must be their own (s16.3 step 6)
+            if not owns(self._authenticator.check(request, proxy=True), caller):
+                raise Reject(403)
+            self._known_otherwise(policy)
+        assert request.flow is not None
+        request.flow.known = True
+        if not policy.plain:
+            self._admit(request, policy)
+        return policy, caller
+
+    def registering(self, request: Request, aor: str, open_to_all: bool) -> User | None:
+        """s10.3 step 3: the user who sends a REGISTER for an address-of-record; None where nobody need log in. Raises
+        Reject (401, 403, 405)."""
+        policies = self._policies
+        policy = policies.users.get(aor, USUAL) if policies.users else USUAL
+        user = None
+        if not policy.plain and self._is_known(request, policy):
+            user = self._users.by_aor(policy.aor)
+        elif not open_to_all:
+            user = self._authenticator.check(request, proxy=False)
+            self._known_otherwise(policy)
+        if not policy.plain and owns(user, policy.aor):
+            self._admit(request, policy)
+            if policy.contact_acl is not None:
+                self._check_contacts(request, policy)
+        return user
+
+    def claimed(self, request: Request) -> str:
+        """The address-of-record the sender claims: From, or P-Preferred-Identity when From is anonymous (RFC 3323)."""
+        assert request.flow is not None
+        known = request.flow.known
+        uri = uri_of(request.first["from"], known)
+        if uri.host == "anonymous.invalid" and "p-preferred-identity" in request.first:
+            uri = uri_of(next(iter(request.values("p-preferred-identity")), ""), known)
+        aor = self._places.aor(uri)
+        if not aor and self._places.is_domain(uri.host):
+            return f"@{uri.host}"  # our name with a port that is not ours: nobody's, and no guest's either
+        return aor
+
+    def vouched_for(self, ack: Request) -> bool:
+        """s22.1: what let the INVITE through lets its ACK through, though it lost our Route. Raises Reject, which for
+        an ACK is the end of it."""
+        return ("proxy-authorization" in ack.first
+                and owns(self._authenticator.check(ack, proxy=True), self.claimed(ack)))
+
+    def _trunk(self, request: Request, ours: str, uri: Uri) -> Policy | None:
+        """The trunk whose request this is: it comes from there. What was sent to the Contact we registered with it is
+        its own in any case, anything else only where From is nobody's here."""
+        policies, flow = self._policies, request.flow
+        assert flow is not None
+        registered = self._contacts.get(uri.user or "") if ours else None
+        if registered is not None and policies.is_at(registered.name, flow.address):
+            return policies.trunks[registered.name]
+        found = policies.at(flow.address, flow.port) if policies.by_source else None
+        if found is None or self._from_ourselves(request):
+            return None
+        return None if self._users.by_aor(self.claimed(request)) is not None else found
+
+    def _unproven(self, request: Request) -> tuple[Policy, str]:
+        """Where everybody counts as authenticated, everybody is who they say they are."""
+        users = self._policies.users
+        if not users and request.method != "INVITE":
+            return USUAL, ""
+        caller = self._said(request)
+        policy = users.get(caller, USUAL)
+        if not policy.plain:
+            self._admit(request, policy)
+        return policy, caller
+
+    def _said(self, request: Request) -> str:
+        """Whom it claims to be from, "" where that cannot be read: nothing that a relay has to understand."""
+        try:
+            return self.claimed(request)
+        except MalformedMessage:
+            return ""
+
+    def _is_known(self, request: Request, policy: Policy) -> bool:
+        """Whether a user is known by something else than credentials."""
+        flow = request.flow
+        assert flow is not None
+        return "address" in policy.identify_by and policy.is_at(flow.address)
+
+    def _known_otherwise(self, policy: Policy) -> None:
+        """Good credentials do not help whoever is to be known by other things. Raises Reject (403)."""
+        if "credentials" not in policy.identify_by:
+            raise Reject(403, "Not Known by Credentials")
+
+    def _from_ourselves(self, request: Request) -> bool:
+        """A request that we sent to ourselves, as a binding may ask for: it was let through once already."""
+        via, flow = request.via, request.flow
+        assert via is not None and flow is not None
+        if via.sent_by not in self._places.sent_bys:
+            return False
+        return ((via.branch.lower(), request.method) in self._layer.clients
+                and self._places.is_ours(join_host_port(flow.address, None), None))
+
+    # --- what they may do
+
+    def _admit(self, request: Request, policy: Policy) -> None:
+        """Where it may come from, and by which method. Raises Reject (403, 405)."""
+        flow = request.flow
+        assert flow is not None
+        if policy.source_acl is not None and not policy.source_acl.permits(flow.address):
+            raise Reject(403, "Address Not Permitted")
+        if policy.methods and request.method not in policy.methods:
+            raise Reject(405, "", (("Allow", ", ".join(sorted(policy.methods))),))
+
+    def _check_contacts(self, request: Request, policy: Policy) -> None:
+        """Where a peer wants to be called. A name could lead anywhere tomorrow. Raises Reject (403)."""
+        assert policy.contact_acl is not None
+        for value in request.values("contact"):
+            if value == "*":
+                continue
+            uri = Address.parse(value).uri
+            for host in (uri.host, uri.param("maddr")):
+                if host and not host.endswith(_NOWHERE) and not policy.contact_acl.permits(host):
+                    raise Reject(403, "Contact Not Permitted")
+
+    def called(self, request: Request, policy: Policy, caller: str, ours: str, uri: Uri) -> str:
+        """The address-of-record that is called in the end, "" for somebody elsewhere: for a trunk this may be who gets
+        its calls. Only for those whose policy is not plain. Raises Reject (403, 404, 480)."""
+        number = _number(ours, uri)
+        if policy.kind == TRUNK:
+            ours = self._called_by_trunk(policy, ours, uri, number)
+        elif policy.kind == GUEST or request.method in _CALLS:
+            if not policy.may_reach(number, bool(ours)) and not self.is_emergency(number):
+                raise Reject(403, "Not Allowed to Call This")
+        if (policy.call_limit and request.method == "INVITE" and not request.to_tag
+                and self._policies.over_limit(policy, caller) and not self.is_emergency(number)):
+            raise Reject(480, "Call Limit Reached")
+        return ours
+
+    def asks_us(self, policy: Policy, ours: str, uri: Uri) -> bool:
+        """Whether an OPTIONS is a trunk's question to this server: it names our Contact there, or nobody."""
+        return policy.kind == TRUNK and bool(ours) and (
+            uri.user in self._contacts or not self._is_inside(ours, _number(ours, uri)))
+
+    def _called_by_trunk(self, policy: Policy, ours: str, uri: Uri, number: str) -> str:
+        """A trunk calls our users, by their numbers or by our Contact there, and what its `may_call` names; what it
+        dials that is nobody's is for `inbound_to`."""
+        if not (ours and uri.user in self._contacts):
+            if policy.may_reach(number, bool(ours) and self._is_inside(ours, number)):
+                return ours
+            if not ours or policy.says(number) is False:
+                raise Reject(403, "Not Allowed to Call This")
+        if not policy.aor:
+            raise Reject(404)
+        return policy.aor
+
+    def _is_inside(self, ours: str, number: str) -> bool:
+        """True for the address-of-record of somebody here."""
+        return self._users.by_aor(ours) is not None or self._bound(ours) or self.leads_inside(number)
+
+    # --- whom they say they are
+
+    def passed_on(self, request: Request, policy: Policy, caller: str, ours: str) -> None:
+        """s22.3: credentials for our realm are not for those behind us, others stay. RFC 3325 s5, s6: neither are
+        identities that somebody we do not trust asserts or prefers; what a trusted one asserts goes on. Somebody whose
+        name the configuration knows is introduced by it. Past nobody who is not trusted where Privacy says `id` (s7).
+        """
+        if not self._auth_required:
+            return
+        identities = not _IDENTITIES.isdisjoint(request.first)
+        if identities and not (policy.trust_identity or policy is WITHIN and self._is_trusted(request.flow)):
+            identities = False
+            for name in _IDENTITIES:
+                request.remove(name)
+        if policy.caller_name and not identities and request.method in _CALLS and self.claimed(request) == caller:
+            identities = True
+            name, _, domain = caller.rpartition("@")
+            user = quote(name, _USER_SAFE, errors="surrogateescape")
+            request.add("P-Asserted-Identity", f'"{policy.caller_name}" <sip:{user}@{domain}>')
+        if identities:
+            request.remove("p-preferred-identity")
+            if self._is_private(request) and not self._policies.users.get(ours, USUAL).trust_identity:
+                for name in _IDENTITIES:
+                    request.remove(name)
+        if "proxy-authorization" in request.first:
+            request.set_values("proxy-authorization", [
+                value for value in request.all("proxy-authorization") if not self._authenticator.concerns(value)])
+
+    def _is_trusted(self, flow: IFlow | None) -> bool:
+        """Whether what comes within a dialog comes from a trunk that is believed."""
+        if flow is None or not self._policies.by_source:
+            return False
+        trunk = self._policies.at(flow.address, flow.port)
+        return trunk is not None and trunk.trust_identity
+
+    def _is_private(self, request: Request) -> bool:
+        """RFC 3325 s9.3."""
+        return "privacy" in request.first and any(
+            "id" in map(_bare, value.split(";")) for value in request.values("privacy"))
+
+
+def _nowhere(number: str) -> bool:
+    """Until there is routing."""
+    return False
+
+
+def _bare(text: str) -> str:
+    return text.strip(" \t").lower()
+
+
+def _number(ours: str, uri: Uri) -> str:
+    """What `may_call` sees: a number or a name here, `user@host` elsewhere; without what follows a ";" (RFC 3966)."""
+    if ours:
+        return ours.rpartition("@")[0].partition(";")[0]
+    return f"{unescape(uri.user or '').partition(';')[0]}@{uri.host}"
