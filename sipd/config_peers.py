@@ -14,6 +14,9 @@ from sipd.config_limits import Section
 #: How somebody is known.
 CREDENTIALS, ADDRESS, TLS = "credentials", "address", "tls"
 
+#: Patterns for every number here, and everybody elsewhere.
+EVERYBODY = ("*", "*@*")
+
 #: What a template or an ACL may be called.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 #: A method (RFC 3261 s25.1 token), as it is written.
@@ -71,9 +74,9 @@ class PolicyKeys(Section):
 
     #: Templates whose values hold where this section says nothing; a later one stands over an earlier one.
     extends: Texts = ()
-    #: What tells that a request is this peer's; any one of them is enough. None: credentials for a user, the address
-    #: for a carrier that is registered with, nothing for another.
-    identify_by: Annotated[tuple[Literal["credentials", "address", "tls"], ...], Field(strict=False)] | None = None
+    #: What tells that a request is this peer's; any one of them is enough. Left out: credentials for a user, the
+    #: address for a carrier that is registered with, nothing for another.
+    identify_by: Annotated[tuple[Literal["credentials", "address", "tls"], ...], Field(strict=False)] = ()
     #: Numeric addresses and networks that its requests come from, besides those that `uri` stands for.
     addresses: Texts = ()
     #: Names in the certificate that it shows as a TLS client (RFC 5922).
@@ -86,14 +89,19 @@ class PolicyKeys(Section):
     call_limit: int = Field(default=0, ge=0, le=100000)
     #: So many calls make it busy for those who call it, 0 for any number.
     busy_level: int = Field(default=0, ge=0, le=100000)
-    #: What it may call; the first pattern that fits decides. None: a user everything, a carrier our users.
-    may_call: Texts | None = None
+    #: What it may call; the first pattern that fits decides. Where none fits a carrier may call our users, and a user
+    #: nobody; left out, a user may call everybody.
+    may_call: Texts = ()
     #: Methods it may use outside of dialogs, empty for all.
     methods: Texts = ()
     #: True: who it says is calling (P-Asserted-Identity, Remote-Party-ID) is believed and passed on.
     trust_identity: bool = False
     #: The name that those who are called see, "" for whatever it sends.
     caller_name: str = Field(default="", max_length=128)
+
+    def default(self, key: str) -> Any:
+        """What holds where neither the section nor a template says anything."""
+        return type(self).model_fields[key].default
 
     @field_validator("addresses")
     @classmethod
@@ -102,8 +110,8 @@ class PolicyKeys(Section):
 
     @field_validator("identify_by", "extends")
     @classmethod
-    def _once(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if value is not None and len(set(value)) != len(value):
+    def _once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) != len(value):
             raise ValueError("each once")
         return value
 
@@ -117,8 +125,8 @@ class PolicyKeys(Section):
 
     @field_validator("may_call")
     @classmethod
-    def _patterns(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        for text in value or ():
+    def _patterns(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
             if not _PATTERN.fullmatch(text):
                 raise ValueError(f'{text!r} is no pattern; one is written like "0049*", "1???", "*@example.com", or '
                                  '"!0900*" for what may not be called')
@@ -170,8 +178,8 @@ KEYS = tuple(key for key in PolicyKeys.model_fields if key != "extends")
 
 def merged(name: str, peer: PolicyKeys, templates: Mapping[str, Template]) -> dict[str, Merged]:
     """Every policy key of a peer: its own value, else that of the last template that it extends which has one, else the
-    default. The templates must fit: see `template_mistakes`."""
-    found = {key: Merged(PolicyKeys.model_fields[key].default, "default") for key in KEYS}
+    default. The templates must be there and go in no circle."""
+    found = {key: Merged(peer.default(key), "default") for key in KEYS}
     _lay_over(found, f"[peers.{name}]", peer, templates)
     return found
 
@@ -200,7 +208,7 @@ def policy_mistakes(peers: Mapping[str, PolicyKeys], templates: Mapping[str, Tem
         return
     for name, peer in peers.items():
         values = merged(name, peer, templates)
-        if TLS in (values["identify_by"].value or ()) and not values["tls_names"].value:
+        if TLS in values["identify_by"].value and not values["tls_names"].value:
             yield Mistake(("peers", name, "identify_by"), values["identify_by"].value,
                           '"tls" needs tls_names, the names in its certificate')
 

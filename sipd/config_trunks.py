@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from sipd.config_limits import Section
-from sipd.config_peers import PolicyKeys
+from sipd.config_peers import ADDRESS, CREDENTIALS, EVERYBODY, PolicyKeys
 from sipd.message.errors import MalformedMessage
 from sipd.message.uri import Uri
 
@@ -133,6 +133,14 @@ class Peer(PolicyKeys):
         uri = as_uri(self.uri)
         assert uri is not None
         return Uri(uri.scheme, None, None, uri.host, uri.port, uri.params)
+
+    def default(self, key: str) -> Any:
+        """See PolicyKeys: it depends on what the peer is."""
+        if key == "identify_by":
+            return (CREDENTIALS,) if not self.uri else (ADDRESS,) if self.registers else ()
+        if key == "may_call" and not self.uri:
+            return EVERYBODY
+        return super().default(key)
 
     @property
     def line(self) -> dict[str, Any]:

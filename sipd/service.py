@@ -45,6 +45,7 @@ from sipd.message.identifiers import Entropy, Identifiers
 from sipd.peers.policy import Policies
 from sipd.peers.qualify import Qualify
 from sipd.peers.trunks import Trunks
+from sipd.peers.whereabouts import Whereabouts
 from sipd.proxy.proxy import Proxy
 from sipd.proxy.route_headers import RouteHeaders
 from sipd.proxy.token import RouteToken
@@ -119,6 +120,7 @@ class Core:
         settings.configure_policies(self.policies, config, self.aor)
         self.trunks = Trunks(self.uac, self.wheel, self.proxy.identifiers, outside.entropy, secret, self.aor,
                              outside.wall, journal, inventory, self.policies)
+        self.whereabouts = Whereabouts(self.policies, self.proxy.with_hops, self.wheel)
         self.qualify = Qualify(
             config.qualify, self.uac, self.wheel, self.location, self.trunks, self._qualified_every, domain,
             self.proxy.identifiers, outside.entropy, outside.wall, journal, inventory)
@@ -134,6 +136,7 @@ class Core:
         and again with another configuration."""
         self.config = config
         settings.configure_policies(self.policies, config, self.aor)
+        self.whereabouts.configure(config.peers)
         self.trunks.configure({name: peer for name, peer in config.peers.items() if peer.uri})
         self.qualify.start(config.qualify, config.qualify.users or any(
             entry.qualify for entry in config.users.values()))
@@ -142,6 +145,7 @@ class Core:
         """Asks nobody any more and takes our registrations away (s10.2.2); fires after `seconds` at the latest."""
         done: Deferred[None] = Deferred()
         self.qualify.stop()
+        self.whereabouts.stop()
         self.trunks.stop(seconds, lambda: done.callback(None))
         return done
 

@@ -68,11 +68,7 @@ def configured_users(users: Users, config: Config, realm: str) -> None:
 
 def configure_policies(policies: Policies, config: Config, aor: Callable[[str], str]) -> None:
     """[peers], [templates] and [acls], for all that comes from now on; `aor` gives the address-of-record of a user."""
-    trunks = {name: peer for name, peer in config.peers.items() if peer.uri}
-    policies.configure(
-        config.peers, config.templates, config.acls, trunks.keys(),
-        {name for name, peer in trunks.items() if peer.registers}, aor,
-        {name: peer.inbound_to for name, peer in trunks.items()})
+    policies.configure(config.peers, config.templates, config.acls, aor)
 
 
 def configure(core: Core, config: Config, realm: str, stored: Iterable[StoredUser]) -> None:

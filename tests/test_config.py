@@ -11,6 +11,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from twisted.trial.unittest import TestCase
 
 from sipd.config import DEFAULT_LISTEN, Config, ConfigError, Overrides, is_host, load
+from sipd.config_peers import AclSection
 from sipd.config_trunks import Peer
 from tests.support.cases import shows
 
@@ -260,7 +261,7 @@ class SampleTests(TestCase):
         self.assertEqual(sample.listen, DEFAULT_LISTEN)
         text = (ROOT / "etc" / "sipd.toml").read_text(encoding="utf-8")
         for section, field in Config.model_fields.items():
-            if section in ("users", "peers"):
+            if section in ("users", "peers", "acls", "templates"):
                 continue
             model = type(getattr(sample, section)) if section != "listen" else type(sample.listen[0])
             self.assertTrue(issubclass(model, BaseModel), field)
@@ -272,12 +273,14 @@ class SampleTests(TestCase):
             alias = field.validation_alias
             option = alias if isinstance(alias, str) else option
             self.assertRegex(body, rf"(?m)^# +{option} = ", f"[peers] {option} is not in the sample")
+        for option in AclSection.model_fields:
+            self.assertRegex(text, rf"(?m)^# {option} = ", f"[acls] {option} is not in the sample")
 
     def test_examples_in_the_sample(self) -> None:
         """The examples in its comments are valid as well."""
         text = (ROOT / "etc" / "sipd.toml").read_text(encoding="utf-8")
         text = re.sub(r"(?m)^(domains|tenants|realm) = .*$", "", text)
-        text = re.sub(r"(?m)^# (\[\[listen\]\]|\[peers\.\w+\]|\w+ = .*)$", r"\1", text)
+        text = re.sub(r"(?m)^# (\[\[listen\]\]|\[(?:peers|acls|templates)\.\w+\]|\w+ = .*)$", r"\1", text)
         data = tomllib.loads(text)
         self.assertEqual(data["users"]["1002"]["display_name"], "Reception")
         config = Config.model_validate(data)

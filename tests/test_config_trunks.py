@@ -26,16 +26,10 @@ class PeerTests(FileTestCase):
         self.assertEqual(str(peer.carrier), "sip:203.0.113.10:5070;transport=tcp")
         self.assertEqual((peer.username, peer.password, peer.registers, peer.register_expires, peer.inbound_to),
                          ("a", SecretStr("b"), True, 300, "1001"))
-        self.assertEqual((peer.identify_by, peer.lets_in), (("address",), True))
+        self.assertEqual(peer.identify_by, ("address",))
         peer = self.read(CARRIER).peers["c"]
-        self.assertEqual((peer.registers, peer.register_expires, peer.inbound_to, peer.qualify, peer.route, peer.lets_in),
-                         (False, 3600, "", False, "", False))
-
-    def test_identify_by(self) -> None:
-        """Where it registers the address counts, unless the file says that nothing does."""
-        account = CARRIER + 'username = "a"\nregister = true\n'
-        self.assertTrue(self.read(account).peers["c"].lets_in)
-        self.assertFalse(self.read(account + "identify_by = []\n").peers["c"].lets_in)
+        self.assertEqual((peer.registers, peer.register_expires, peer.inbound_to, peer.qualify, peer.route),
+                         (False, 3600, "", False, ""))
 
     def test_proxy(self) -> None:
         """A proxy becomes a loose Route, with the transport of the URI where it has none."""
@@ -72,9 +66,10 @@ class PeerTests(FileTestCase):
             self.assertTrue(errors[0].startswith(f"{path}:1: [peers.c]: password_file: {os.path.abspath(secret)}: {words}"), errors)
 
     def test_user_of_the_same_name(self) -> None:
-        """A user's peer has no URI; it may stand there, and says nothing yet."""
+        """A user's peer has no URI; what stands there is about that user, who may be one of the store."""
         config = self.read('[users]\n1001 = "x"\n[peers.1001]\n')
-        self.assertEqual((config.peers["1001"].uri, config.peers["1001"].lets_in), ("", False))
+        self.assertEqual(config.peers["1001"].uri, "")
+        self.assertEqual(self.read("[peers.1002]\ncall_limit = 2\n").peers["1002"].call_limit, 2)
 
     def test_words(self) -> None:
         """What is shown and what a reload tells has the words of the file."""
@@ -103,9 +98,10 @@ class PeerTests(FileTestCase):
             (CARRIER + 'host = "a.example"\n', 'F:3: [peers.c] host = "a.example"', "no such option"),
             (CARRIER + "port = 5060\n", "F:3: [peers.c] port = 5060", "no such option"),
             (CARRIER + 'transport = "tcp"\n', 'F:3: [peers.c] transport = "tcp"', "no such option"),
-            (CARRIER + 'identify_by = ["tls"]\n', "F:3: [peers.c] identify_by", 'out of "address", in square brackets'),
-            (CARRIER + 'identify_by = "address"\n', "F:3: [peers.c] identify_by", 'out of "address", in square brackets'),
-            (CARRIER + 'identify_by = ["address"]\n', "F:1: [peers.c]", "needs register = true"),
+            (CARRIER + 'identify_by = ["name"]\n', "F:3: [peers.c] identify_by",
+             'out of "credentials", "address", "tls", in square brackets'),
+            (CARRIER + 'identify_by = "address"\n', "F:3: [peers.c] identify_by",
+             'out of "credentials", "address", "tls", in square brackets'),
             (CARRIER + "password = 5\n", "F:3: [peers.c] password:", "text in quotation marks"),
             (CARRIER + 'password = "a"\npassword_file = "b"\n', "F:1: [peers.c]", "one of the two"),
             (CARRIER + 'username = "a\\"b"\n', "F:3: [peers.c] username", "without spaces"),

@@ -293,8 +293,8 @@ _KNOWN: tuple[Mutant, ...] = (
     Mutant("an open relay for whoever has a To tag", _ROUTE, "routing.direction is None or not request.to_tag",
            "not request.to_tag", _in("aut_relay")),
     Mutant("credentials passed on", _ROUTE,
-           "if self._auth_required and not _NOT_PASSED_ON.isdisjoint(request.first):\n"
-           "            self._forget(request)\n        call = self._call(",
+           "if not policy.plain or not NOT_PASSED_ON.isdisjoint(request.first):\n"
+           "            self._callers.passed_on(request, policy, caller, ours)\n        call = self._call(",
            "call = self._call(", _in("aut_relay", "aut")),
     Mutant("a CANCEL needs no transaction", _ROUTE,
            "            self._refusals.refuse(request, 481)\n            return\n",

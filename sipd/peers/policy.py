@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import translate
 from typing import Any
 
-from sipd.config_peers import ADDRESS, CREDENTIALS, TLS, AclSection, PolicyKeys, Template, merged
+from sipd.config_peers import ADDRESS, CREDENTIALS, EVERYBODY, TLS, AclSection, Template, merged
+from sipd.config_trunks import Peer
 from sipd.peers.networks import Acl, Networks
 
 #: The kinds of those who send requests. A guest is a stranger who may call our users.
@@ -40,8 +41,8 @@ class Policy:
     #: Calls at once, and how many make it busy; 0 for any number.
     call_limit: int = 0
     busy_level: int = 0
-    #: (allowed, the text that it fits) in order; None where the kind alone decides.
-    may_call: tuple[tuple[bool, bool, re.Pattern[str]], ...] | None = None
+    #: Whether what fits is allowed, whether it is elsewhere, and what fits; in order.
+    may_call: tuple[tuple[bool, bool, re.Pattern[str]], ...] = ()
     #: Empty: all.
     methods: frozenset[str] = frozenset()
     trust_identity: bool = False
@@ -50,7 +51,7 @@ class Policy:
     def says(self, called: str) -> bool | None:
         """What `may_call` says of a number or user here, or of `user@host` elsewhere; None where no pattern fits."""
         elsewhere = "@" in called
-        for allowed, has_host, pattern in self.may_call or ():
+        for allowed, has_host, pattern in self.may_call:
             if has_host == elsewhere and pattern.match(called[:_SEEN]):
                 return allowed
         return None
@@ -58,9 +59,7 @@ class Policy:
     def may_reach(self, called: str, inside: bool) -> bool:
         """Whether it may call this; `inside` is for one of our users, whom a trunk may call unless told otherwise."""
         said = self.says(called)
-        if said is not None:
-            return said
-        return inside if self.kind != USER else self.may_call is None
+        return inside and self.kind != USER if said is None else said
 
     def is_at(self, address: str) -> bool:
         """True for a numeric address of the configuration's `addresses`."""
@@ -95,23 +94,20 @@ class Policies:
         self._places: dict[str, frozenset[tuple[str, int]]] = {}
         self._names: dict[str, Policy] = {}
 
-    def configure(self, peers: Mapping[str, PolicyKeys], templates: Mapping[str, Template],
-                  acls: Mapping[str, AclSection], trunks: Collection[str], registers: Collection[str],
-                  aor: Callable[[str], str], inbound: Mapping[str, str]) -> None:
-        """Other policies from now on. `trunks` are the peers with a uri, `registers` those of them that we register
-        with; `inbound` gives the user who gets a trunk's calls; `aor` the address-of-record of a user's name."""
+    def configure(self, peers: Mapping[str, Peer], templates: Mapping[str, Template], acls: Mapping[str, AclSection],
+                  aor: Callable[[str], str]) -> None:
+        """Other policies from now on. `aor` gives the address-of-record of a user's name."""
         made = {name: Acl(name, acl.permit, acl.deny) for name, acl in acls.items()}
         self.users, self.trunks = {}, {}
         self._networks, self._names = Networks(), {}
         for name, peer in peers.items():
             values = {key: one.value for key, one in merged(name, peer, templates).items()}
-            trunk = name in trunks
-            policy = _policy(name, values, made, trunk, name in registers,
-                             aor(inbound[name]) if inbound.get(name) else "" if trunk else aor(name))
-            if not trunk:
+            if not peer.uri:
+                policy = _policy(name, USER, aor(name), values, made)
                 if not policy.plain:
                     self.users[policy.aor] = policy
                 continue
+            policy = _policy(name, TRUNK, aor(peer.inbound_to) if peer.inbound_to else "", values, made)
             self.trunks[name] = policy
             if ADDRESS in policy.identify_by:
                 for text in values["addresses"]:
@@ -178,23 +174,19 @@ class Policies:
         return 0 < policy.call_limit <= calls or 0 < policy.busy_level <= calls
 
 
-def _policy(name: str, values: Mapping[str, Any], acls: Mapping[str, Acl], trunk: bool, registers: bool,
-            aor: str) -> Policy:
-    identify_by = values["identify_by"]
-    if identify_by is None:
-        identify_by = (CREDENTIALS,) if not trunk else (ADDRESS,) if registers else ()
+def _policy(name: str, kind: str, aor: str, values: Mapping[str, Any], acls: Mapping[str, Acl]) -> Policy:
     networks: Networks[bool] | None = None
     if values["addresses"]:
         networks = Networks()
         for text in values["addresses"]:
             networks.add(text, True)
-    patterns = values["may_call"]
-    plain = not trunk and identify_by == (CREDENTIALS,) and patterns is None and not any(map(values.get, _NOTABLE))
+    identify_by, may_call = values["identify_by"], values["may_call"]
+    plain = kind == USER and identify_by == (CREDENTIALS,) and may_call == EVERYBODY and not any(
+        map(values.get, _NOTABLE))
     return Policy(
-        name, TRUNK if trunk else USER, aor, plain, identify_by, networks, frozenset(values["tls_names"]),
-        acls.get(values["source_acl"]), acls.get(values["contact_acl"]), values["call_limit"], values["busy_level"],
-        None if patterns is None else tuple(map(_pattern, patterns)), frozenset(values["methods"]),
-        values["trust_identity"], values["caller_name"])
+        name, kind, aor, plain, identify_by, networks, frozenset(values["tls_names"]), acls.get(values["source_acl"]),
+        acls.get(values["contact_acl"]), values["call_limit"], values["busy_level"], tuple(map(_pattern, may_call)),
+        frozenset(values["methods"]), values["trust_identity"], values["caller_name"])
 
 
 def _pattern(text: str) -> tuple[bool, bool, re.Pattern[str]]:

@@ -13,8 +13,13 @@ SIPD = ROOT / "sipd"
 #: Rooms that know nothing of sockets, clocks and each other.
 VALUES = {"message", "journal", "inventory", "wheel"}
 #: Values and seams over them.
+<<<<<<< HEAD
 SEAMS = {"binding", "dialog", "interfaces", "config", "config_calls", "config_limits", "config_text", "config_trunks",
          "config_users", "config_source", "config_changes", "state", "certificate", "records"}
+=======
+SEAMS = {"binding", "dialog", "interfaces", "config", "config_limits", "config_text", "config_trunks", "config_users",
+         "config_peers", "config_source", "config_changes", "state", "certificate", "records"}
+>>>>>>> 19fcf26 (Carriers that are known by their addresses without a registration; peers as policy in virtual time)
 #: The rooms of the middle.
 ROOMS = {"transaction", "transport", "resolver", "auth", "location", "registrar", "proxy", "calls", "peers", "core", "admin"}
 #: What starts the server and may know everything.
@@ -23,7 +28,8 @@ TOP = {"service", "tap", "preflight", "first_start", "log", "reactor", "settings
 #: Modules of a room that other rooms may import: pure ones, without state of their own.
 SHARED = {
     "sipd.transport.listener", "sipd.transport.via_rules", "sipd.transaction.key",
-    "sipd.proxy.targets", "sipd.proxy.route_headers", "sipd.proxy.forward", "sipd.auth.digest", "sipd.core.keyring", "sipd.peers.policy",
+    "sipd.proxy.targets", "sipd.proxy.route_headers", "sipd.proxy.forward", "sipd.auth.digest", "sipd.core.keyring",
+    "sipd.peers.policy",
 }
 #: Single names that other rooms may import from a module that has more: values, an exception and a pure function.
 SHARED_NAMES = {"sipd.auth.authenticator.Unauthenticated", "sipd.auth.authenticator.owns",

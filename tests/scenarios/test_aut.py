@@ -252,7 +252,7 @@ class Restarted(TestCase):
         rig.advance(5)
         params = challenge_of(rig.phone("1001").register(take=401))
         later = Rig(auth=AUTH)
-        nonces = later.core.layer.core._authenticator._nonces  # type: ignore[attr-defined]
+        nonces = later.core.nonces
         nonces._keyed = blake2b(key=b"another process" * 2, digest_size=9)
         b = later.phone("1001")
         line = answer(params, "REGISTER", "sip:example.com", "1001", "secret1", "c")

@@ -56,21 +56,24 @@ class InboundTests(TestCase):
 
     @shows("OUT-09", "26.3.2.4")
     def test_nobody_else(self) -> None:
-        """The same call from another address is a stranger's: asked for credentials like any other, and so is the
-        carrier's call to anybody but that contact: neither its own name for the user nor a way to the outside."""
+        """The same call from another address is a stranger's: asked for credentials like any other. The carrier's own
+        calls lead nowhere outside, and under the name of a user here it is nobody."""
         rig, carrier = carrier_rig(auth={"required": True})
         rig.binding("1001", "sip:1001@192.0.2.50:5060")
         phone, stranger = rig.phone("1001", "192.0.2.50"), rig.phone("stranger", "198.51.100.7")
         contact = contact_of(register(rig, carrier))
         stranger.invite(contact)
         stranger.take(407)
-        for uri in ("sip:1001@example.com", "sip:1002@example.com", "sip:00441234@other.example",
-                    contact.replace("192.0.2.1", "192.0.2.77")):
+        for uri in ("sip:00441234@other.example", contact.replace("192.0.2.1", "192.0.2.77")):
             carrier.invite(uri)
-            carrier.take(407)
+            carrier.take(403)
+        carrier.invite("sip:1001@example.com", from_="<sip:1002@example.com>;tag=f")
+        carrier.take(407)
         # a Route of ours without our token, and a To tag, are no dialog
         carrier.invite("sip:00441234@other.example", "Route: <sip:192.0.2.1:5060;lr>", to="<sip:a@b.example>;tag=x")
-        carrier.take(407)
+        carrier.take(403)
+        carrier.invite("sip:1001@example.com", "Route: <sip:198.51.100.7;lr>")
+        carrier.take(403)
         rig.advance(1.0)
         phone.silent()
         goodbye(rig, carrier)

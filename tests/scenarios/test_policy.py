@@ -1,0 +1,351 @@
+"""Peers as policy, on the real core: who is who, and what each may do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import TestCase
+
+from sipd.message.message import Request, Response
+from tests.support.rig import Phone, Rig
+
+#: A carrier that we do not register with, known by its address.
+CARRIER = "203.0.113.10"
+TRUNK = {"uri": f"sip:{CARRIER}:5060", "identify_by": ["address"]}
+AUTH = {"required": True}
+OTHER = "sip:00441234@other.example"
+
+
+def policy_rig(peers: dict[str, Any], **settings: Any) -> Rig:
+    """A server that asks for passwords, with these peers; the users 1001 and 1002 are registered at 192.0.2.51 and 52."""
+    settings.setdefault("auth", AUTH)
+    rig = Rig(peers=peers, **settings)
+    for name, address in (("1001", "192.0.2.51"), ("1002", "192.0.2.52")):
+        rig.binding(name, f"sip:{name}@{address}:5060")
+    rig.core.call_out(rig.config)
+    rig.advance(0.1)
+    return rig
+
+
+def reached(rig: Rig, caller: Phone, callee: Phone, uri: str = "", *extra: str, **fields: Any) -> Request:
+    """The INVITE as the callee gets it; it declines, and the caller hears that."""
+    invite = caller.invite(uri or callee.name, *extra, **fields)
+    caller.take(100)
+    got: Request = callee.take("INVITE")
+    callee.answer(got, 603)
+    callee.take("ACK")
+    caller.ack(caller.take(603), invite)
+    return got
+
+
+def refused(caller: Phone, status: int, uri: str, *extra: str, **fields: Any) -> Response:
+    """The refusal of an INVITE."""
+    invite = caller.invite(uri, *extra, **fields)
+    answer: Response = caller.take(status)
+    caller.ack(answer, invite)
+    return answer
+
+
+def logged_in(caller: Phone, uri: str, *extra: str, **fields: Any) -> Request:
+    """An INVITE with credentials."""
+    invite = caller.invite(uri, *extra, **fields)
+    challenge = caller.take(407)
+    caller.ack(challenge, invite)
+    return caller.authorized(invite, challenge)
+
+
+def over(rig: Rig) -> None:
+    """Stops what asks on and on, and looks that nothing is left."""
+    rig.core.hang_up(0.1)
+    rig.finish()
+
+
+class TrunkTests(TestCase):
+    """A carrier that is known by its address, with no registration of ours."""
+
+    def test_dialled_number(self) -> None:
+        """The number in the Request-URI is a user here: no credentials are asked for, at whichever of our names."""
+        rig = policy_rig({"carrier": TRUNK})
+        carrier, phone = rig.phone("carrier", CARRIER), rig.phone("1001", "192.0.2.51")
+        for uri in ("sip:1001@example.com", "sip:1001@192.0.2.1", "sip:1001@192.0.2.1:5060;user=phone", "tel:1001"):
+            reached(rig, carrier, phone, uri)
+        self.assertEqual([fields for kind, fields in rig.records if kind == "refused"], [])
+        over(rig)
+
+    def test_inbound_to(self) -> None:
+        """A number that is nobody's is for inbound_to; without that it is not found; a user who has no phone here is
+        unavailable, and not somebody else."""
+        rig = policy_rig({"carrier": {**TRUNK, "inbound_to": "1001"}})
+        carrier, phone = rig.phone("carrier", CARRIER), rig.phone("1001", "192.0.2.51")
+        reached(rig, carrier, phone, "sip:+49301234@example.com")
+        refused(carrier, 480, "sip:1003@example.com")
+        over(rig)
+        rig = policy_rig({"carrier": TRUNK})
+        carrier = rig.phone("carrier", CARRIER)
+        refused(carrier, 404, "sip:+49301234@example.com")
+        over(rig)
+
+    def test_never_a_relay(self) -> None:
+        """Nothing leads through here to the outside: neither another host, nor a Route, nor a maddr, nor a To tag, nor
+        another method, nor the address of the carrier itself."""
+        rig = policy_rig({"carrier": {**TRUNK, "inbound_to": "1001"}, "second": {"uri": "sip:203.0.113.20"}})
+        carrier, second = rig.phone("carrier", CARRIER), rig.phone("second", "203.0.113.20")
+        for uri, *extra in ((OTHER,), ("sip:1@203.0.113.20",), ("sip:1001@example.com", "Route: <sip:203.0.113.20;lr>"),
+                            ("sip:1001@example.com;maddr=203.0.113.20",), (f"sip:1@{CARRIER}",),
+                            (OTHER, "Route: <sip:192.0.2.1;lr>"), ("sip:1001@192.0.2.1:5099",)):
+            for method in ("INVITE", "MESSAGE", "SUBSCRIBE", "REFER", "OPTIONS"):
+                for to in ("", "<sip:a@b.example>;tag=x"):
+                    carrier.request(method, uri, *extra, to=to)
+                    carrier.take(403)
+        second.silent()
+        over(rig)
+
+    def test_may_call(self) -> None:
+        """What may_call names it may call too, and users it forbids it may not; the first pattern that fits decides."""
+        rig = policy_rig({"carrier": {**TRUNK, "may_call": ["!1002", "*@203.0.113.20"]}})
+        carrier, second = rig.phone("carrier", CARRIER), rig.phone("second", "203.0.113.20")
+        phone = rig.phone("1001", "192.0.2.51")
+        reached(rig, carrier, phone, "sip:1001@example.com")
+        reached(rig, carrier, second, "sip:99@203.0.113.20")
+        refused(carrier, 403, "sip:1002@example.com")
+        refused(carrier, 403, "sip:%31002@example.com")
+        refused(carrier, 403, "sip:1002;x=y@example.com")
+        refused(carrier, 403, OTHER)
+        over(rig)
+
+    def test_forged(self) -> None:
+        """From elsewhere the same request is a stranger's. From the carrier's address under the name of a user here it
+        needs that user's password: whoever can forge the address still is nobody here."""
+        rig = policy_rig({"carrier": {**TRUNK, "inbound_to": "1001"}})
+        carrier, stranger = rig.phone("carrier", CARRIER), rig.phone("stranger", "203.0.113.11")
+        for uri in ("sip:1001@example.com", "sip:+49301234@example.com", OTHER):
+            refused(stranger, 407, uri)
+        for uri in ("sip:1002@example.com", "sip:+49301234@example.com", OTHER):
+            refused(carrier, 407, uri, from_="<sip:1001@example.com>;tag=f")
+            refused(carrier, 407, uri, from_="<sip:1001@192.0.2.1>;tag=f")
+        over(rig)
+
+    def test_options(self) -> None:
+        """A carrier asks whether we are there: at our address, and at a number that is nobody's."""
+        rig = policy_rig({"carrier": TRUNK})
+        carrier = rig.phone("carrier", CARRIER)
+        for uri in ("sip:192.0.2.1", "sip:ping@192.0.2.1", "sip:acct@example.com"):
+            carrier.request("OPTIONS", uri)
+            carrier.take(200)
+        over(rig)
+
+    def test_addresses_and_networks(self) -> None:
+        """Further addresses of both families, on their own and in networks."""
+        rig = policy_rig({"carrier": {**TRUNK, "addresses": ["198.51.100.7", "2001:db8:7::/48"]}},
+                         listen=(("udp", "192.0.2.1", 5060), ("udp", "2001:db8::1", 5060)))
+        phone = rig.phone("1001", "192.0.2.51")
+        for address, known in (("198.51.100.7", True), ("198.51.100.8", False), ("2001:db8:7::1", True),
+                               ("2001:db8:7:ffff::1", True), ("2001:db8:8::1", False)):
+            one = rig.phone("gateway", address)
+            if known:
+                reached(rig, one, phone, "sip:1001@example.com")
+            else:
+                refused(one, 407, "sip:1001@example.com")
+        over(rig)
+
+    def test_nobody_by_default(self) -> None:
+        """A carrier that we do not register with is a stranger unless its section says how it is known."""
+        rig = policy_rig({"carrier": {"uri": f"sip:{CARRIER}"}})
+        carrier = rig.phone("carrier", CARRIER)
+        refused(carrier, 407, "sip:1001@example.com")
+        over(rig)
+
+
+class UserTests(TestCase):
+    """Users with a section of their own."""
+
+    def test_plain(self) -> None:
+        """A section that says nothing, and one that says what holds anyway, make no policy."""
+        rig = policy_rig({"1001": {}, "1002": {"identify_by": ["credentials"], "may_call": ["*", "*@*"]}})
+        self.assertEqual(rig.core.policies.users, {})
+        over(rig)
+
+    def test_may_call(self) -> None:
+        """Numbers here and addresses elsewhere have patterns of their own; the first that fits decides; where none fits
+        nothing may be called."""
+        rig = policy_rig({"1001": {"may_call": ["!10?3", "10*", "*@203.0.113.20"]}})
+        caller, callee = rig.phone("1001", "192.0.2.51"), rig.phone("1002", "192.0.2.52")
+        other = rig.phone("other", "203.0.113.20")
+        for uri, phone in (("sip:1002@example.com", callee), ("sip:0@203.0.113.20", other)):
+            again = logged_in(caller, uri)
+            caller.take(100)
+            phone.answer(phone.take("INVITE"), 603)
+            phone.take("ACK")
+            caller.ack(caller.take(603), again)
+        for uri in ("sip:1003@example.com", "sip:2000@example.com", OTHER, "sip:1002@203.0.113.21"):
+            again = logged_in(caller, uri)
+            caller.ack(caller.take(403), again)
+        over(rig)
+
+    def test_methods(self) -> None:
+        """A method that is not among those it may use is answered 405 with those; also REGISTER."""
+        rig = policy_rig({"1001": {"methods": ["INVITE", "OPTIONS"]}})
+        caller = rig.phone("1001", "192.0.2.51")
+        message = caller.request("MESSAGE", "sip:1002@example.com")
+        caller.authorized(message, caller.take(407))
+        self.assertEqual(caller.take(405).first["allow"], "INVITE, OPTIONS")
+        first = caller.request("REGISTER", "sip:example.com", to=f"<{caller.aor}>", contact=f"<{caller.contact}>")
+        caller.authorized(first, caller.take(401))
+        caller.take(405)
+        over(rig)
+
+    def test_address(self) -> None:
+        """A phone that is known by its address needs no password, in calls and to register; under another name, and from
+        elsewhere, it does. A password does not help where only the address counts."""
+        rig = policy_rig({"1001": {"identify_by": ["address"], "addresses": ["192.0.2.51"]}})
+        caller, callee = rig.phone("1001", "192.0.2.51"), rig.phone("1002", "192.0.2.52")
+        elsewhere = rig.phone("1001", "192.0.2.60")
+        caller.register(take=200)
+        reached(rig, caller, callee)
+        refused(caller, 407, "sip:1001@example.com", from_="<sip:1002@example.com>;tag=f")
+        elsewhere.register(take=401)
+        again = logged_in(elsewhere, "sip:1002@example.com")
+        elsewhere.ack(elsewhere.take(403), again)
+        over(rig)
+
+    def test_any_of_them(self) -> None:
+        """Two ways to be known: any one is enough."""
+        rig = policy_rig({"1001": {"identify_by": ["address", "credentials"], "addresses": ["192.0.2.51"]}})
+        callee = rig.phone("1002", "192.0.2.52")
+        reached(rig, rig.phone("1001", "192.0.2.51"), callee)
+        elsewhere = rig.phone("1001", "192.0.2.60")
+        logged_in(elsewhere, "sip:1002@example.com")
+        elsewhere.take(100)
+        callee.answer(callee.take("INVITE"), 603)
+        callee.take("ACK")
+        elsewhere.take(603)
+        over(rig)
+
+
+class AclTests(TestCase):
+    """Named lists of addresses."""
+
+    ACLS = {"office": {"permit": ["192.0.2.0/24", "2001:db8:1::/48"], "deny": ["192.0.2.128/25", "2001:db8:1:9::/64"]}}
+    LISTEN = (("udp", "192.0.2.1", 5060), ("udp", "2001:db8::1", 5060))
+
+    def test_source(self) -> None:
+        """Where requests may come from, with the right password; nothing is told to those without it."""
+        rig = policy_rig({"1001": {"source_acl": "office"}}, acls=self.ACLS, listen=self.LISTEN)
+        for address, status in (("192.0.2.51", 200), ("192.0.2.129", 403), ("198.51.100.1", 403),
+                                ("2001:db8:1::5", 200), ("2001:db8:1:9::5", 403), ("2001:db8:2::5", 403)):
+            phone = rig.phone("1001", address)
+            fields = {"to": f"<{phone.aor}>", "contact": f"<{phone.contact}>"}
+            request = phone.request("REGISTER", "sip:example.com", **fields)  # type: ignore[arg-type]
+            phone.authorized(request, phone.take(401))
+            phone.take(status)
+            again = logged_in(phone, "sip:1009@example.com")
+            phone.ack(phone.take(480 if status == 200 else 403), again)
+        over(rig)
+
+    def test_contact(self) -> None:
+        """Where a phone may ask to be called: addresses in its Contacts, a maddr too; a name could lead anywhere, unless
+        it is one that leads nowhere."""
+        rig = policy_rig({"1001": {"contact_acl": "office"}}, acls=self.ACLS, listen=self.LISTEN)
+        phone = rig.phone("1001", "192.0.2.51")
+        for contact, status in ((phone.contact, 200), ("sip:1001@198.51.100.1", 403), ("sip:1001@[2001:db8:1::7]", 200),
+                                ("sip:1001@[2001:db8:2::7]", 403), ("sip:1001@[::ffff:192.0.2.7]", 200),
+                                ("sip:1001@192.0.2.9;maddr=198.51.100.1", 403), ("sip:1001@phone.example", 403),
+                                ("sip:1001@df7jal23ls0d.invalid", 200),
+                                (f"{phone.contact}>, <sip:1001@198.51.100.1", 403)):
+            request = phone.request("REGISTER", "sip:example.com", to=f"<{phone.aor}>", contact=f"<{contact}>")
+            phone.authorized(request, phone.take(401))
+            phone.take(status)
+        request = phone.request("REGISTER", "sip:example.com", "Expires: 0", to=f"<{phone.aor}>", contact="*")
+        phone.authorized(request, phone.take(401))
+        phone.take(200)
+        over(rig)
+
+    def test_trunk(self) -> None:
+        """What comes from a carrier's addresses, but not from where it should, is refused."""
+        rig = policy_rig({"carrier": {**TRUNK, "addresses": ["203.0.113.0/24"], "source_acl": "edge"}},
+                         acls={"edge": {"deny": ["203.0.113.66"]}})
+        phone = rig.phone("1001", "192.0.2.51")
+        reached(rig, rig.phone("carrier", "203.0.113.65"), phone, "sip:1001@example.com")
+        refused(rig.phone("carrier", "203.0.113.66"), 403, "sip:1001@example.com")
+        over(rig)
+
+
+class LimitTests(TestCase):
+    """How many calls at once."""
+
+    def test_caller(self) -> None:
+        """Whoever has as many calls as they may have cannot make another; emergency numbers can be called."""
+        rig = policy_rig({"1001": {"call_limit": 2}, "carrier": {**TRUNK, "call_limit": 1}})
+        counts = {"1001@example.com": 1, "carrier": 0}
+        rig.core.policies.in_use = lambda name: counts[name]
+        rig.core.callers.is_emergency = lambda number: number == "112"
+        caller, carrier = rig.phone("1001", "192.0.2.51"), rig.phone("carrier", CARRIER)
+        for status in (480, 480):
+            again = logged_in(caller, "sip:1009@example.com")
+            answer = caller.take(status)
+            caller.ack(answer, again)
+            self.assertEqual(answer.reason == "Call Limit Reached", counts["1001@example.com"] == 2)
+            counts["1001@example.com"] += 1
+        again = logged_in(caller, "sip:112@example.com")
+        caller.ack(caller.take(404), again)
+        self.assertNotEqual(refused(carrier, 480, "sip:1009@example.com").reason, "Call Limit Reached")
+        counts["carrier"] = 1
+        self.assertEqual(refused(carrier, 480, "sip:1009@example.com").reason, "Call Limit Reached")
+        over(rig)
+
+    def test_busy(self) -> None:
+        """Who is busy is who has as many calls as their level, or their limit."""
+        rig = policy_rig({"1001": {"call_limit": 2}, "1002": {"busy_level": 1, "call_limit": 3}, "1003": {}})
+        policies, counts = rig.core.policies, {f"100{n}@example.com": n - 1 for n in (1, 2, 3)}
+        policies.in_use = counts.__getitem__
+        self.assertEqual([policies.is_busy(aor) for aor in counts], [False, True, False])
+        counts["1001@example.com"] = 2
+        self.assertTrue(policies.is_busy("1001@example.com"))
+        over(rig)
+
+
+class IdentityTests(TestCase):
+    """Who is believed when they say who calls."""
+
+    ASSERTED = 'P-Asserted-Identity: "Boss" <sip:+4930@carrier.example>'
+
+    def test_trusted(self) -> None:
+        """What a trusted carrier asserts goes on, what another asserts or prefers does not."""
+        rig = policy_rig({"carrier": {**TRUNK, "trust_identity": True},
+                          "second": {"uri": "sip:203.0.113.20", "identify_by": ["address"]}})
+        phone = rig.phone("1001", "192.0.2.51")
+        extra = (self.ASSERTED, "Remote-Party-ID: <sip:+4930@x.example>", "P-Preferred-Identity: <sip:x@x.example>")
+        got = reached(rig, rig.phone("carrier", CARRIER), phone, "sip:1001@example.com", *extra)
+        self.assertIn("Boss", got.first["p-asserted-identity"])
+        self.assertIn("remote-party-id", got.first)
+        self.assertNotIn("p-preferred-identity", got.first)
+        got = reached(rig, rig.phone("second", "203.0.113.20"), phone, "sip:1001@example.com", *extra)
+        for name in ("p-asserted-identity", "remote-party-id", "p-preferred-identity"):
+            self.assertNotIn(name, got.first)
+        over(rig)
+
+    def test_privacy(self) -> None:
+        """RFC 3325 s7: where the caller wants to be private, what was asserted stays here; to whom we trust it goes on."""
+        rig = policy_rig({"carrier": {**TRUNK, "trust_identity": True}, "1002": {"trust_identity": True}})
+        carrier = rig.phone("carrier", CARRIER)
+        one, two = rig.phone("1001", "192.0.2.51"), rig.phone("1002", "192.0.2.52")
+        for phone, privacy, passed in ((one, "id", False), (one, "header; ID;critical", False), (one, "none", True),
+                                       (one, "idle", True), (two, "id", True)):
+            got = reached(rig, carrier, phone, f"sip:{phone.name}@example.com", self.ASSERTED, f"Privacy: {privacy}")
+            self.assertEqual("p-asserted-identity" in got.first, passed, privacy)
+        over(rig)
+
+    def test_caller_name(self) -> None:
+        """Those who are called are told the name that the configuration gives, whatever the phone says; not where the
+        caller wants to be private."""
+        rig = policy_rig({"1001": {"caller_name": "Reception"}})
+        caller, callee = rig.phone("1001", "192.0.2.51"), rig.phone("1002", "192.0.2.52")
+        for privacy, wanted in ((), '"Reception" <sip:1001@example.com>'), (("Privacy: id",), None):
+            again = logged_in(caller, "sip:1002@example.com", self.ASSERTED, *privacy)
+            caller.take(100)
+            got = callee.take("INVITE")
+            self.assertEqual(got.first.get("p-asserted-identity"), wanted)
+            callee.answer(got, 603)
+            callee.take("ACK")
+            caller.ack(caller.take(603), again)
+        over(rig)
