@@ -15,7 +15,7 @@ from sipd.auth.authenticator import owns
 from sipd.core.places import Places
 from sipd.interfaces import IFlow
 from sipd.message.address import Address, uri_of
-from sipd.message.errors import Reject
+from sipd.message.errors import MalformedMessage, Reject
 from sipd.message.hop import join_host_port
 from sipd.message.message import Request
 from sipd.message.uri import Uri, unescape

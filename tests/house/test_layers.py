@@ -13,13 +13,8 @@ SIPD = ROOT / "sipd"
 #: Rooms that know nothing of sockets, clocks and each other.
 VALUES = {"message", "journal", "inventory", "wheel"}
 #: Values and seams over them.
-<<<<<<< HEAD
-SEAMS = {"binding", "dialog", "interfaces", "config", "config_calls", "config_limits", "config_text", "config_trunks",
-         "config_users", "config_source", "config_changes", "state", "certificate", "records"}
-=======
-SEAMS = {"binding", "dialog", "interfaces", "config", "config_limits", "config_text", "config_trunks", "config_users",
-         "config_peers", "config_source", "config_changes", "state", "certificate", "records"}
->>>>>>> 19fcf26 (Carriers that are known by their addresses without a registration; peers as policy in virtual time)
+SEAMS = {"binding", "dialog", "interfaces", "config", "config_calls", "config_limits", "config_peers", "config_text",
+         "config_trunks", "config_users", "config_source", "config_changes", "state", "certificate", "records"}
 #: The rooms of the middle.
 ROOMS = {"transaction", "transport", "resolver", "auth", "location", "registrar", "proxy", "calls", "peers", "core", "admin"}
 #: What starts the server and may know everything.
