@@ -27,7 +27,7 @@ from sipd.config_calls import Calls, Cdr
 from sipd.config_limits import Limits, Overload, Section
 from sipd.config_peers import AclSection, Mistakes, SectionName, Template, policy_mistakes
 from sipd.config_text import describe, wanted_listener
-from sipd.config_trunks import Peer, PeerName, Qualify, check_names
+from sipd.config_trunks import Peer, PeerName, Qualify, account_mistakes, check_names
 from sipd.config_users import Algorithms, UserEntry, UserName
 from sipd.message.hop import DEFAULT_PORT, join_host_port
 
@@ -319,6 +319,7 @@ class Config(Section):
         check_names(value, info.data.get("users", ()))
         if "templates" in info.data and "acls" in info.data:
             wrong = list(policy_mistakes(value, info.data["templates"], info.data["acls"]))
+            wrong = wrong or list(account_mistakes(value, info.data["templates"], info.data.get("users", ())))
             if wrong:
                 raise Mistakes(wrong)
         return value

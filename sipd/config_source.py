@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, SecretStr
 
 from sipd.config import Config, Overrides, load
+from sipd.config_peers import merged
 from sipd.config_text import option_name
+from sipd.config_trunks import Peer
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,14 @@ def _of_config(config: Config, source: Source) -> Iterator[Setting]:
                 named = [option for option in over.users if section == "users" and option.partition(":")[0] == name]
                 shown = ", ".join(f"{key} {text}" for key, text in _texts(entry, tuple(entry.model_fields_set)))
                 yield Setting(section, name, shown, f"option --user {name}:..." if named else "file")
+
+
+def peer_settings(config: Config, name: str) -> list[Setting]:
+    """What holds for a peer, merged from its section, the templates that it extends, and the defaults; a user need not
+    have a section."""
+    peer = config.peers.get(name) or Peer()
+    return [Setting(name, key, text_of(one.value), one.origin)
+            for key, one in merged(name, peer, config.templates).items()]
 
 
 def _options(name: str, values: tuple[str, ...]) -> str:

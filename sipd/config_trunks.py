@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from sipd.config_limits import Section
-from sipd.config_peers import ADDRESS, CREDENTIALS, EVERYBODY, PolicyKeys
+from sipd.config_peers import ADDRESS, CREDENTIALS, EVERYBODY, Mistake, PolicyKeys, Template, merged
 from sipd.message.errors import MalformedMessage
 from sipd.message.uri import Uri
 
@@ -174,6 +174,24 @@ def check_names(peers: Mapping[str, Peer], users: Collection[str]) -> None:
             raise ValueError(f"{name} stands under [users] too; a user's peer has no uri")
         if peer.contact_user and taken.setdefault(peer.contact_user, name) != name:
             raise ValueError(f"{name}: contact_user is that of {taken[peer.contact_user]} too; a call is for one")
+
+
+def account_mistakes(peers: Mapping[str, Peer], templates: Mapping[str, Template],
+                     users: Collection[str]) -> Iterator[Mistake]:
+    """What is wrong with the accounts of carriers that log in here, as they do with the one that we have there."""
+    logins: dict[str, str] = {}
+    for name, peer in peers.items():
+        if not peer.uri or CREDENTIALS not in merged(name, peer, templates)["identify_by"].value:
+            continue
+        if not peer.username or not peer.password.get_secret_value():
+            yield Mistake(("peers", name, "identify_by"), list(peer.identify_by),
+                          '"credentials" needs username and password, by which it logs in here')
+        elif peer.username in users:
+            yield Mistake(("peers", name, "username"), peer.username,
+                          "stands under [users] too; who logs in by a name is one of them")
+        elif logins.setdefault(peer.username, name) != name:
+            yield Mistake(("peers", name, "username"), peer.username,
+                          f"{logins[peer.username]} logs in by that name; the two could not be told apart")
 
 
 class Qualify(Section):

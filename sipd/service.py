@@ -27,7 +27,7 @@ from sipd.auth.nonce import Nonces
 from sipd.auth.user_store import StoredUser, UserStore, UserStoreError
 from sipd.calls.table import Calls
 from sipd.config import Config
-from sipd.config_source import Source
+from sipd.config_source import Source, peer_settings
 from sipd.config_source import settings as settings_of
 from sipd.core.callers import Callers
 from sipd.core.overload import Overload
@@ -311,7 +311,8 @@ class Server(MultiService):
         TrunkCommands(core.trunks, core.qualify, core.aor).register(api)
         peers = PeerCommands(
             users, core.location, here.domain, lambda: (self.config.server.domains, self.config.server.tenants),
-            lambda flow_id: transports.flow_by_id(flow_id) is not None, core.qualify.rows, time.time)
+            lambda flow_id: transports.flow_by_id(flow_id) is not None, core.qualify.rows, time.time,
+            core.trunks.rows, lambda name: self._policy_of(core, name))
         peers.register(api)
         Debug(transports.show, peers.aor, core.places.aor, core.location.bindings, time.time,
               self.inventory).register(api)
@@ -322,6 +323,12 @@ class Server(MultiService):
             lambda: [(call.getTime() - clock.seconds(), call.func) for call in clock.getDelayedCalls()],
             self.inventory, clock.seconds).register(api)
         return ControlSocket(self.config.path(state.SOCKET), api, reactor, self.inventory)
+
+    def _policy_of(self, core: Core, peer: str) -> list[tuple[str, str, str]]:
+        """What holds for a carrier, or for the user with an address-of-record: key, value, where it comes from."""
+        section = next((name for name, one in self.config.peers.items()
+                        if peer == (name if one.uri else core.aor(name))), "")
+        return [(one.key, one.value, one.source) for one in peer_settings(self.config, section)]
 
     @inlineCallbacks
     def stopService(self) -> Any:

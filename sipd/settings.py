@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sipd.auth.credentials import Users
 from sipd.calls.table import CallValues
 from sipd.config import Config
+from sipd.config_peers import CREDENTIALS, merged
 from sipd.message.bounds import Bounds
 from sipd.peers.policy import Policies
 from sipd.proxy.proxy import ProxyValues
@@ -58,12 +59,15 @@ def advertised(config: Config) -> list[str]:
 
 
 def configured_users(users: Users, config: Config, realm: str) -> None:
-    """Enters the users of the configuration, who are kept in memory only."""
+    """Enters the users of the configuration, who are kept in memory only, and the carriers that log in here."""
     for name, entry in config.users.items():
         users.configure(
             name, realm, config.auth.algorithms, entry.password.get_secret_value() if entry.password else "",
             {algorithm: secret.get_secret_value() for algorithm, secret in entry.ha1.items()},
             entry.display_name, entry.algorithms)
+    for name, peer in config.peers.items():
+        if peer.uri and CREDENTIALS in merged(name, peer, config.templates)["identify_by"].value:
+            users.account(name, realm, config.auth.algorithms, peer.username, peer.password.get_secret_value())
 
 
 def configure_policies(policies: Policies, config: Config, aor: Callable[[str], str]) -> None:

@@ -54,12 +54,15 @@ class ILocation(Protocol):
 
 
 class PeerCommands:
-    """Users as peers. `flow_lives(id)` tells whether a connection stands; `answers` gives what qualify knows, a row for
-    each phone; `names` gives the domains and the tenants; `wall` gives seconds since the epoch."""
+    """Users and carriers as peers. `flow_lives(id)` tells whether a connection stands; `answers` gives what qualify
+    knows, a row for each; `names` gives the domains and the tenants; `wall` gives seconds since the epoch. `carriers`
+    gives a row for each peer with a uri; `policy` what holds for a carrier's name or a user's address-of-record, as
+    (key, value, where it comes from)."""
 
     def __init__(self, users: IUsers, location: ILocation, domain: str,
                  names: Callable[[], tuple[tuple[str, ...], tuple[str, ...]]], flow_lives: Callable[[str], bool],
-                 answers: Callable[[], list[Row]], wall: Callable[[], float]) -> None:
+                 answers: Callable[[], list[Row]], wall: Callable[[], float], carriers: Callable[[], list[Row]],
+                 policy: Callable[[str], list[tuple[str, str, str]]]) -> None:
         self._users = users
         self._location = location
         self._domain = domain
@@ -67,6 +70,8 @@ class PeerCommands:
         self._flow_lives = flow_lives
         self._answers = answers
         self._wall = wall
+        self._carriers = carriers
+        self._policy = policy
 
     def register(self, api: Api) -> None:
         """Enters these commands."""
@@ -76,23 +81,30 @@ class PeerCommands:
         api.register("unregister", self.unregister)
 
     def peers(self, request: Row) -> Row:
-        """match: only names that contain this text, or fit it where it has * or ?. Every user, and whoever registered
-        without being one. `expires` is in seconds from now, of the binding that lasts longest."""
+        """match: only names that contain this text, or fit it where it has * or ?. Every user, whoever registered
+        without being one, and every carrier. `expires` is in seconds from now, of the binding that lasts longest, or of
+        our registration at the carrier."""
         match = text_argument(request, "match", "").lower()
         bound: dict[str, list[Binding]] = {}
         for binding in self._location.everything():
             bound.setdefault(binding.aor, []).append(binding)
         known: dict[str, Any] = {user.aor: user for user in self._users}
         fits = [aor for aor in sorted({*known, *bound}) if _fits(self._short(aor), aor, match)]
-        states = {row["contact"]: row for row in self._answers() if row["kind"] == "user"}
+        answers = self._answers()
+        states = {row["contact"]: row for row in answers if row["kind"] == "user"}
         rows = [self._row(aor, known.get(aor), bound.get(aor, []), states) for aor in fits[:LISTED]]
-        return {"peers": rows, "registered": sum(1 for aor in fits if aor in bound), "all": len(fits)}
+        carriers = [row for row in self._carriers() if _fits(row["name"], row["name"], match)]
+        states = {row["peer"]: row for row in answers if row["kind"] == "peer"}
+        rows += [_carrier(row, states) for row in carriers[:LISTED - len(rows)]]
+        registered = sum(1 for aor in fits if aor in bound) + sum(1 for row in carriers if row["expires"])
+        return {"peers": rows, "registered": registered, "all": len(fits) + len(carriers)}
 
     def _row(self, aor: str, user: Any, bindings: list[Binding], states: dict[str, Row]) -> Row:
         last = max(bindings, key=lambda one: one.expires_at, default=None)
         source = last.source if last is not None else None
         return {
-            "name": self._short(aor), "aor": aor, "display_name": user.display_name if user is not None else "",
+            "name": self._short(aor), "kind": "user" if user is not None else "guest", "aor": aor,
+            "display_name": user.display_name if user is not None else "",
             "kept": _kept(user), "contacts": len(bindings),
             "transport": source.transport if source is not None else "",
             "address": source.address if source is not None else "", "port": source.port if source is not None else 0,
@@ -102,14 +114,20 @@ class PeerCommands:
         }
 
     def peer(self, request: Row) -> Row:
-        """name: everything about one peer and each of its bindings. `expires` and `registered` in seconds from and
-        until now; `flow` is open, gone, or none for datagrams."""
+        """name: everything about one peer and each of its bindings, or our registration at a carrier. `expires` and
+        `registered` in seconds from and until now; `flow` is open, gone, or none for datagrams. `policy`: what
+        holds for it, and where that comes from."""
+        name = text_argument(request, "name")
+        for row in self._carriers():
+            if row["name"] == name:
+                return {"kind": "carrier", **row, "policy": _policy_rows(self._policy(name))}
         aor = self._aor(request)
         user, bindings, now = self._users.by_aor(aor), self._location.bindings(aor), self._wall()
         states = {row["contact"]: row for row in self._answers() if row["peer"] == aor}
         return {
-            "name": self._short(aor), "aor": aor, "display_name": user.display_name if user is not None else "",
-            "kept": _kept(user),
+            "name": self._short(aor), "kind": "user" if user is not None else "guest", "aor": aor,
+            "display_name": user.display_name if user is not None else "",
+            "kept": _kept(user), "policy": _policy_rows(self._policy(aor)),
             "algorithms": sorted({algorithm for algorithm, _ in user.secrets}) if user is not None else [],
             "only": list(user.algorithms) if user is not None else [],
             "bindings": [{
@@ -176,13 +194,27 @@ class PeerCommands:
         aor = f"{user}@{home.lower()}" if at else f"{name}@{self._domain}"
         if self._users.by_aor(aor) is not None or self._location.bindings(aor):
             return aor
-        names = [self._short(one.aor) for one in self._users]
+        names = [self._short(one.aor) for one in self._users] + [row["name"] for row in self._carriers()]
         near = difflib.get_close_matches(name, names, 3, 0.5)
         raise Refused(f"there is no peer {name!r}" + (f"; {' or '.join(near)} is meant?" if near else ""))
 
     def _short(self, aor: str) -> str:
         """How people call a peer: without the first domain."""
         return aor.removesuffix(f"@{self._domain}")
+
+
+def _carrier(row: Row, states: dict[str, Row]) -> Row:
+    """A carrier in the list of peers."""
+    return {
+        "name": row["name"], "kind": "carrier", "aor": "", "display_name": "", "kept": "configuration",
+        "contacts": 1 if row["expires"] else 0, "transport": row["transport"], "address": row["address"],
+        "port": row["port"], "expires": row["expires"], "user_agent": "",
+        "state": states[row["name"]]["state"] if row["name"] in states else "",
+    }
+
+
+def _policy_rows(settings: list[tuple[str, str, str]]) -> list[Row]:
+    return [{"key": key, "value": value, "source": source} for key, value, source in settings]
 
 
 def _kept(user: Any) -> str:

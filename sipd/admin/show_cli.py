@@ -29,11 +29,13 @@ def add_to(main: click.Group, command: type[click.Command], rows: Rows) -> None:
         show.add_command(made, old)
 
     def peers(place: Any, match: str, watch: bool, every: float) -> None:
-        """Lists every user: where it is registered, by what, and for how long."""
+        """Lists every user and every carrier: where it is, by what, and for how long it is registered."""
+        headings = ("peer", "kind", "address", "by", "contacts", "expires", "answers", "kept in", "user agent", "name")
         view(place, watch, every, "peers", lambda result: Lines(
-            rows(("peer", "address", "by", "contacts", "expires", "answers", "kept in", "user agent", "name"), [
-                (one["name"], _place(one), one["transport"] or "-", one["contacts"], _seconds(one["expires"]),
-                 one["state"] or "-", one["kept"], one["user_agent"], one["display_name"]) for one in result["peers"]]),
+            rows(headings, [
+                (one["name"], one["kind"], _place(one), one["transport"] or "-", one["contacts"],
+                 _seconds(one["expires"]), one["state"] or "-", one["kept"], one["user_agent"], one["display_name"])
+                for one in result["peers"]]),
             Text(f"{_many(result['all'], 'peer')}, {result['registered']} registered" + (
                 f"; the first {len(result['peers'])} are shown" if len(result["peers"]) < result["all"] else ""))),
             match=match)
@@ -42,21 +44,12 @@ def add_to(main: click.Group, command: type[click.Command], rows: Rows) -> None:
         "--match", metavar="TEXT", default="", help="Only names with TEXT in them, or like it where it has * or ?."))
 
     def peer(place: Any, name: str, watch: bool, every: float) -> None:
-        """Shows everything about the peer NAME: a user, or whoever is registered under that name."""
+        """Shows everything about the peer NAME: a user, whoever is registered under that name, or a carrier; what
+        holds for it, and where each value comes from."""
         view(place, watch, every, "peer", lambda result: Lines(
-            _pairs(rows, (
-                ("peer", result["aor"]), ("name", result["display_name"]), ("kept in", result["kept"]),
-                ("passwords for", ", ".join(result["algorithms"])), ("may use only", ", ".join(result["only"])),
-                ("registered", f"at {_many(len(result['bindings']), 'contact')}" if result["bindings"] else "no"))),
-            *(_pairs(rows, (
-                ("", ""), ("contact", one["contact"]), ("came from", one["source"]),
-                ("behind NAT", "yes" if one["nat"] else ""),
-                ("to", one["listener"]), ("connection", one["flow"] if one["flow"] != "none" else ""),
-                ("user agent", one["user_agent"]), ("registered for", _seconds(one["registered"])),
-                ("expires in", _seconds(one["expires"])), ("q", f"{one['q']:g}"), ("path", ", ".join(one["path"])),
-                ("instance", one["instance"]), ("reg-id", one["reg_id"] or ""), ("Call-ID", one["call_id"]),
-                ("answers", f"{one['state']}, {one['rtt']:g} ms" if one["state"] else "")))
-              for one in result["bindings"])), name=name)
+            *(_carrier(rows, result) if result["kind"] == "carrier" else _user(rows, result)), "",
+            rows(("option", "value", "from"), [
+                (one["key"], one["value"], one["source"]) for one in result["policy"]])), name=name)
 
     both("peer", "peer", peer, click.argument("name", shell_complete=complete_names))
 
@@ -104,6 +97,32 @@ def add_to(main: click.Group, command: type[click.Command], rows: Rows) -> None:
              "forgets" if one["cache"] else one["refused"]) for one in result]))
 
     both("objects", "objects", objects)
+
+
+def _user(rows: Rows, result: dict[str, Any]) -> list[Table]:
+    """A user and each contact."""
+    return [
+        _pairs(rows, (
+            ("peer", result["aor"]), ("name", result["display_name"]), ("kept in", result["kept"]),
+            ("passwords for", ", ".join(result["algorithms"])), ("may use only", ", ".join(result["only"])),
+            ("registered", f"at {_many(len(result['bindings']), 'contact')}" if result["bindings"] else "no"))),
+        *(_pairs(rows, (
+            ("", ""), ("contact", one["contact"]), ("came from", one["source"]),
+            ("behind NAT", "yes" if one["nat"] else ""),
+            ("to", one["listener"]), ("connection", one["flow"] if one["flow"] != "none" else ""),
+            ("user agent", one["user_agent"]), ("registered for", _seconds(one["registered"])),
+            ("expires in", _seconds(one["expires"])), ("q", f"{one['q']:g}"), ("path", ", ".join(one["path"])),
+            ("instance", one["instance"]), ("reg-id", one["reg_id"] or ""), ("Call-ID", one["call_id"]),
+            ("answers", f"{one['state']}, {one['rtt']:g} ms" if one["state"] else "")))
+          for one in result["bindings"])]
+
+
+def _carrier(rows: Rows, result: dict[str, Any]) -> list[Table]:
+    """A carrier and our registration there."""
+    return [_pairs(rows, (
+        ("peer", result["name"]), ("carrier at", result["uri"]), ("account", result["account"]),
+        ("registration", result["state"]), ("said", result["reason"]), ("server", result["server"]),
+        ("expires in", _seconds(result["expires"]) if result["expires"] else ""), ("calls go to", result["user"])))]
 
 
 def _pairs(rows: Rows, pairs: tuple[tuple[str, Any], ...]) -> Table:

@@ -61,12 +61,14 @@ class Users:
     set by the administrator, not by the network, so it has no bound of its own.
     """
 
-    __slots__ = ("_domain", "_tenants", "_users")
+    __slots__ = ("_domain", "_tenants", "_users", "_accounts")
 
     def __init__(self, domain: str, tenants: Iterable[str] = ()) -> None:
         self._domain = domain
         self._tenants = frozenset(tenants)
         self._users: dict[str, User] = {}
+        #: Peers that log in and are no users, by login name.
+        self._accounts: dict[str, User] = {}
 
     def aor(self, name: str) -> str:
         """The address-of-record of a configured name: `1001` is of the first domain, `1001@two.example` of its own."""
@@ -92,6 +94,12 @@ class Users:
         self.add(user)
         return user
 
+    def account(self, peer: str, realm: str, algorithms: Iterable[str], login: str, password: str) -> None:
+        """Enters a peer that logs in as `login` and is no user: its address-of-record is `peer@`, which is nobody's."""
+        password = opaque_string(password)
+        self._accounts[login] = User(f"{peer}@", {
+            (algorithm, login): ha1(algorithm, login, realm, password) for algorithm in algorithms})
+
     def load(self, stored: Iterable[StoredUser]) -> None:
         """Makes the users of the store what the store holds now; a configured user hides a stored one of its name."""
         for aor in [user.aor for user in self._users.values() if user.stored]:
@@ -105,8 +113,9 @@ class Users:
         self._tenants = frozenset(tenants)
 
     def forget_configured(self) -> None:
-        """Forgets the users of the configuration, so that others can be entered; `load` then brings back those of the
-        store whom they hid."""
+        """Forgets the users and accounts of the configuration, so that others can be entered; `load` then brings back
+        those of the store whom they hid."""
+        self._accounts.clear()
         for aor in [user.aor for user in self._users.values() if not user.stored]:
             del self._users[aor]
 
@@ -126,7 +135,8 @@ class Users:
             usual = users.get(self.aor(login))  # looked up whatever comes of it, so that nobody costs what a user does
             user = users.get(login) or usual
         # a name may hold an "@" of its own
-        return user or self._users.get(f"{login}@{domain if domain in self._tenants else self._domain}")
+        user = user or self._users.get(f"{login}@{domain if domain in self._tenants else self._domain}")
+        return self._accounts.get(login) if user is None else user
 
     @property
     def ambiguous(self) -> bool:

@@ -51,7 +51,7 @@ class Callers:
         self._contacts = contacts
         #: Tells whether somebody registered an address-of-record, be it a user's or not.
         self._bound = bound
-        #: Tells whether a number leads to somebody inside, though no user has it: an alias, a group, a route.
+        #: Tells whether an address-of-record that no user has leads to somebody inside: an alias, a group, a route.
         self.leads_inside: Callable[[str], bool] = _nowhere
         #: Tells which numbers no limit keeps anybody from.
         self.is_emergency: Callable[[str], bool] = _nowhere
@@ -86,8 +86,10 @@ class Callers:
         policy = policies.users.get(caller, USUAL)
         if policy.plain or not self._is_known(request, policy):
             # without our token a To tag proves no dialog: the caller's name must be their own (s16.3 step 6)
-            if not owns(self._authenticator.check(request, proxy=True), caller):
-                raise Reject(403)
+            user = self._authenticator.check(request, proxy=True)
+            if not owns(user, caller):
+                policy = self._account(request, user, caller)
+                return policy, policy.name
             self._known_otherwise(policy)
         assert request.flow is not None
         request.flow.known = True
@@ -142,6 +144,17 @@ class Callers:
         if found is None or self._from_ourselves(request):
             return None
         return None if self._users.by_aor(self.claimed(request)) is not None else found
+
+    def _account(self, request: Request, user: User | None, caller: str) -> Policy:
+        """The trunk that has logged in, calling under a name that is nobody's here. Raises Reject (403)."""
+        peer, at, domain = user.aor.rpartition("@") if user is not None else ("", "", "")
+        trunk = self._policies.trunks.get(peer) if not domain else None
+        if trunk is None or "credentials" not in trunk.identify_by or self._users.by_aor(caller) is not None:
+            raise Reject(403)
+        assert request.flow is not None
+        request.flow.known = True
+        self._admit(request, trunk)
+        return trunk
 
     def _unproven(self, request: Request) -> tuple[Policy, str]:
         """Where everybody counts as authenticated, everybody is who they say they are."""
@@ -209,7 +222,10 @@ class Callers:
         number = _number(ours, uri)
         if policy.kind == TRUNK:
             ours = self._called_by_trunk(policy, ours, uri, number)
-        elif policy.kind == GUEST or request.method in _CALLS:
+        elif policy.kind == GUEST:
+            if uri.user and not self._is_inside(ours):
+                raise Reject(404)  # what leads outside is not for strangers
+        elif request.method in _CALLS:
             if not policy.may_reach(number, bool(ours)) and not self.is_emergency(number):
                 raise Reject(403, "Not Allowed to Call This")
         if (policy.call_limit and request.method == "INVITE" and not request.to_tag
@@ -220,13 +236,13 @@ class Callers:
     def asks_us(self, policy: Policy, ours: str, uri: Uri) -> bool:
         """Whether an OPTIONS is a trunk's question to this server: it names our Contact there, or nobody."""
         return policy.kind == TRUNK and bool(ours) and (
-            uri.user in self._contacts or not self._is_inside(ours, _number(ours, uri)))
+            uri.user in self._contacts or not self._is_inside(ours))
 
     def _called_by_trunk(self, policy: Policy, ours: str, uri: Uri, number: str) -> str:
         """A trunk calls our users, by their numbers or by our Contact there, and what its `may_call` names; what it
         dials that is nobody's is for `inbound_to`."""
         if not (ours and uri.user in self._contacts):
-            if policy.may_reach(number, bool(ours) and self._is_inside(ours, number)):
+            if policy.may_reach(number, bool(ours) and self._is_inside(ours)):
                 return ours
             if not ours or policy.says(number) is False:
                 raise Reject(403, "Not Allowed to Call This")
@@ -234,9 +250,9 @@ class Callers:
             raise Reject(404)
         return policy.aor
 
-    def _is_inside(self, ours: str, number: str) -> bool:
+    def _is_inside(self, ours: str) -> bool:
         """True for the address-of-record of somebody here."""
-        return self._users.by_aor(ours) is not None or self._bound(ours) or self.leads_inside(number)
+        return self._users.by_aor(ours) is not None or self._bound(ours) or self.leads_inside(ours)
 
     # --- whom they say they are
 

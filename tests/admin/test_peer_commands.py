@@ -26,6 +26,7 @@ class PeerTests(SynchronousTestCase):
         self.bindings: list[Binding] = []
         self.lost: list[Binding] = []
         self.store = ""
+        self.carriers: list[dict[str, Any]] = []
         location: Any = SimpleNamespace(
             everything=lambda: iter(self.bindings), change=self.change,
             bindings=lambda aor: [binding for binding in self.bindings if binding.aor == aor],
@@ -34,7 +35,7 @@ class PeerTests(SynchronousTestCase):
             self.users, location, "example.com", lambda: (("example.com", "alias.example"), ("two.example",)),
             lambda flow_id: flow_id == "tcp/1", lambda: [
                 {"kind": "user", "peer": "1001@example.com", "contact": "sip:1001@192.0.2.9", "state": "lagged", "rtt": 9.5}],
-            lambda: 1000.0)
+            lambda: 1000.0, lambda: self.carriers, lambda peer: [("call_limit", "2", f"[peers.{peer}]")])
 
     def change(self, aor: str, changes: list[tuple[str, Binding]], done: Callable[[str], None],
                why: str = "") -> None:
@@ -63,7 +64,8 @@ class PeerTests(SynchronousTestCase):
         self.assertEqual((result["all"], result["registered"]), (4, 2))
         self.assertEqual([row["name"] for row in result["peers"]], ["1001", "1001@two.example", "1002", "guest"])
         self.assertEqual(result["peers"][0], {
-            "name": "1001", "aor": "1001@example.com", "display_name": "One", "kept": "configuration", "contacts": 1,
+            "name": "1001", "kind": "user", "aor": "1001@example.com", "display_name": "One", "kept": "configuration",
+            "contacts": 1,
             "transport": "tcp", "address": "192.0.2.9", "port": 40000, "expires": 60, "user_agent": "phone", "state": "lagged"})
         self.assertEqual([row["kept"] for row in result["peers"]], ["configuration", "configuration", "store", "nowhere"])
         self.assertEqual((result["peers"][2]["contacts"], result["peers"][2]["address"]), (0, ""))
@@ -73,6 +75,22 @@ class PeerTests(SynchronousTestCase):
         for match, names in (("", ["1001", "1001@two.example", "1002"]), ("TWO", ["1001@two.example"]), ("002", ["1002"]),
                              ("*2", ["1002"]), ("100?", ["1001", "1002"]), ("z", [])):
             self.assertEqual(self.names(match), names, match)
+
+    def test_carriers(self) -> None:
+        """A carrier is a peer like the others: listed, counted and found by its name; one of them is shown with what
+        holds for it."""
+        self.carriers.append({"name": "carrier", "address": "203.0.113.10", "port": 5060, "transport": "udp", "expires": 9,
+                              "state": "registered"})
+        result = self.commands.peers({"match": "c?rr*"})
+        self.assertEqual((result["all"], result["registered"]), (1, 1))
+        self.assertEqual((result["peers"][0]["kind"], result["peers"][0]["address"], result["peers"][0]["contacts"]),
+                         ("carrier", "203.0.113.10", 1))
+        self.assertEqual(self.commands.peers({})["all"], 4)
+        shown = self.commands.peer({"name": "carrier"})
+        self.assertEqual((shown["kind"], shown["state"], shown["policy"]), ("carrier", "registered", [
+            {"key": "call_limit", "value": "2", "source": "[peers.carrier]"}]))
+        self.assertEqual(self.commands.peer({"name": "1001"})["policy"][0]["source"], "[peers.1001@example.com]")
+        self.assertIn("carrier is meant?", str(self.assertRaises(Refused, self.commands.peer, {"name": "carier"})))
 
     def test_bounded(self) -> None:
         """The list ends at a bound, and the numbers say so."""

@@ -20,8 +20,8 @@ from sipd.admin.cli import main
 from sipd.admin.control_socket import ControlSocket
 from sipd.inventory import Inventory
 
-PEER = {"name": "1001", "aor": "1001@example.com", "display_name": "One", "kept": "store", "contacts": 1, "transport": "tls",
-        "address": "2001:db8::9", "port": 5061, "expires": 7300, "user_agent": "\x1bphone", "state": "reachable"}
+PEER = {"name": "1001", "kind": "user", "aor": "1001@example.com", "display_name": "One", "kept": "store", "contacts": 1,
+        "transport": "tls", "address": "2001:db8::9", "port": 5061, "expires": 7300, "user_agent": "\x1bphone", "state": "reachable"}
 BINDING = {"contact": "sip:a", "source": "udp:192.0.2.9:5060", "nat": True, "listener": "192.0.2.1:5060", "flow": "open",
            "q": 0.5, "expires": 130, "registered": 5, "path": [], "instance": "", "reg_id": 0, "user_agent": "",
            "call_id": "c", "cseq": 1, "state": "", "rtt": 0.0}
@@ -63,7 +63,7 @@ class WordsTests(TestCase):
         self.serve("peers", {"peers": [PEER], "registered": 1, "all": 2})
         for line in ("peers --match 10", "sip show peers --match 10"):
             result = yield self.sipctl(line)
-            self.assertRegex(result.output, r"1001 +\[2001:db8::9\]:5061 +tls +1 +2 h +reachable +store +\?phone +One")
+            self.assertRegex(result.output, r"1001 +user +\[2001:db8::9\]:5061 +tls +1 +2 h +reachable +store +\?phone +One")
             self.assertIn("2 peers, 1 registered; the first 1 are shown", result.output)
         self.assertEqual(self.asked, [{"match": "10"}] * 2)
         result = yield self.sipctl("peers --json")
@@ -72,14 +72,25 @@ class WordsTests(TestCase):
     @inlineCallbacks
     def test_peer(self) -> Any:
         """What is known of a peer, a line each; what says nothing is left out."""
-        self.serve("peer", {"name": "1001", "aor": "1001@example.com", "display_name": "", "kept": "store",
+        self.serve("peer", {"name": "1001", "kind": "user", "aor": "1001@example.com", "display_name": "", "kept": "store",
+                            "policy": [{"key": "call_limit", "value": "2", "source": "[templates.desk]"}],
                             "algorithms": ["MD5"], "only": [], "bindings": [BINDING]})
         for line in ("peer 1001", "sip show peer 1001"):
             result = yield self.sipctl(line)
             for row in (r"peer +1001@example.com", r"passwords for +MD5", r"contact +sip:a", r"expires in +2 min",
-                          r"behind NAT +yes", r"connection +open"):
+                          r"behind NAT +yes", r"connection +open", r"call_limit +2 +\[templates\.desk\]"):
                 self.assertRegex(result.output, row)
             self.assertNotIn("may use only", result.output)
+
+    @inlineCallbacks
+    def test_carrier(self) -> Any:
+        """A carrier is shown with its registration."""
+        self.serve("peer", {"name": "carrier", "kind": "carrier", "uri": "sip:c.example", "account": "sip:acct@c.example",
+                            "state": "registered", "reason": "200 OK", "server": "udp:203.0.113.10:5060", "expires": 0,
+                            "user": "1001@example.com", "policy": []})
+        result = yield self.sipctl("peer carrier")
+        for row in (r"carrier at +sip:c\.example", r"registration +registered", r"calls go to +1001@example\.com"):
+            self.assertRegex(result.output, row)
 
     @inlineCallbacks
     def test_tables(self) -> Any:

@@ -148,6 +148,38 @@ class TrunkTests(TestCase):
                 refused(one, 407, "sip:1001@example.com")
         over(rig)
 
+    def test_credentials(self) -> None:
+        """A carrier that logs in with its account: it calls our users under names of its own, and nobody under a
+        user's; a wrong password, and an account that is known by its address alone, do not help."""
+        account = {"uri": f"sip:{CARRIER}", "username": "acct", "password": "pass", "identify_by": ["credentials"]}
+        rig = policy_rig({"carrier": account, "other": {**account, "username": "second", "identify_by": ["address"],
+                                                        "uri": "sip:203.0.113.99"}})
+        carrier, phone = rig.phone("carrier", "203.0.113.77"), rig.phone("1001", "192.0.2.51")
+
+        def tried(uri: str, status: int, user: str = "acct", password: str = "pass", **fields: Any) -> None:
+            invite = carrier.invite(uri, **fields)
+            challenge = carrier.take(407)
+            carrier.ack(challenge, invite)
+            again = carrier.authorized(invite, challenge, user=user, password=password)
+            if status == 603:
+                carrier.take(100)
+                phone.answer(phone.take("INVITE"), 603)
+                phone.take("ACK")
+            carrier.ack(carrier.take(status), again)
+
+        outside = "<sip:+4930@carrier.example>;tag=f"
+        tried("sip:1001@example.com", 603, from_=outside)
+        tried("sip:1001@example.com", 603, from_="<sip:+4930@example.com>;tag=f")
+        tried("sip:1001@example.com", 403, from_="<sip:1002@example.com>;tag=f")
+        tried("sip:1001@example.com", 407, password="wrong", from_=outside)
+        tried("sip:1001@example.com", 407, user="second", from_=outside)
+        tried("sip:1001@example.com", 407, user="carrier", from_=outside)
+        tried(OTHER, 403, from_=outside)
+        request = carrier.request("REGISTER", "sip:example.com", to="<sip:acct@example.com>", contact="<sip:a@203.0.113.77>")
+        carrier.authorized(request, carrier.take(401), user="acct", password="pass")
+        carrier.take(404)
+        over(rig)
+
     def test_nobody_by_default(self) -> None:
         """A carrier that we do not register with is a stranger unless its section says how it is known."""
         rig = policy_rig({"carrier": {"uri": f"sip:{CARRIER}"}})
