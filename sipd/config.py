@@ -25,6 +25,7 @@ from pydantic import (
 
 from sipd.config_calls import Calls, Cdr
 from sipd.config_limits import Limits, Overload, Section
+from sipd.config_originate import Originate
 from sipd.config_peers import AclSection, Mistakes, SectionName, Template, policy_mistakes
 from sipd.config_text import describe, wanted_listener
 from sipd.config_trunks import Peer, PeerName, Qualify, account_mistakes, check_names
@@ -283,6 +284,7 @@ class Config(Section):
     registrar: Registrar = Registrar()
     location: Location = Location()
     proxy: Proxy = Proxy()
+    originate: Originate = Originate()
     timers: Timers = Timers()
     limits: Limits = Limits()
     overload: Overload = Overload()

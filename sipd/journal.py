@@ -21,6 +21,8 @@ CATALOGUE: dict[str, str] = {
     "call-answered": "call {call_id}: answered by {answered_by}",
     "call-failed": "call {call_id}: ended {status}: {reason}",
     "call-end": "call {call_id}: {how}, after {seconds} s",
+    "originate-connected": "{first} and {second} are connected by {way}",
+    "originate-failed": "{first} and {second} are not connected: {reason}",
     "refused": "{method} from {source} refused {status}: {reason} ({who})",
     "undelivered": "{source} did not take our answer: {reason}",
     "malformed": "{transport} message from {source} is malformed: {reason}",

@@ -19,6 +19,7 @@ from sipd.admin.commands import StatusCommands, UserCommands
 from sipd.admin.control_socket import ControlSocket
 from sipd.admin.debug import Debug
 from sipd.admin.inside_commands import InsideCommands
+from sipd.admin.originate_commands import OriginateCommands
 from sipd.admin.peer_commands import PeerCommands
 from sipd.admin.trunk_commands import TrunkCommands
 from sipd.auth.authenticator import Authenticator
@@ -29,6 +30,7 @@ from sipd.calls.table import Calls
 from sipd.config import Config
 from sipd.config_source import Source, peer_settings
 from sipd.config_source import settings as settings_of
+from sipd.controller.controller import Controller, NotBegun
 from sipd.core.callers import Callers
 from sipd.core.overload import Overload
 from sipd.core.places import Places
@@ -126,10 +128,13 @@ class Core:
             self.proxy.identifiers, outside.entropy, outside.wall, journal, inventory)
         self.callers = Callers(self.layer, self.places, users, self.authenticator, self.policies, self.trunks.contacts,
                                lambda aor: bool(self.location.bindings(aor)))
+        self.controller = Controller(config.originate, self.uac, self.location, self.places, self._display_name,
+                                     journal, inventory)
+        self.callers.own_dialogs, self.callers.speaks_for = self.controller.legs, self.controller.speaks_for
         self.route = self.layer.core = Route(
             self.layer, self.places, users, self.callers, refusals, self.routes, self.registrar, self.location,
             self.proxy, self.calls, journal, auth_required=config.auth.required, open_registrar=config.registrar.open,
-            guests=config.proxy.guests, unreachable=self.qualify.unreachable)
+            guests=config.proxy.guests, unreachable=self.qualify.unreachable, dialogs=self.controller.legs)
 
     def call_out(self, config: Config) -> None:
         """Registers at the carriers of the configuration and begins to ask who answers; once the listeners are open,
@@ -153,6 +158,10 @@ class Core:
         """The address-of-record of a user as the configuration names them."""
         name, at, domain = user.rpartition("@")
         return f"{name}@{domain.lower()}" if at else f"{user}@{self.places.domain}"
+
+    def _display_name(self, aor: str) -> str:
+        user = self.users.by_aor(aor)
+        return "" if user is None else user.display_name
 
     def _qualified_every(self, aor: str) -> float:
         """Seconds between two questions to the phones of an address-of-record, 0 for none."""
@@ -309,6 +318,8 @@ class Server(MultiService):
                                 **{f"connections ended, {why}": count for why, count in transports.cut.items()}},
                        core.shedding.overload, core.trunks.rows).register(api)
         TrunkCommands(core.trunks, core.qualify, core.aor).register(api)
+        OriginateCommands(
+            core.controller.originate, NotBegun, lambda: list(core.controller.calls.values())).register(api)
         peers = PeerCommands(
             users, core.location, here.domain, lambda: (self.config.server.domains, self.config.server.tenants),
             lambda flow_id: transports.flow_by_id(flow_id) is not None, core.qualify.rows, time.time,

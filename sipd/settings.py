@@ -95,6 +95,7 @@ def configure(core: Core, config: Config, realm: str, stored: Iterable[StoredUse
     core.authenticator.configure(auth.algorithms, auth.required)
     core.proxy.configure(proxy_values(config), limits.transactions)
     core.calls.configure(call_values(config))
+    core.controller.configure(config.originate)
     core.route.configure(auth.required, registrar.open, config.proxy.guests)
     core.open_registrar = registrar.open
     core.journal.calls, core.journal.registrations = config.log.calls, config.log.registrations

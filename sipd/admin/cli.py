@@ -2,7 +2,7 @@
 
 It asks the running server over the control socket; the user store it changes itself only while it holds the lock
 that a running server would hold. Exit status: 0 done, 1 refused, 2 wrong usage, 3 no server answers, 4 the
-configuration that was to be read again is wrong, 5 it needs a restart.
+configuration that was to be read again is wrong, 5 it needs a restart, 6 the two are not connected.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sipd import first_start, state
-from sipd.admin import act_cli, show_cli, trunk_cli
+from sipd.admin import act_cli, originate_cli, show_cli, trunk_cli
 from sipd.admin.api import Command, Refused
 from sipd.admin.client import NoServer, follow
 from sipd.admin.commands import UserCommands
@@ -252,6 +252,7 @@ def status(place: Place) -> None:
 show_cli.add_to(main, _JsonEverywhere, rows)
 trunk_cli.add_to(main, _JsonEverywhere, rows)
 act_cli.add_to(main, _JsonEverywhere)
+originate_cli.add_to(main, _JsonEverywhere, rows)
 
 
 def _password(given: str | None) -> tuple[str, bool]:

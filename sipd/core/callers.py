@@ -8,6 +8,7 @@ it can call our users, and nothing else that `may_call` does not name.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -49,6 +50,10 @@ class Callers:
         self._authenticator = authenticator
         self._policies = policies
         self._contacts = contacts
+        #: The dialogs of calls that begin here, and whom a call is made for by its Call-ID: a user, "" for ourselves,
+        #: None where it is none of ours.
+        self.own_dialogs: Mapping[str, Any] = {}
+        self.speaks_for: Callable[[str], str | None] = _nobody
         #: Tells whether somebody registered an address-of-record, be it a user's or not.
         self._bound = bound
         #: Tells whether an address-of-record that no user has leads to somebody inside: an alias, a group, a route.
@@ -70,6 +75,11 @@ class Callers:
         and what calls are counted under: the user's address-of-record, the trunk's name, "" for a guest. Raises Reject
         (403, 405, 407)."""
         policies = self._policies
+        if self.own_dialogs and self._from_ourselves(request):
+            behalf = self.speaks_for(request.call_id)
+            if behalf is not None:
+                # what the user may call counts; how many calls it has was seen when it was called itself
+                return replace(policies.users.get(behalf, USUAL), call_limit=0), behalf
         if policies.by_source or self._contacts:
             trunk = self._trunk(request, ours, uri)
             if trunk is not None:
@@ -298,6 +308,11 @@ class Callers:
 def _nowhere(number: str) -> bool:
     """Until there is routing."""
     return False
+
+
+def _nobody(call_id: str) -> str | None:
+    """Until a call begins here."""
+    return None
 
 
 def _bare(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from sipd.auth.authenticator import Unauthenticated, owns
@@ -48,18 +48,29 @@ class Router(Protocol):
         """What is to be tried, None where the location service alone decides. Raises Reject."""
 
 
+class OwnDialog(Protocol):
+    """A dialog that this server is a party of."""
+
+    def request(self, request: Request, key: Key) -> None:
+        """A request in it, which is answered. Raises Reject."""
+
+    def ack(self, request: Request) -> None:
+        """An ACK in it."""
+
+
 class Route:
     """The core that every request without a transaction comes to.
 
     `open_registrar`: anyone may register any name; `guests`: strangers may call our users without credentials;
-    `unreachable`: the bindings (as address-of-record and contact) that do not answer.
+    `dialogs`: those we are a party of, by the user part of our Contact; `unreachable`: the bindings (as
+    address-of-record and contact) that do not answer.
     """
 
     def __init__(self, layer: TransactionLayer, places: Places, users: Users, callers: Callers,
                  refusals: Refusals, routes: RouteHeaders, registrar: Registrar, location: Location, proxy: Proxy,
                  calls: Calls, journal: Journal, *, auth_required: bool = True, open_registrar: bool = False,
-                 guests: bool = False,
-                 unreachable: Collection[tuple[str, str]] = ()) -> None:
+                 guests: bool = False, unreachable: Collection[tuple[str, str]] = (),
+                 dialogs: Mapping[str, OwnDialog] | None = None) -> None:
         self._layer = layer
         self._places = places
         self._users = users
@@ -72,6 +83,7 @@ class Route:
         self._calls = calls
         self._journal = journal
         self._unreachable = unreachable
+        self._dialogs = {} if dialogs is None else dialogs
         #: Asked where a request for one of our addresses goes before the location service is; None where nothing but
         #: that decides.
         self.router: Router | None = None
@@ -116,6 +128,10 @@ class Route:
             self._register(request, key, uri)                    # it has arrived: also with no hop left
             return
         checks.hops_left(request)                                # 483
+        dialog = self._dialogs.get(uri.user or "") if self._dialogs and ours else None
+        if dialog is not None:
+            dialog.request(request, key)                         # one of our own: whoever knows this Contact; 481
+            return
         loop = loop_mark(request) if ours else ""
         if loop and has_looped(request, loop, self._places.sent_bys):
             raise Reject(482)                                    # RFC 5393
@@ -233,7 +249,11 @@ class Route:
                 self._callers.passed_on(request, WITHIN, "", "")
             ours = "" if routing.routes or request.uri.param("maddr") else self._places.aor(request.uri)
             if ours:
-                self._ack_to_user(request, ours)
+                dialog = self._dialogs.get(request.uri.user or "")
+                if dialog is not None:
+                    dialog.ack(request)
+                else:
+                    self._ack_to_user(request, ours)
                 return
             self._proxy.forward_ack(request, _along(request, routing))
         except (Reject, MalformedMessage):

@@ -10,10 +10,11 @@ _NO_BODY: Header = ("content-length", "0", "Content-Length: 0")
 
 
 def response(request: Message, status: int, reason: str = "", to_tag: str = "",
-             headers: tuple[tuple[str, str], ...] = ()) -> bytes:
+             headers: tuple[tuple[str, str], ...] = (), body: bytes = b"") -> bytes:
     """The octets of a response to a request: Via, From, To, Call-ID and CSeq as they came, in their order (s8.2.6.2).
 
-    `to_tag` is added to To when it has none; a 100 takes none. `headers` are (name, value) pairs to add.
+    `to_tag` is added to To when it has none; a 100 takes none. `headers` are (name, value) pairs to add, among them
+    the Content-Type of a `body`.
     """
     lines = [f"SIP/2.0 {status} {reason or phrase(status)}"]
     tagged = bool(to_tag) and status > 100 and not request.to_tag
@@ -22,6 +23,9 @@ def response(request: Message, status: int, reason: str = "", to_tag: str = "",
             lines.append(f"{line};tag={to_tag}" if tagged and key == "to" else line)
     for name, value in headers:
         lines.append(f"{name}: {value}")
+    if body:
+        lines.append(f"Content-Length: {len(body)}\r\n\r\n")
+        return "\r\n".join(lines).encode("utf-8", "surrogateescape") + body
     lines.append("Content-Length: 0\r\n\r\n")
     return "\r\n".join(lines).encode("utf-8", "surrogateescape")
 

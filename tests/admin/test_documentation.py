@@ -71,5 +71,5 @@ class DocumentationTests(ServerTestCase):
                 shown = command.commands["show"].commands  # type: ignore[attr-defined]
                 missing += [f"sip show {word}" for word in shown if f"sip show {word}" not in text]
         self.assertEqual(missing, [])
-        for status in range(6):
+        for status in range(7):
             self.assertIn(f"\n| {status} |", text)

@@ -37,9 +37,11 @@ class Phone:
     """One baresip with one account, its own tone and its own recordings, under `directory`."""
 
     def __init__(
-        self, directory: Path, server: str, user: str, password: str, transport: str, tone: float
+        self, directory: Path, server: str, user: str, password: str, transport: str, tone: float,
+        account: str = "",
     ) -> None:
-        """`server` is `address:port` of the listener for `transport` (udp, tcp, tls); `tone` in hertz."""
+        """`server` is `address:port` of the listener for `transport` (udp, tcp, tls); `tone` in hertz; `account` are
+        further parameters of its account, such as ";call_transfer=yes"."""
         program = shutil.which("baresip")
         if program is None:
             raise FileNotFoundError("baresip is not installed (Debian: apt-get install baresip-core)")
@@ -81,7 +83,7 @@ class Phone:
         self.command(
             "uanew",
             f'"Phone {user}" <sip:{user}@{server};transport={transport}>;auth_user={user};auth_pass={password}'
-            f';regint=600;outbound="sip:{server};transport={transport}";audio_codecs=PCMU/8000/1;answermode=manual',
+            f';regint=600;outbound="sip:{server};transport={transport}";audio_codecs=PCMU/8000/1;answermode=manual{account}',
         )
 
     def _connect(self, port: int) -> socket.socket:
