@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
 
+from sipd.config_dress import DressKeys
 from sipd.config_limits import Section
 from sipd.config_peers import ADDRESS, CREDENTIALS, EVERYBODY, Mistake, PolicyKeys, Template, merged
 from sipd.message.errors import MalformedMessage
@@ -43,7 +44,7 @@ def peer_name(name: str) -> str:
 PeerName = Annotated[str, AfterValidator(peer_name)]
 
 
-class Peer(PolicyKeys):
+class Peer(DressKeys, PolicyKeys):
     """[peers.NAME]: a carrier, and the account there; or a user, of whom only the policy is told. Times in seconds."""
 
     #: Where requests to it go: `sip:host[:port][;transport=...]`. "" only where the name is a user's.
@@ -57,7 +58,7 @@ class Peer(PolicyKeys):
     password: SecretStr = Field(default=SecretStr(""), max_length=128)
     #: A file whose first line is the password.
     password_file: str = ""
-    #: The domain of the account; "" is the host of `uri`.
+    #: The domain of the account; "" is the host of `uri`. Where it is given, From of calls has it too.
     from_domain: str = Field(default="", max_length=253)
     #: True: a registration is kept there.
     registers: bool = Field(default=False, validation_alias="register")
@@ -145,7 +146,8 @@ class Peer(PolicyKeys):
     @property
     def line(self) -> dict[str, Any]:
         """What is about the carrier itself and the account there; the rest can change while we are registered."""
-        return {key: getattr(self, key) for key in type(self).model_fields if key not in PolicyKeys.model_fields}
+        return {key: getattr(self, key) for key in type(self).model_fields
+                if key not in PolicyKeys.model_fields and key not in DressKeys.model_fields}
 
     @property
     def route(self) -> str:

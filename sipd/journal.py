@@ -38,6 +38,7 @@ CATALOGUE: dict[str, str] = {
     "peer-refused": "peer {peer} is refused: {reason}; its registrar is left alone for {seconds} s",
     "peer-failed": "peer {peer} cannot register: {reason}; tried again in {seconds} s",
     "peer-unregistered": "peer {peer} is no longer registered",
+    "peer-asks": "peer {peer} at {source} does not take our credentials for {method}: {status} (call {call_id})",
     "peer-unreachable": "{peer} does not answer any more: {reason}",
     "peer-reachable": "{peer} is {state}, {milliseconds} ms away",
     "listener-up": "listening on {listener}",

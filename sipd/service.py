@@ -126,6 +126,7 @@ class Core:
         self.qualify = Qualify(
             config.qualify, self.uac, self.wheel, self.location, self.trunks, self._qualified_every, domain,
             self.proxy.identifiers, outside.entropy, outside.wall, journal, inventory)
+        self.trunks.silent = self.qualify.is_silent
         self.callers = Callers(self.layer, self.places, users, self.authenticator, self.policies, self.trunks.contacts,
                                lambda aor: bool(self.location.bindings(aor)))
         self.controller = Controller(config.originate, self.uac, self.location, self.places, self._display_name,
@@ -133,8 +134,9 @@ class Core:
         self.callers.own_dialogs, self.callers.speaks_for = self.controller.legs, self.controller.speaks_for
         self.route = self.layer.core = Route(
             self.layer, self.places, users, self.callers, refusals, self.routes, self.registrar, self.location,
-            self.proxy, self.calls, journal, auth_required=config.auth.required, open_registrar=config.registrar.open,
-            guests=config.proxy.guests, unreachable=self.qualify.unreachable, dialogs=self.controller.legs)
+            self.proxy, self.calls, self.trunks.wardrobe, journal, auth_required=config.auth.required,
+            open_registrar=config.registrar.open, guests=config.proxy.guests, unreachable=self.qualify.unreachable,
+            dialogs=self.controller.legs)
 
     def call_out(self, config: Config) -> None:
         """Registers at the carriers of the configuration and begins to ask who answers; once the listeners are open,

@@ -123,3 +123,24 @@ class PeerTests(FileTestCase):
             self.assertEqual(len(errors), 1, (text, errors))
             self.assertTrue(errors[0].startswith(place), (place, errors))
             self.assertIn(words, errors[0])
+
+
+class DressTests(FileTestCase):
+    """How calls to a carrier look."""
+
+    def test_values(self) -> None:
+        """What is taken, and what is left out."""
+        peer = self.read(CARRIER + 'from_user = "acct1"\ncaller_id = "+4930123"\nsend_identity = "both"\n').peers["c"]
+        self.assertEqual((peer.from_user, peer.caller_id, peer.send_identity), ("acct1", "+4930123", "both"))
+        peer = self.read(CARRIER).peers["c"]
+        self.assertEqual((peer.from_user, peer.caller_id, peer.send_identity), ("", "", "none"))
+
+    def test_mistakes(self) -> None:
+        """What is no number, and what is no way to tell who calls, is told with what would be right."""
+        with self.assertRaises(ConfigError) as caught:
+            self.read(CARRIER + 'from_user = "a b"\ncaller_id = "1@x.example"\nsend_identity = "ppi"\n')
+        text = str(caught.exception)
+        for key in ("from_user", "caller_id", "send_identity"):
+            self.assertIn(key, text)
+        self.assertEqual(text.count('such as "+4930123456" is wanted'), 2)
+        self.assertIn('"pai"', text.replace("'", '"'))

@@ -200,7 +200,7 @@ _FORKS: tuple[Mutant, ...] = (
     Mutant("a large request by UDP", _FORWARDING, "if len(data) > MAX_DATAGRAM and not", "if len(data) < 0 and not",
            _in("large")),
     Mutant("Retry-After not read", _FORWARDING,
-           'self._next_hop_instead(branch, "answered 503", _retry_after(response))',
+           'self._next_hop_instead(branch, "answered 503", asked_for(response))',
            'self._next_hop_instead(branch, "answered 503")', _in("failover")),
     Mutant("any number of branches", _CONTEXT, "group = self.groups.pop(0)[:MAX_BRANCHES - self._started]",
            "group = self.groups.pop(0)", ("tests.proxy.test_response_context", *_in("frk_odd"))),

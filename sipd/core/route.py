@@ -19,7 +19,7 @@ from sipd.message.errors import MalformedMessage, Reject
 from sipd.message.hop import join_host_port
 from sipd.message.message import Message, Request
 from sipd.message.uri import Uri
-from sipd.peers.policy import WITHIN
+from sipd.peers.policy import TRUNK, WITHIN
 from sipd.proxy.forward import has_looped, loop_mark
 from sipd.proxy.route_headers import RouteHeaders, Routing
 from sipd.proxy.targets import Groups, Plan, Target, for_request, groups_of
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from sipd.calls.call import Call
     from sipd.calls.table import Calls
     from sipd.location.service import Location
+    from sipd.peers.policy import Policy
+    from sipd.proxy.dressing import Dress, Wardrobe
     from sipd.proxy.proxy import Proxy
     from sipd.registrar.registrar import Registrar
     from sipd.transaction.key import Key
@@ -68,8 +70,8 @@ class Route:
 
     def __init__(self, layer: TransactionLayer, places: Places, users: Users, callers: Callers,
                  refusals: Refusals, routes: RouteHeaders, registrar: Registrar, location: Location, proxy: Proxy,
-                 calls: Calls, journal: Journal, *, auth_required: bool = True, open_registrar: bool = False,
-                 guests: bool = False, unreachable: Collection[tuple[str, str]] = (),
+                 calls: Calls, wardrobe: Wardrobe, journal: Journal, *, auth_required: bool = True,
+                 open_registrar: bool = False, guests: bool = False, unreachable: Collection[tuple[str, str]] = (),
                  dialogs: Mapping[str, OwnDialog] | None = None) -> None:
         self._layer = layer
         self._places = places
@@ -84,6 +86,8 @@ class Route:
         self._journal = journal
         self._unreachable = unreachable
         self._dialogs = {} if dialogs is None else dialogs
+        #: How requests are dressed in dialogs with trunks.
+        self._wardrobe = wardrobe
         #: Asked where a request for one of our addresses goes before the location service is; None where nothing but
         #: that decides.
         self.router: Router | None = None
@@ -151,7 +155,7 @@ class Route:
         elif not uri.user:
             uas.refuse_unserved(request)                         # 404, 405
         else:
-            self._forward_to_user(request, key, ours, uri, loop, call)  # 404, 480
+            self._forward_to_user(request, key, ours, uri, loop, call, policy)  # 404, 480
 
     # --- the steps
 
@@ -211,15 +215,17 @@ class Route:
     def _forward_on(self, request: Request, key: Key, routing: Routing, call: Call | None) -> None:
         """To where Route, the flow in our token, or the Request-URI says (s16.5: the target set is the Request-URI)."""
         self._let_through(request)
-        self._proxy.forward(request, key, [[_along(request, routing)]], call=call)
+        self._proxy.forward(request, key, [[self._along(request, routing)]], call=call)
 
-    def _forward_to_user(self, request: Request, key: Key, aor: str, uri: Uri, loop: str, call: Call | None) -> None:
+    def _forward_to_user(self, request: Request, key: Key, aor: str, uri: Uri, loop: str, call: Call | None,
+                         policy: Policy) -> None:
         """s16.5: the routing of the configuration or the location service gives the targets."""
+        dress = self._coming(request, policy) if policy.kind == TRUNK else None
         if self.router is not None:
             plan = self.router.plan(request, aor)
             if plan is not None:
                 self._let_through(request)
-                self._proxy.forward(request, key, [], loop, plan, call)
+                self._proxy.forward(request, key, [], loop, plan, call, dress)
                 return
         bindings = self._location.bindings(aor)
         if self._unreachable:
@@ -231,7 +237,7 @@ class Route:
                 raise Reject(404)
             raise Reject(480)
         self._let_through(request)
-        self._proxy.forward(request, key, groups, loop, call=call)
+        self._proxy.forward(request, key, groups, loop, None, call, dress)
 
     def ack(self, request: Request) -> None:
         """An ACK without a transaction: of a refusal of ours it is swallowed, of a 2xx forwarded; never answered."""
@@ -255,7 +261,7 @@ class Route:
                 else:
                     self._ack_to_user(request, ours)
                 return
-            self._proxy.forward_ack(request, _along(request, routing))
+            self._proxy.forward_ack(request, self._along(request, routing))
         except (Reject, MalformedMessage):
             return
 
@@ -341,6 +347,24 @@ class Route:
                             status=refusal.status, reason=why or compose.phrase(refusal.status),
                             who=_PASSWORD.sub(r"\1@", _address_of(request, "from")))
 
+    def _along(self, request: Request, routing: Routing) -> Target:
+        """Where a request goes that is not for a user here: by the flow in our token, else by Route or Request-URI."""
+        uri = request.uri_text
+        if ";method" in uri.lower():
+            uri = str(for_request(request.uri))  # s16.6 step 2
+        target = Target(uri, listener=routing.listener)
+        direction = routing.direction
+        if direction is not None:
+            target.flow_id, target.only = direction.flow_id, direction.only
+            if direction.dress:
+                target.dress = self._wardrobe.in_dialog(direction.dress)
+        return target
+
+    def _coming(self, request: Request, trunk: Policy) -> Dress:
+        """What requests in a dialog with the trunk that begins it are to know of that."""
+        assert request.flow is not None
+        return self._wardrobe.coming(trunk.name, request.flow.address)
+
     def _let_through(self, request: Request) -> None:
         """Its flow is no stranger's any more."""
         flow = request.flow
@@ -348,17 +372,6 @@ class Route:
         # a guest over UDP may be anybody; a user is known since the credentials were found good
         if not self._guests or flow.reliable:
             flow.known = True
-
-
-def _along(request: Request, routing: Routing) -> Target:
-    """Where a request goes that is not for a user here: by the flow in our token, else by Route or Request-URI."""
-    uri = request.uri_text
-    if ";method" in uri.lower():
-        uri = str(for_request(request.uri))  # s16.6 step 2
-    target = Target(uri, listener=routing.listener)
-    if routing.direction is not None:
-        target.flow_id, target.only = routing.direction.flow_id, routing.direction.only
-    return target
 
 
 def _address_of(message: Message, name: str) -> str:

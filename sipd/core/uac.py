@@ -19,7 +19,7 @@ from sipd.message.errors import MalformedMessage
 from sipd.message.hop import Hop
 from sipd.message.message import Request, Response
 from sipd.message.uri import Uri
-from sipd.message.values import delta_seconds
+from sipd.message.values import delta_seconds, retry_after
 from sipd.proxy.forward import MAX_DATAGRAM
 from sipd.proxy.route_headers import next_hop, secured
 from sipd.proxy.targets import Target, for_request
@@ -413,8 +413,3 @@ class Uac:
         sending = self.running[self._count] = Sending(self, self._count, ask, done)
         sending.start()
         return sending
-
-
-def retry_after(value: str) -> int:
-    """The seconds of a Retry-After value, which may have a comment and parameters (s20.33); 0 when there are none."""
-    return delta_seconds(value.partition(";")[0].partition("(")[0]) or 0

@@ -28,3 +28,8 @@ def qvalue(text: str) -> int | None:
     if text.strip(" \t\r\n")[0] == "1":
         return 1000
     return int((found.group(1) or "").ljust(3, "0"))
+
+
+def retry_after(value: str) -> int:
+    """The seconds of a Retry-After value, which may have a comment and parameters (s20.33); 0 when there are none."""
+    return delta_seconds(value.partition(";")[0].partition("(")[0]) or 0

@@ -113,6 +113,11 @@ class Qualify:
             self.bindings_changed(aor, settings.interval)
         self.trunks_changed()
 
+    def is_silent(self, trunk: str) -> bool:
+        """True when the trunk of that name was asked and does not answer."""
+        peer = self.peers.get(("", trunk))
+        return peer is not None and peer.reachability.state == UNREACHABLE
+
     def stop(self) -> None:
         """Asks nobody any more."""
         self._location.unwatch(self._changed)

@@ -22,9 +22,12 @@ from sipd.message.errors import MalformedMessage
 from sipd.message.hop import Hop
 from sipd.message.identifiers import Entropy, Identifiers, chance
 from sipd.message.message import Response
+from sipd.message.uri import Uri
 from sipd.message.values import delta_seconds
 from sipd.peers import registration as machine
 from sipd.peers.registration import Registration
+from sipd.proxy.dressing import Wardrobe
+from sipd.proxy.identity import USER_SAFE, Account
 from sipd.proxy.targets import Target
 from sipd.wheel import Timer, TimerWheel
 
@@ -42,8 +45,6 @@ LEAVING = 4.0
 _LONGEST = 86400
 #: Values of Service-Route that are kept, and the characters of one.
 _ROUTES, _ROUTE_LENGTH = 10, 500
-#: RFC 3261 s25.1 user: what needs no escape there.
-_USER_SAFE = "-_.!~*'()&=+$,;?/"
 
 
 class Trunk:
@@ -94,7 +95,7 @@ class Trunk:
         """The address-of-record at the carrier, as a URI (s10.2); the carrier's own without an account."""
         carrier = self.config.carrier
         host = self.config.from_domain or carrier.host
-        user = quote(self.config.username, _USER_SAFE, errors="surrogateescape")
+        user = quote(self.config.username, USER_SAFE, errors="surrogateescape")
         return f"{carrier.scheme}:{user}@{host}" if user else f"{carrier.scheme}:{host}"
 
     def target(self, registering: bool = False) -> Target:
@@ -268,6 +269,9 @@ class Trunks:
         self.trunks: Table[str, Trunk] = inventory.table("peers with a uri", MOST)
         #: Those that we register with, by the user part of their Contact.
         self.contacts: Table[str, Trunk] = inventory.table("peer contacts", MOST)
+        self.wardrobe = Wardrobe(inventory, int(wall()), MOST)
+        #: Whether a trunk of that name was asked by OPTIONS and does not answer.
+        self.silent: Callable[[str], bool] = _answers
         #: Those whose registration is being taken away.
         self._leaving: Table[Trunk, None] = inventory.table("peers being left", 2 * MOST)
         self._wanted: dict[str, config_trunks.Peer] = {}
@@ -291,6 +295,7 @@ class Trunks:
                 self._drop(trunk)
             else:
                 trunk.config = there
+                self.wardrobe.accounts[name] = self._dressed(trunk)
         leaving = {trunk.name for trunk in self._leaving}
         for place, name in enumerate([name for name in wanted if name not in self.trunks and name not in leaving]):
             self._begin(name, place * SPREAD)
@@ -305,6 +310,43 @@ class Trunks:
             self._finish(None)
         else:
             self.wheel.start(seconds, self._finish, None)
+
+    def _dressed(self, trunk: Trunk) -> Account:
+        """How requests to a carrier look, and what answers its challenges."""
+        config, policies, name = trunk.config, self._policies, trunk.name
+        keyring = trunk.keyring if trunk.keyring.username and config.password.get_secret_value() else None
+
+        def is_at(address: str) -> bool:
+            policy = policies.trunks.get(name)
+            return policy is not None and (policy.is_at(address) or policies.is_at(name, address))
+
+        def trusted() -> bool:
+            policy = policies.trunks.get(name)
+            return policy is not None and policy.trust_identity
+
+        return Account(name, config.carrier, keyring, config.from_user, config.from_domain, config.caller_id,
+                       config.send_identity, is_at, trusted)
+
+    def target_to(self, name: str, number: str) -> Target | None:
+        """Where a call to a number goes by the trunk of that name; None when there is none."""
+        trunk = self.trunks.get(name)
+        if trunk is None:
+            return None
+        carrier = trunk.config.carrier
+        target = trunk.target()
+        target.peer = name
+        user = quote(number, USER_SAFE, errors="surrogateescape")
+        target.uri = str(Uri(carrier.scheme, user, None, carrier.host, carrier.port, carrier.params))
+        target.dress = self.wardrobe.going(name)
+        return target
+
+    def is_down(self, name: str) -> bool:
+        """True when nothing is to be hoped of a trunk at present: its registrar refused us or cannot be had, it does
+        not answer, or there is none of that name."""
+        trunk = self.trunks.get(name)
+        if trunk is None or self.silent(name):
+            return True
+        return trunk.config.registers and trunk.registration.state in (machine.REFUSED, machine.FAILED)
 
     def again(self, name: str) -> bool:
         """Registers a trunk now, whatever it waits for; False when there is none of that name that registers."""
@@ -328,6 +370,7 @@ class Trunks:
             self.trunks.refused += 1
             return
         trunk = self.trunks[name] = Trunk(self, name, config)
+        self.wardrobe.accounts[name] = self._dressed(trunk)
         if config.registers:
             self.contacts[trunk.contact] = trunk
             if after:
@@ -337,6 +380,7 @@ class Trunks:
 
     def _drop(self, trunk: Trunk) -> None:
         self.trunks.pop(trunk.name, None)
+        self.wardrobe.accounts.pop(trunk.name, None)
         if self.contacts.get(trunk.contact) is trunk:
             del self.contacts[trunk.contact]
         self.found(trunk.name, ())
@@ -355,6 +399,11 @@ class Trunks:
         done, self._stopped = self._stopped, _nothing
         if done is not None:
             done()
+
+
+def _answers(name: str) -> bool:
+    """As long as nobody asks, nobody is silent."""
+    return False
 
 
 def _nothing() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sipd.interfaces import IFlow
 from sipd.message.hop import Hop
 from sipd.message.message import Request, Response
+from sipd.proxy.dressing import Worn
 from sipd.proxy.forward import strip_via
 from sipd.proxy.response_context import BranchState
 from sipd.proxy.targets import Target
@@ -22,7 +23,7 @@ class Branch(BranchState):
     """The state of a branch and where its responses go. The proxy drives it; it decides nothing."""
 
     __slots__ = ("forwarding", "target", "hops", "hop", "datagrams", "transaction", "request", "timer_c", "c_ends",
-                 "timer")
+                 "timer", "worn")
 
     def __init__(self, forwarding: Forwarding, target: Target) -> None:
         super().__init__()
@@ -41,6 +42,8 @@ class Branch(BranchState):
         self.c_ends = 0.0
         #: Patience with a silent hop, later with a cancelled branch that does not end.
         self.timer: Timer | None = None
+        #: How the request was dressed for a trunk.
+        self.worn: Worn | None = None
 
     def response(self, transaction: ClientTransaction, response: Response) -> None:
         """See ClientUser."""
@@ -49,6 +52,30 @@ class Branch(BranchState):
     def failed(self, transaction: ClientTransaction, reason: str) -> None:
         """See ClientUser."""
         self.forwarding.hop_failed(self, reason)
+
+    def challenged(self, response: Response, request: Request | None, over: bool) -> int:
+        """A trunk answers 401 or 407 to `request`, and our credentials are to answer that (s22.2, s22.3). 0 when the
+        same hop is to be asked again, with the next CSeq in a transaction of its own, else the status that this counts
+        as; `over`: somebody else has answered.
+
+        Where the credentials are wrong the caller hears 500. A 401 or 407 passed on would ask him for a password that
+        is none of his; a 403 says that he may not (s21.4.4), while it is this server that cannot do what it was asked
+        (s21.5.1).
+        """
+        self.stop_timers()
+        worn, forwarding = self.worn, self.forwarding
+        self.request = self.transaction = None
+        if self.cancel_wanted or over or request is None or worn is None:
+            return 487
+        again = worn.again(request, response)
+        call = forwarding.call
+        if call is not None:
+            call.note("asked", self.target.uri, response.status, "answered" if again else "not what we have")
+        if not again:
+            forwarding.proxy.note_wrong(worn, request, response)
+            return 500
+        self.rang = False
+        return 0
 
     def stop_timers(self) -> None:
         """Nothing more is waited for."""
@@ -64,16 +91,19 @@ class LateSuccess:
     """The user of an INVITE that has its answer: every further 2xx goes back too (s16.7 step 5), and needs nothing but
     the server transaction. All else of the forwarding is gone by then."""
 
-    __slots__ = ("_server", "_call", "_target")
+    __slots__ = ("_server", "_call", "_target", "_worn")
 
-    def __init__(self, server: ServerTransaction, call: Call | None, target: Target) -> None:
+    def __init__(self, server: ServerTransaction, call: Call | None, target: Target, worn: Worn | None) -> None:
         self._server = server
         self._call = call
         self._target = target
+        self._worn = worn
 
     def response(self, transaction: ClientTransaction, response: Response) -> None:
         """A 2xx, of another fork behind the hop or sent again."""
         if 200 <= response.status < 300 and strip_via(response):
+            if self._worn is not None:
+                self._worn.take_off(response)
             if self._call is not None:
                 self._call.late(self._target, response)
             self._server.respond(response)

@@ -7,6 +7,7 @@ from zlib import crc32
 from sipd.message.errors import Reject
 from sipd.message.message import Request, Response
 from sipd.message.params import split_list
+from sipd.message.values import retry_after
 from sipd.proxy.targets import Groups
 
 #: Requests that start no dialog. For all others, those that nobody knows too, Record-Route may matter (s16.6 step 4).
@@ -119,6 +120,11 @@ def has_looped(request: Request, mark: str, own: frozenset[str] | set[str]) -> b
                 if f".{mark}" in value and any(sent_by in value for sent_by in own):
                     return True
     return False
+
+
+def asked_for(response: Response) -> float:
+    """Seconds for which whoever answered 503 is to be left alone (s20.33), 0 when the response does not say."""
+    return float(retry_after(response.first.get("retry-after", "")))
 
 
 def strip_via(response: Response) -> bool:

@@ -9,18 +9,26 @@ from typing import TYPE_CHECKING
 
 from sipd.interfaces import IFlow
 from sipd.message import compose
-from sipd.message.address import Address
 from sipd.message.errors import MalformedMessage, Reject
-from sipd.message.hop import Hop, join_host_port
+from sipd.message.hop import Hop
 from sipd.message.message import Request, Response
 from sipd.message.uri import Uri
-from sipd.message.values import delta_seconds
 from sipd.proxy import response_context as context_outputs
 from sipd.proxy.branch import Branch, Cancelling, LateSuccess
 from sipd.proxy.dialog_flows import callee_flow, caller_flow
-from sipd.proxy.forward import MAX_DATAGRAM, NO_DIALOG, add_via, breadth_of, breadth_share, prepare, strip_via
+from sipd.proxy.dressing import Dress
+from sipd.proxy.forward import (
+    MAX_DATAGRAM,
+    NO_DIALOG,
+    add_via,
+    asked_for,
+    breadth_of,
+    breadth_share,
+    prepare,
+    strip_via,
+)
 from sipd.proxy.response_context import BranchState, Output, ResponseContext
-from sipd.proxy.route_headers import next_hop, secured
+from sipd.proxy.route_headers import next_hop, way_to
 from sipd.proxy.targets import Groups, Plan, Stage, Target, redirected
 from sipd.wheel import Timer
 
@@ -43,10 +51,10 @@ class Forwarding:
     """One request on its way through the proxy."""
 
     __slots__ = ("proxy", "number", "request", "server", "context", "prepared", "mark", "ring_timer", "reason",
-                 "plan", "phrase", "call", "within")
+                 "plan", "phrase", "call", "within", "dress")
 
     def __init__(self, proxy: Proxy, request: Request, server: ServerTransaction, groups: Groups, mark: str,
-                 breadth: int, plan: Plan | None = None, call: Call | None = None) -> None:
+                 breadth: int, plan: Plan | None = None, call: Call | None = None, dress: Dress | None = None) -> None:
         self.proxy = proxy
         self.number = 0
         #: The request as it came, dropped once it is answered.
@@ -59,6 +67,8 @@ class Forwarding:
         #: Reason header values for the CANCELs: the caller's, or that of a fork completed elsewhere (RFC 3326).
         self.reason: list[str] = []
         self.plan = plan
+        #: How all branches are dressed whose target does not say so: the request came from a trunk.
+        self.dress = dress
         #: The reason phrase of a final response that the plan gave, "" for the usual one.
         self.phrase = ""
         if plan is not None:
@@ -107,10 +117,16 @@ class Forwarding:
         """A response to what `branch` sent."""
         status = response.status
         context = self.context
+        worn = branch.worn
+        if worn is not None:
+            worn.take_off(response)
+            if status in (401, 407) and worn.answers and not branch.done:
+                self._challenged(branch, response)
+                return
         if status >= 200:
             branch.stop_timers()
             branch.request = None
-            if status == 503 and self._next_hop_instead(branch, "answered 503", _retry_after(response)):
+            if status == 503 and self._next_hop_instead(branch, "answered 503", asked_for(response)):
                 return
             if not strip_via(response):
                 # s16.7 step 3: no Via of our caller's is left; whoever answers like that has not answered
@@ -129,20 +145,25 @@ class Forwarding:
             # 305 names a proxy to go by and 380 says the rest in its body: those are for the caller (s21.3.4, s21.3.5)
             redirect = self._redirection(branch, response)
         if 200 <= status < 300 and context.invite:
-            if len(context.branches) > 1:
-                self._note_answerer(branch, response)
+            if worn is not None or len(context.branches) > 1:
+                self.proxy.note_answerer(branch, response)
             if not (context.final_sent or self.reason):
                 self.reason = [_COMPLETED_ELSEWHERE]
         if self.call is not None and status > 100 and (status < 300 or not branch.done):
             self.call.answer(branch.target, response)
         self.perform(context.response(branch, response, redirect))
 
-    def _note_answerer(self, branch: Branch, response: Response) -> None:
-        try:
-            tag = response.to_tag
-        except MalformedMessage:
-            return  # the caller may still read it
-        self.proxy.answerers.remember((response.call_id, tag), branch.target)
+    def _challenged(self, branch: Branch, response: Response) -> None:
+        """A trunk asks for credentials, and they are ours."""
+        flow = branch.transaction.flow if branch.transaction is not None else None
+        status = branch.challenged(response, self.prepared, self.context.final_sent)
+        if status or flow is None:
+            self._fail(branch, status or 487)
+        elif flow.alive or branch.hop is None:
+            self._send(branch, flow)
+        else:
+            branch.hops.insert(0, branch.hop)  # it closed the connection with its answer
+            self._try_next_hop(branch)
 
     def _redirection(self, branch: Branch, response: Response) -> tuple[Groups, bool]:
         """s16.7 step 4: the targets of a 3xx that are new here; the others stay in the response."""
@@ -229,6 +250,8 @@ class Forwarding:
             self.call.note("hop-failed", hop, "silent")
         other = Branch(self, branch.target)
         other.hops, branch.hops = branch.hops, []
+        if branch.worn is not None:
+            other.worn = branch.worn
         branch.stop_timers()
         self.context.branches.append(other)
         self.context.supersede(branch)
@@ -262,20 +285,11 @@ class Forwarding:
             self._fail(branch, 480)
         else:
             try:
-                uri = self._next_hop_uri(target)
+                uri = way_to(target, self.prepared)
             except MalformedMessage:
                 self._fail(branch, 503)
                 return
             self.proxy.with_hops(uri, lambda hops: self._resolved(branch, uri, hops))
-
-    def _next_hop_uri(self, target: Target) -> Uri:
-        if target.route:
-            return secured(Address.parse(target.route[0]).uri, target.uri)
-        request = self.prepared
-        assert request is not None
-        if "route" in request.first:
-            return secured(Address.parse(request.values("route")[0]).uri, target.uri)
-        return Uri.parse(target.uri)
 
     def _resolved(self, branch: Branch, uri: Uri, hops: list[Hop]) -> None:
         if branch.done:
@@ -287,7 +301,7 @@ class Forwarding:
         if hops:
             self._try_next_hop(branch)
         else:
-            self._note_nowhere(uri)
+            self.proxy.note_nowhere(uri)
             self._fail(branch, 503)
 
     def _try_next_hop(self, branch: Branch) -> None:
@@ -323,7 +337,8 @@ class Forwarding:
         asked to be left alone for `seconds`."""
         hop = branch.hop
         if hop is None:
-            self._note_flow(branch, reason)
+            if branch.transaction is not None:
+                self.proxy.note_flow(branch.transaction.flow, reason)
             return False
         self.proxy.blame(hop, reason, seconds)
         if self.call is not None:
@@ -332,6 +347,8 @@ class Forwarding:
             return False
         branch.rang = False
         branch.transaction = branch.datagrams = None
+        if branch.worn is not None:
+            branch.worn.tried = {}  # the next hop has refused nothing yet
         self._try_next_hop(branch)
         return True
 
@@ -365,13 +382,19 @@ class Forwarding:
                 return
         for name, value in target.headers:
             request.add(name, value)
+        dress = target.dress or self.dress
+        if dress is not None:
+            if self.dress is not None:
+                dress = dress.coming(self.dress)
+            branch.worn = dress.put_on(request, flow.address, branch.worn)
         record_routes: list[str] = []
         source = self.request.flow if self.request is not None else None
         # s16.6 step 4: where sips begins or ends here, the dialog's requests must come by in any case
         if (request.method not in NO_DIALOG and source is not None
-                and (proxy.values.record_route or secure != (source.transport == "tls"))):
-            token = proxy.token.make(request.call_id, request.from_tag, caller_flow(prepared, source),
-                                     callee_flow(target))
+                and (proxy.values.record_route or dress is not None or secure != (source.transport == "tls"))):
+            caller, callee = caller_flow(prepared, source), callee_flow(target)
+            said = "" if branch.worn is None else branch.worn.text(proxy.token.room(caller, callee))
+            token = proxy.token.make(request.call_id, request.from_tag, caller, callee, said)
             # RFC 5658 s6.2: what went by TCP for its size alone leaves the dialog where it would have been
             outgoing = branch.datagrams or flow
             record_routes = proxy.routes.record_route(token, secure, source.listener, outgoing.listener)
@@ -457,7 +480,7 @@ class Forwarding:
                 branch.request = None
                 if branch.transaction is not None:
                     branch.transaction.user = (
-                        LateSuccess(self.server, call, branch.target) if self.context.invite else None)
+                        LateSuccess(self.server, call, branch.target, branch.worn) if self.context.invite else None)
         self.context.branches = []
         self.request = self.prepared = None
         self.proxy.forwardings.pop(self.number, None)
@@ -472,21 +495,3 @@ class Forwarding:
         elif self.call is not None and status >= 300:
             phrase = response.reason if response is not None and response.status == status else self.phrase
             self.call.refused(status, phrase or compose.phrase(status))
-
-    def _note_flow(self, branch: Branch, reason: str) -> None:
-        journal, transaction = self.proxy.journal, branch.transaction
-        if journal.sinks and transaction is not None:
-            flow = transaction.flow
-            place = join_host_port(flow.address, flow.port)
-            journal.write("flow-failed", flow=f"{flow.transport}:{place}", reason=reason)
-
-    def _note_nowhere(self, uri: Uri) -> None:
-        journal = self.proxy.journal
-        if journal.sinks:
-            journal.write("nowhere", uri=str(uri), reason="it has no address we could send to")
-
-
-def _retry_after(response: Response) -> float:
-    """Seconds for which whoever answered 503 is to be left alone (s20.33), 0 when the response does not say."""
-    text = response.first.get("retry-after", "")
-    return float(delta_seconds(text.partition(";")[0].partition("(")[0]) or 0)

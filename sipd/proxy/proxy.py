@@ -17,10 +17,11 @@ from sipd.inventory import Inventory, Table
 from sipd.journal import Journal
 from sipd.message import compose
 from sipd.message.errors import MalformedMessage, Reject
-from sipd.message.hop import Hop
+from sipd.message.hop import Hop, join_host_port
 from sipd.message.identifiers import Identifiers
-from sipd.message.message import Request
+from sipd.message.message import Request, Response
 from sipd.message.uri import Uri
+from sipd.proxy.dressing import Dress, Worn
 from sipd.proxy.forward import MAX_DATAGRAM, add_via, breadth_of, breadth_share, prepare
 from sipd.proxy.forwarding import Forwarding
 from sipd.proxy.route_headers import RouteHeaders, next_hop, secured
@@ -29,6 +30,7 @@ from sipd.proxy.token import RouteToken
 
 if TYPE_CHECKING:
     from sipd.calls.call import Call
+    from sipd.proxy.branch import Branch
     from sipd.transaction.key import Key
     from sipd.transaction.layer import TransactionLayer
 
@@ -82,12 +84,12 @@ class Proxy:
         self.forwardings.limit = self.look_ups.limit = limit
 
     def forward(self, request: Request, key: Key, groups: Groups, looped_mark: str = "",
-                plan: Plan | None = None, call: Call | None = None) -> None:
+                plan: Plan | None = None, call: Call | None = None, dress: Dress | None = None) -> None:
         """Makes the server transaction, answers an INVITE with 100, and begins with the first group (s16.6).
 
         `looped_mark` goes into our branches, so that a loop is seen when the request comes back. `plan` is asked when
-        none of the groups answered, and at once where there are none. `call` is told what becomes of it. Raises
-        Reject (503) when a table is full.
+        none of the groups answered, and at once where there are none. `call` is told what becomes of it; `dress` is
+        for a request that a trunk sent. Raises Reject (503) when a table is full.
         """
         forwardings = self.forwardings
         if forwardings.full:
@@ -99,7 +101,7 @@ class Proxy:
         server = self.layer.serve(request, key)
         if server is None:
             raise Reject(503, "Server Overloaded")
-        forwarding = Forwarding(self, request, server, groups, looped_mark, breadth, plan, call)
+        forwarding = Forwarding(self, request, server, groups, looped_mark, breadth, plan, call, dress)
         self._count += 1
         forwarding.number = self._count
         forwardings[self._count] = forwarding
@@ -127,10 +129,15 @@ class Proxy:
         copy.retarget(target.uri)
         if target.route:
             copy.set_values("route", [*target.route, *request.values("route")])
+        dress = target.dress
+        if dress is not None:
+            dress.put_on(copy, "", None)
 
         def send(flow: IFlow | None, hop: Hop | None = None) -> None:
             if flow is None:
                 return
+            if dress is not None:
+                dress.acknowledge(copy, flow.address, request.cseq_number)
             add_via(copy, flow.listener.via_prefix, branch, [], flow.reliable)
             data = copy.encode()
             if hop is None or flow.reliable or len(data) <= MAX_DATAGRAM:
@@ -197,6 +204,35 @@ class Proxy:
 
         patience = wheel.start(_TCP_PATIENCE, lambda nothing: connected(None, ""), None)
         self.transports.connect(tcp, connected)
+
+    def note_answerer(self, branch: Branch, response: Response) -> None:
+        """Who sent a 2xx, for an ACK that comes without a route."""
+        try:
+            tag = response.to_tag
+        except MalformedMessage:
+            return  # the caller may still read it
+        target = branch.target
+        if branch.worn is not None:
+            target = target.copy()
+            target.dress = branch.worn.answerer()
+        self.answerers.remember((response.call_id, tag), target)
+
+    def note_flow(self, flow: IFlow, reason: str) -> None:
+        """For people: the only way to somebody failed."""
+        if self.journal.sinks:
+            self.journal.write("flow-failed", flow=f"{flow.transport}:{join_host_port(flow.address, flow.port)}",
+                               reason=reason)
+
+    def note_nowhere(self, uri: Uri) -> None:
+        """For people: a URI leads nowhere."""
+        if self.journal.sinks:
+            self.journal.write("nowhere", uri=str(uri), reason="it has no address we could send to")
+
+    def note_wrong(self, worn: Worn, request: Request, response: Response) -> None:
+        """A trunk wants credentials that we do not have; who runs this wants to know."""
+        if self.journal.sinks and worn.dress.out is not None:
+            self.journal.write("peer-asks", peer=worn.dress.out.name, method=request.method, source=worn.address,
+                               status=response.status, call_id=request.call_id)
 
     def has_no_tcp(self, hop: Hop) -> None:
         """TCP to the place of a UDP hop failed: for a while it is not tried again."""

@@ -10,7 +10,7 @@ from sipd.message.address import Address
 from sipd.message.errors import MalformedMessage
 from sipd.message.message import Request
 from sipd.message.uri import Uri
-from sipd.proxy.targets import for_request
+from sipd.proxy.targets import Target, for_request
 from sipd.proxy.token import Direction, RouteToken
 
 
@@ -172,3 +172,13 @@ def secured(uri: Uri, request_uri: str) -> Uri:
     if uri.scheme == "sip" and request_uri[:5].lower() == "sips:":
         return replace(uri, scheme="sips")
     return uri
+
+
+def way_to(target: Target, request: Request | None) -> Uri:
+    """The URI that says where a request to `target` goes (s16.6 step 7). Raises MalformedMessage."""
+    if target.route:
+        return secured(Address.parse(target.route[0]).uri, target.uri)
+    assert request is not None
+    if "route" in request.first:
+        return secured(Address.parse(request.values("route")[0]).uri, target.uri)
+    return Uri.parse(target.uri)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from sipd.binding import Binding
 from sipd.message.address import Address
 from sipd.message.errors import MalformedMessage
 from sipd.message.uri import Uri
 from sipd.message.values import qvalue
+
+if TYPE_CHECKING:
+    from sipd.proxy.dressing import Dress
 
 
 class Target:
@@ -19,11 +22,10 @@ class Target:
     `flow_id` a flow that leads there; `only` says that nothing else does; `listener` the `address:port` of the listener
     the contact knows us by. `breadth` is a Max-Breadth of its own, 0 where it has the share of all (RFC 5393).
     `headers` are (name, value) pairs that go into the request. `peer` is the name or the address-of-record of the peer
-    that is called there, "" for none of ours.
+    that is called there, "" for none of ours. `dress` is how a request looks that goes to a trunk, or comes from one.
     """
 
-    __slots__ = ("uri", "route", "flow_id", "only", "listener", "q", "breadth", "headers",
-                 "peer")
+    __slots__ = ("uri", "route", "flow_id", "only", "listener", "q", "breadth", "headers", "peer", "dress")
 
     def __init__(self, uri: str, route: tuple[str, ...] = (), flow_id: str = "", only: bool = False,
                  listener: str = "", q: int = 1000, peer: str = "") -> None:
@@ -36,6 +38,13 @@ class Target:
         self.breadth = 0
         self.headers: tuple[tuple[str, str], ...] = ()
         self.peer = peer
+        self.dress: Dress | None = None
+
+    def copy(self) -> Target:
+        """Another one that leads there."""
+        copy = Target(self.uri, self.route, self.flow_id, self.only, self.listener, self.q, self.peer)
+        copy.breadth, copy.headers, copy.dress = self.breadth, self.headers, self.dress
+        return copy
 
 
 #: Targets taken from one redirection: one response must not make thousands of requests.

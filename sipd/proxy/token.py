@@ -6,6 +6,7 @@ parties, for those who can be reached only there (RFC 5626 s5.2 does the same wi
 
     MAC                                  both parties are reached where their contacts say
     MAC "." base64url(caller "|" callee) flow ids; "~" before one says that its party can be reached only over it
+    MAC "." base64url(caller "|" callee "|" dress) where a party is a trunk: see `dressing`
 """
 
 from __future__ import annotations
@@ -22,15 +23,19 @@ _STANDARD = bytes.maketrans(b"-_", b"+/")
 
 #: Hexadecimal digits of the MAC: 64 bits.
 _MAC_LENGTH = 16
-#: No token of ours is longer (characters).
-_MAX_LENGTH = 400
+#: No token of ours is longer (characters), and so much of it is for flow ids and dress.
+_MAX_LENGTH = 500
+_ROOM = (_MAX_LENGTH - _MAC_LENGTH - 1) // 4 * 3
 
 
 class Direction(NamedTuple):
-    """What a valid token says: the flow to the receiver, "" for none, and whether nothing else leads there."""
+    """What a valid token says: the flow to the receiver, "" for none, and whether nothing else leads there; and where
+    a party is a trunk, how the request is to be dressed: "+" towards the callee, "-" towards the caller, and the text
+    that the token was made with."""
 
     flow_id: str
     only: bool
+    dress: str = ""
 
 
 class RouteToken:
@@ -43,13 +48,21 @@ class RouteToken:
         self._keyed = blake2b(key=secret, digest_size=_MAC_LENGTH // 2)
         self._keyed_branch = blake2b(key=secret, digest_size=10)
 
-    def make(self, call_id: str, caller_tag: str, caller: str = "", callee: str = "") -> str:
-        """The token for a request that starts a dialog; `caller` and `callee` are flow ids, "~" before them for nat."""
-        flows = f"{caller}|{callee}" if caller or callee else ""
+    def make(self, call_id: str, caller_tag: str, caller: str = "", callee: str = "", dress: str = "") -> str:
+        """The token for a request that starts a dialog; `caller` and `callee` are flow ids, "~" before them for nat;
+        `dress` has no more characters than `room` says."""
+        flows = f"{caller}|{callee}" if caller or callee or dress else ""
+        if dress:
+            flows = f"{flows}|{dress}"
         mac = self._mac(call_id, caller_tag, flows)
         if not flows:
             return mac
         return f"{mac}.{b2a_base64(flows.encode(), newline=False).translate(_URLSAFE).decode().rstrip('=')}"
+
+    @staticmethod
+    def room(caller: str, callee: str) -> int:
+        """The characters that are left for the dress beside these flow ids."""
+        return _ROOM - len(caller) - len(callee) - 2
 
     def check(self, token: str, call_id: str, from_tag: str, to_tag: str) -> Direction | None:
         """Whether the token belongs to the dialog of a request with these; None when it does not."""
@@ -64,10 +77,13 @@ class RouteToken:
             except (Error, ValueError):
                 return None
         caller, _, callee = flows.partition("|")
+        dress = ""
+        if "|" in callee:
+            callee, _, dress = callee.partition("|")
         if compare_digest(mac, self._mac(call_id, from_tag, flows)):
-            return Direction(callee.lstrip("~"), callee[:1] == "~")
+            return Direction(callee.lstrip("~"), callee[:1] == "~", f"+{dress}" if dress else "")
         if compare_digest(mac, self._mac(call_id, to_tag, flows)):
-            return Direction(caller.lstrip("~"), caller[:1] == "~")
+            return Direction(caller.lstrip("~"), caller[:1] == "~", f"-{dress}" if dress else "")
         return None
 
     def branch(self, *parts: str) -> str:

@@ -13,9 +13,9 @@ SIPD = ROOT / "sipd"
 #: Rooms that know nothing of sockets, clocks and each other.
 VALUES = {"message", "journal", "inventory", "wheel"}
 #: Values and seams over them.
-SEAMS = {"binding", "dialog", "interfaces", "config", "config_calls", "config_limits", "config_originate",
-         "config_peers", "config_text", "config_trunks", "config_users", "config_source", "config_changes", "state",
-         "certificate", "records"}
+SEAMS = {"binding", "dialog", "interfaces", "config", "config_calls", "config_dress", "config_limits",
+         "config_originate", "config_peers", "config_text", "config_trunks", "config_users", "config_source",
+         "config_changes", "state", "certificate", "records"}
 #: The rooms of the middle.
 ROOMS = {"transaction", "transport", "resolver", "auth", "location", "registrar", "proxy", "calls", "peers", "core",
          "controller", "admin"}
@@ -26,7 +26,7 @@ TOP = {"service", "tap", "preflight", "first_start", "log", "reactor", "settings
 SHARED = {
     "sipd.transport.listener", "sipd.transport.via_rules", "sipd.transaction.key",
     "sipd.proxy.targets", "sipd.proxy.route_headers", "sipd.proxy.forward", "sipd.auth.digest", "sipd.core.keyring",
-    "sipd.peers.policy",
+    "sipd.peers.policy", "sipd.proxy.dressing", "sipd.proxy.identity",
 }
 #: Single names that other rooms may import from a module that has more: values, an exception and a pure function.
 SHARED_NAMES = {"sipd.auth.authenticator.Unauthenticated", "sipd.auth.authenticator.owns",

@@ -59,7 +59,7 @@ class Preprocess(TestCase):
     def test_our_own_text(self) -> None:
         """What we wrote is known by its text, nobody is asked; its token tells the way."""
         found = self.process(request(f"Route: {self.routes.record_route(self.good, False, UDP, UDP)[0]}"))
-        self.assertEqual((found.popped, found.direction, found.routes), (True, ("flow-7", True), []))
+        self.assertEqual((found.popped, found.direction, found.routes), (True, ("flow-7", True, ""), []))
         self.assertEqual(self.asked, [])
 
     def test_written_otherwise(self) -> None:
@@ -67,7 +67,7 @@ class Preprocess(TestCase):
         for value in (f"<sip:{self.good}@192.0.2.1;lr>", f"<SIP:{self.good}@192.0.2.1:5060;lr;transport=udp>",
                       f'"us" <sip:{self.good}@EXAMPLE.com;lr=on>;x=1'):
             found = self.process(request(f"Route: {value}, <sip:next.example.net;lr>"))
-            self.assertEqual((found.direction, found.routes), (("flow-7", True), ["<sip:next.example.net;lr>"]), value)
+            self.assertEqual((found.direction, found.routes), (("flow-7", True, ""), ["<sip:next.example.net;lr>"]), value)
 
     def test_two_of_ours(self) -> None:
         """RFC 5658: both values of a double Record-Route go, in one line or two."""
@@ -75,7 +75,7 @@ class Preprocess(TestCase):
         self.assertEqual(len(both), 2)
         for lines in ([f"Route: {both[0]}, {both[1]}"], [f"Route: {both[1]}", f"Route: {both[0]}"]):
             found = self.process(request(*lines, "Route: <sip:next.example.net;lr>"))
-            self.assertEqual((found.direction, found.routes), (("flow-7", True), ["<sip:next.example.net;lr>"]))
+            self.assertEqual((found.direction, found.routes), (("flow-7", True, ""), ["<sip:next.example.net;lr>"]))
 
     def test_ours_after_somebody_elses(self) -> None:
         """Only what stands on top is taken off."""
@@ -111,7 +111,7 @@ class Preprocess(TestCase):
                           uri=f"sip:{self.good}@192.0.2.1:5060;lr")
         found = self.process(message)
         self.assertEqual(message.uri_text, "sip:b@192.0.2.20;x=1")
-        self.assertEqual((found.direction, found.routes), (("flow-7", True), ["<sip:next.example.net;lr>"]))
+        self.assertEqual((found.direction, found.routes), (("flow-7", True, ""), ["<sip:next.example.net;lr>"]))
 
     def test_not_a_strict_router(self) -> None:
         """Our own address as Request-URI without lr is a plain target."""

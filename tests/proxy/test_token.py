@@ -23,14 +23,14 @@ class Token(TestCase):
     def test_both_ways(self) -> None:
         """The caller's requests and the callee's both pass, in whatever order the tags stand."""
         token = self.token.make(CALL, CALLER)
-        self.assertEqual(self.token.check(token, CALL, CALLER, CALLEE), ("", False))
-        self.assertEqual(self.token.check(token, CALL, CALLEE, CALLER), ("", False))
+        self.assertEqual(self.token.check(token, CALL, CALLER, CALLEE), ("", False, ""))
+        self.assertEqual(self.token.check(token, CALL, CALLEE, CALLER), ("", False, ""))
 
     def test_directions(self) -> None:
         """Towards the callee it gives the callee's flow, towards the caller the caller's, "~" meaning only that."""
         token = self.token.make(CALL, CALLER, f"~{UDP_FLOW}", TCP_FLOW)
-        self.assertEqual(self.token.check(token, CALL, CALLER, CALLEE), (TCP_FLOW, False))
-        self.assertEqual(self.token.check(token, CALL, CALLEE, CALLER), (UDP_FLOW, True))
+        self.assertEqual(self.token.check(token, CALL, CALLER, CALLEE), (TCP_FLOW, False, ""))
+        self.assertEqual(self.token.check(token, CALL, CALLEE, CALLER), (UDP_FLOW, True, ""))
 
     def test_one_flow(self) -> None:
         """A flow to one side says nothing about the other."""
@@ -38,8 +38,8 @@ class Token(TestCase):
             token = self.token.make(CALL, CALLER, caller, callee)
             towards_callee = self.token.check(token, CALL, CALLER, CALLEE)
             towards_caller = self.token.check(token, CALL, CALLEE, CALLER)
-            self.assertEqual(towards_callee, (callee.lstrip("~"), callee[:1] == "~"))
-            self.assertEqual(towards_caller, (caller, False))
+            self.assertEqual(towards_callee, (callee.lstrip("~"), callee[:1] == "~", ""))
+            self.assertEqual(towards_caller, (caller, False, ""))
 
     def test_other_dialog(self) -> None:
         """Another Call-ID, or two other tags: no rights."""
