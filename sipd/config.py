@@ -25,6 +25,7 @@ from pydantic import (
 
 from sipd.config_calls import Calls, Cdr
 from sipd.config_limits import Limits, Overload, Section
+from sipd.config_messages import Messages
 from sipd.config_originate import Originate
 from sipd.config_peers import AclSection, Mistakes, SectionName, Template, policy_mistakes
 from sipd.config_text import describe, wanted_listener
@@ -285,6 +286,7 @@ class Config(Section):
     location: Location = Location()
     proxy: Proxy = Proxy()
     originate: Originate = Originate()
+    messages: Messages = Messages()
     timers: Timers = Timers()
     limits: Limits = Limits()
     overload: Overload = Overload()

@@ -31,7 +31,8 @@ _RESTART = {
 _NAMED = ("users are stored under the first domain", _RESTART["auth", "realm"])
 #: The sections whose other changes a running server takes.
 _TAKEN = frozenset({"server", "listen", "auth", "users", "acls", "templates", "peers", "qualify", "registrar",
-                    "location", "proxy", "originate", "timers", "limits", "overload", "calls", "cdr", "log"})
+                    "location", "proxy", "originate", "messages", "timers", "limits", "overload", "calls", "cdr",
+                    "log"})
 
 
 def changes(old: Config, new: Config, taken: Collection[str] = (), renamed: bool = True) -> list[Change]:

@@ -6,7 +6,7 @@ import gc
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -44,6 +44,7 @@ from sipd.journal import Journal
 from sipd.location.service import Location
 from sipd.location.store import MemoryStore, SqliteStore, StoreError
 from sipd.message.identifiers import Entropy, Identifiers
+from sipd.messages.service import Messages
 from sipd.peers.policy import Policies
 from sipd.peers.qualify import Qualify
 from sipd.peers.trunks import Trunks
@@ -51,6 +52,7 @@ from sipd.peers.whereabouts import Whereabouts
 from sipd.proxy.proxy import Proxy
 from sipd.proxy.route_headers import RouteHeaders
 from sipd.proxy.token import RouteToken
+from sipd.records import IRecords, MemoryRecords, RecordError, SqliteRecords
 from sipd.registrar.registrar import Registrar
 from sipd.reloading import Reloading
 from sipd.resolver.resolver import Resolver
@@ -79,6 +81,8 @@ class Outside:
     #: Seconds since the epoch.
     wall: Callable[[], float]
     entropy: Entropy
+    #: Where messages for those who are not there are kept.
+    messages: IRecords = field(default_factory=MemoryRecords)
 
 
 class Core:
@@ -137,6 +141,11 @@ class Core:
             self.proxy, self.calls, self.trunks.wardrobe, journal, auth_required=config.auth.required,
             open_registrar=config.registrar.open, guests=config.proxy.guests, unreachable=self.qualify.unreachable,
             dialogs=self.controller.legs)
+        self.messages = Messages(
+            config.messages, outside.messages, self.location, self.uac, self.wheel, outside.wall, self.places.aor,
+            lambda aor: users.by_aor(aor) is not None, domain, token.branch, self.proxy.identifiers, outside.entropy,
+            journal, inventory, self.layer.values.timeout)
+        self.route.offline = self.messages if config.messages.store_offline else None
 
     def call_out(self, config: Config) -> None:
         """Registers at the carriers of the configuration and begins to ask who answers; once the listeners are open,
@@ -147,12 +156,14 @@ class Core:
         self.trunks.configure({name: peer for name, peer in config.peers.items() if peer.uri})
         self.qualify.start(config.qualify, config.qualify.users or any(
             entry.qualify for entry in config.users.values()))
+        self.messages.start()
 
     def hang_up(self, seconds: float) -> Deferred[None]:
         """Asks nobody any more and takes our registrations away (s10.2.2); fires after `seconds` at the latest."""
         done: Deferred[None] = Deferred()
         self.qualify.stop()
         self.whereabouts.stop()
+        self.messages.hang_up()
         self.trunks.stop(seconds, lambda: done.callback(None))
         return done
 
@@ -176,6 +187,7 @@ class Core:
         """Called after a user was added, changed or removed: one who is gone is not called any more."""
         if self.users.by_aor(aor) is None:
             self.unbind(aor, "the user was removed")
+            self.messages.boxes.forget_user(aor, "the user was removed")
 
     def unbind(self, aor: str, reason: str) -> None:
         """Takes every binding of an address-of-record away."""
@@ -246,7 +258,7 @@ class Server(MultiService):
         super().startService()
         try:
             self._start(reactor)
-        except (ListenError, CertificateError, StoreError) as error:
+        except (ListenError, CertificateError, StoreError, RecordError) as error:
             raise StateError(str(error)) from error
 
     def _start(self, reactor: Any) -> None:
@@ -277,8 +289,11 @@ class Server(MultiService):
             config.path(state.BINDINGS), reactor.callFromThread, time.time, self.inventory, sync=config.location.sync)
         core = self.core = Core(
             config, here.domain, here.realm, _secret(directory), users,
-            Outside(self._transports, resolver, bindings, reactor, time.time, os.urandom), self.journal, self.inventory)
+            Outside(self._transports, resolver, bindings, reactor, time.time, os.urandom, SqliteRecords(
+                config.path(state.MESSAGES), reactor.callFromThread, self.inventory, sync="full")),
+            self.journal, self.inventory)
         core.location.start(core.knows)
+        core.messages.load()
         self._transports.in_use = core.layer.flows_in_use
         self._transports.receive = core.layer.receive
         self._transports.changed = core.listening
@@ -359,6 +374,7 @@ class Server(MultiService):
         if self._dns is not None:
             self._dns.close()
         if self.core is not None:
+            self.core.messages.stop()
             self.core.location.stop()
         if self._user_store is not None:
             self._user_store.close()

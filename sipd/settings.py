@@ -104,4 +104,6 @@ def configure(core: Core, config: Config, realm: str, stored: Iterable[StoredUse
     gone = bound & (before - {user.aor for user in core.users}) | {aor for aor in bound if not core.knows(aor)}
     for aor in gone:
         core.unbind(aor, "there is no such user any more")
+    core.messages.configure(config.messages, core.layer.values.timeout)
+    core.route.offline = core.messages if config.messages.store_offline else None
     core.call_out(config)

@@ -19,7 +19,7 @@ from sipd.message.errors import MalformedMessage, Reject
 from sipd.message.hop import join_host_port
 from sipd.message.message import Message, Request
 from sipd.message.uri import Uri
-from sipd.peers.policy import TRUNK, WITHIN
+from sipd.peers.policy import GUEST, TRUNK, WITHIN, Policy
 from sipd.proxy.forward import has_looped, loop_mark
 from sipd.proxy.route_headers import RouteHeaders, Routing
 from sipd.proxy.targets import Groups, Plan, Target, for_request, groups_of
@@ -27,6 +27,7 @@ from sipd.transport.via_rules import mark
 
 if TYPE_CHECKING:
     from sipd.auth.credentials import Users
+    from sipd.binding import Binding
     from sipd.calls.call import Call
     from sipd.calls.table import Calls
     from sipd.location.service import Location
@@ -60,6 +61,16 @@ class OwnDialog(Protocol):
         """An ACK in it."""
 
 
+class Offline(Protocol):
+    """Keeps a MESSAGE whose receiver cannot be reached."""
+
+    def plan(self, request: Request, aor: str, bindings: list[Binding] | None, first: Plan | None) -> Plan:
+        """What follows when `bindings`, or what `first` says, could not be reached. None: those there are, nothing."""
+
+    def patience(self, groups: Groups) -> float:
+        """How long each group is waited for, in seconds."""
+
+
 class Route:
     """The core that every request without a transaction comes to.
 
@@ -91,6 +102,8 @@ class Route:
         #: Asked where a request for one of our addresses goes before the location service is; None where nothing but
         #: that decides.
         self.router: Router | None = None
+        #: Told of each MESSAGE to one of our users; None where nothing is kept for them.
+        self.offline: Offline | None = None
         self.configure(auth_required, open_registrar, guests)
 
     def configure(self, auth_required: bool, open_registrar: bool, guests: bool) -> None:
@@ -221,10 +234,14 @@ class Route:
                          policy: Policy) -> None:
         """s16.5: the routing of the configuration or the location service gives the targets."""
         dress = self._coming(request, policy) if policy.kind == TRUNK else None
+        # RFC 3428 s7: a message waits for somebody who is not there; not one of a guest, who may be anybody
+        offline = self.offline if request.method == "MESSAGE" and policy.kind != GUEST else None
         if self.router is not None:
             plan = self.router.plan(request, aor)
             if plan is not None:
                 self._let_through(request)
+                if offline is not None:
+                    plan = offline.plan(request, aor, None, plan)
                 self._proxy.forward(request, key, [], loop, plan, call, dress)
                 return
         bindings = self._location.bindings(aor)
@@ -235,8 +252,13 @@ class Route:
         if not groups:
             if self._users.by_aor(aor) is None and not self._open_registrar:
                 raise Reject(404)
-            raise Reject(480)
+            if offline is None:
+                raise Reject(480)
         self._let_through(request)
+        if offline is not None:
+            plan, patience = offline.plan(request, aor, bindings, None), offline.patience(groups)
+            self._proxy.forward(request, key, groups, loop, plan, call, dress, patience)
+            return
         self._proxy.forward(request, key, groups, loop, None, call, dress)
 
     def ack(self, request: Request) -> None:

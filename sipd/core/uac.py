@@ -45,15 +45,17 @@ class Ask:
     `target` says where it goes (its URI is the Request-URI); `to` and `from_` are header values, `from_` with its tag.
     `contact` is the user part of our Contact, "" for none; `expires` in seconds, None for none. `headers` are further
     (name, value) pairs. `blames` is False where a hop's silence is nobody else's business. `patience`: seconds in all.
+    With a `branch` it is one request that may have been sent before: the first transaction has that branch, and the
+    CSeq is `cseq` in all, so that who got it already can tell (s8.2.2.2, s17.2.3).
     """
 
     __slots__ = ("method", "target", "to", "from_", "call_id", "cseq", "contact", "expires", "headers", "body",
-                 "keyring", "chance", "blames", "patience")
+                 "keyring", "chance", "blames", "patience", "branch")
 
     def __init__(self, method: str, target: Target, to: str, from_: str, call_id: str, cseq: int = 0, *,
                  contact: str = "", expires: int | None = None, headers: tuple[tuple[str, str], ...] = (),
                  body: bytes = b"", keyring: Keyring | None = None, chance: bytes = b"", blames: bool = True,
-                 patience: float = 0.0) -> None:
+                 patience: float = 0.0, branch: str = "") -> None:
         self.method = method
         self.target = target
         self.to = to
@@ -70,6 +72,7 @@ class Ask:
         self.chance = chance
         self.blames = blames
         self.patience = patience
+        self.branch = branch
 
 
 class Outcome(NamedTuple):
@@ -218,8 +221,9 @@ class Sending:
             return
         proxy = uac.proxy
         told = self._datagrams or flow
-        branch = proxy.identifiers.branch()
-        ask.cseq += 1
+        branch = ask.branch if ask.branch and not self._sent else proxy.identifiers.branch()
+        if not ask.branch:
+            ask.cseq += 1
         request = self._compose(flow, told, branch)
         data = request.encode()
         if len(data) > MAX_DATAGRAM and not (flow.reliable or any_size) and self._hop is not None:

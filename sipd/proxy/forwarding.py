@@ -5,6 +5,7 @@ What the response context decides is performed here, and what happens to the bra
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sipd.interfaces import IFlow
@@ -51,7 +52,7 @@ class Forwarding:
     """One request on its way through the proxy."""
 
     __slots__ = ("proxy", "number", "request", "server", "context", "prepared", "mark", "ring_timer", "reason",
-                 "plan", "phrase", "call", "within", "dress")
+                 "plan", "phrase", "call", "within", "dress", "late")
 
     def __init__(self, proxy: Proxy, request: Request, server: ServerTransaction, groups: Groups, mark: str,
                  breadth: int, plan: Plan | None = None, call: Call | None = None, dress: Dress | None = None) -> None:
@@ -71,6 +72,8 @@ class Forwarding:
         self.dress = dress
         #: The reason phrase of a final response that the plan gave, "" for the usual one.
         self.phrase = ""
+        #: Called when somebody takes the request after the plan has answered it.
+        self.late: Callable[[], None] | None = None
         if plan is not None:
             self.context.planned = True
         within = call is not None and request.to_tag != ""
@@ -128,6 +131,9 @@ class Forwarding:
             branch.request = None
             if status == 503 and self._next_hop_instead(branch, "answered 503", asked_for(response)):
                 return
+            if status < 300 and self.late is not None:
+                self.late()
+                self.late = None
             if not strip_via(response):
                 # s16.7 step 3: no Via of our caller's is left; whoever answers like that has not answered
                 self.hop_failed(branch, "answered without our caller's Via")
@@ -204,7 +210,9 @@ class Forwarding:
 
     def _planned(self, stage: Stage | None) -> None:
         """What the plan says next."""
-        request = self.request
+        request, late = self.request, stage.late if stage is not None else None
+        if late is not None and self.context.over:
+            late()  # somebody took it while the plan was thinking
         if request is None:
             return  # it ended meanwhile
         self._stop_ring_timer()
@@ -219,7 +227,7 @@ class Forwarding:
                     for target in group:
                         target.breadth = target.breadth or share
         if stage is not None:
-            self.phrase = stage.reason
+            self.phrase, self.late = stage.reason, late
         self.perform(self.context.expanded(stage))
 
     def _timer_c(self, branch: Branch) -> None:
@@ -447,7 +455,7 @@ class Forwarding:
         if response is None or response.status != status:
             if request is not None:
                 self.server.answer(status, compose.response(
-                    request, status, self.phrase, self.proxy.to_tag(request)))
+                    request, status, self.phrase, self.proxy.to_tag(request), extra))
             return
         for name, value in extra:
             response.add(name, value)

@@ -84,12 +84,14 @@ class Proxy:
         self.forwardings.limit = self.look_ups.limit = limit
 
     def forward(self, request: Request, key: Key, groups: Groups, looped_mark: str = "",
-                plan: Plan | None = None, call: Call | None = None, dress: Dress | None = None) -> None:
+                plan: Plan | None = None, call: Call | None = None, dress: Dress | None = None,
+                patience: float = 0.0) -> None:
         """Makes the server transaction, answers an INVITE with 100, and begins with the first group (s16.6).
 
         `looped_mark` goes into our branches, so that a loop is seen when the request comes back. `plan` is asked when
-        none of the groups answered, and at once where there are none. `call` is told what becomes of it; `dress` is
-        for a request that a trunk sent. Raises Reject (503) when a table is full.
+        none of the groups answered, each within `patience` seconds (as Stage has it), and at once where there are none.
+        `call` is told what becomes of it; `dress` is for a request that a trunk sent. Raises Reject (503) when a table
+        is full.
         """
         forwardings = self.forwardings
         if forwardings.full:
@@ -102,6 +104,7 @@ class Proxy:
         if server is None:
             raise Reject(503, "Server Overloaded")
         forwarding = Forwarding(self, request, server, groups, looped_mark, breadth, plan, call, dress)
+        forwarding.context.patience = patience
         self._count += 1
         forwarding.number = self._count
         forwardings[self._count] = forwarding

@@ -86,6 +86,11 @@ class ResponseContext:
         """The first group, or the question for it."""
         return self._next_group() if self.groups else self._ask(0)
 
+    @property
+    def over(self) -> bool:
+        """No branch is begun any more: somebody took the request, or declined it for all, or it was answered here."""
+        return self._search_over
+
     def _next_group(self) -> list[Output]:
         group = self.groups.pop(0)[:MAX_BRANCHES - self._started]
         self.open += len(group)
@@ -113,7 +118,7 @@ class ResponseContext:
         if stage is not None and stage.status:
             self._end_search()
             self.final_sent = True
-            return [(FINAL, (stage.status, None, ())), *self._cancel_open(None), *self._done_if_closed()]
+            return [(FINAL, (stage.status, None, stage.headers)), *self._cancel_open(None), *self._done_if_closed()]
         return self._finish() if not self.open else []
 
     def _finish(self) -> list[Output]:

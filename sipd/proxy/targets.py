@@ -57,15 +57,19 @@ Groups = list[list[Target]]
 class Stage:
     """What a plan says next: groups that are tried one after the other, each for `patience` seconds (0.0: [proxy]
     ring_timeout, and the last one as long as it rings). Without groups the request is answered with `status`, and
-    `reason` where that says more than its usual phrase."""
+    `reason` where that says more than its usual phrase, and `headers` (name and value); `late` is called when somebody
+    takes the request all the same, which was still under way."""
 
-    __slots__ = ("groups", "patience", "status", "reason")
+    __slots__ = ("groups", "patience", "status", "reason", "headers", "late")
 
-    def __init__(self, groups: Groups, patience: float = 0.0, status: int = 0, reason: str = "") -> None:
+    def __init__(self, groups: Groups, patience: float = 0.0, status: int = 0, reason: str = "",
+                 headers: tuple[tuple[str, str], ...] = (), late: Callable[[], None] | None = None) -> None:
         self.groups = groups
         self.patience = patience
         self.status = status
         self.reason = reason
+        self.headers = headers
+        self.late = late
 
 
 class Plan(Protocol):

@@ -13,12 +13,12 @@ SIPD = ROOT / "sipd"
 #: Rooms that know nothing of sockets, clocks and each other.
 VALUES = {"message", "journal", "inventory", "wheel"}
 #: Values and seams over them.
-SEAMS = {"binding", "dialog", "interfaces", "config", "config_calls", "config_dress", "config_limits",
+SEAMS = {"binding", "dialog", "interfaces", "config", "config_calls", "config_dress", "config_limits", "config_messages",
          "config_originate", "config_peers", "config_text", "config_trunks", "config_users", "config_source",
          "config_changes", "state", "certificate", "records"}
 #: The rooms of the middle.
-ROOMS = {"transaction", "transport", "resolver", "auth", "location", "registrar", "proxy", "calls", "peers", "core",
-         "controller", "admin"}
+ROOMS = {"transaction", "transport", "resolver", "auth", "location", "registrar", "proxy", "calls", "peers", "messages",
+         "core", "controller", "admin"}
 #: What starts the server and may know everything.
 TOP = {"service", "tap", "preflight", "first_start", "log", "reactor", "settings", "reloading"}
 

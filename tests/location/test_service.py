@@ -244,11 +244,12 @@ class LocationTest(TestCase):
         self.change(("put", other), aor="bob@example.com")
         self.store.answer()
         self.clock.advance(21.5)
-        self.assertEqual(told, [
+        self.assertEqual(told[:4], [
             (ALICE, [("put", first)], "", 1), (ALICE, [("put", again)], "", 2),
             (ALICE, [("put", binding(contact="sip:n@192.0.2.7"))], "removed", 4),
-            ("bob@example.com", [("put", other)], "", 5)] + sorted([
-                (ALICE, [("delete", again)], "expired", 5), ("bob@example.com", [("delete", other)], "expired", 5)]))
+            ("bob@example.com", [("put", other)], "", 5)])
+        self.assertEqual(sorted(told[4:]), [
+            (ALICE, [("delete", again)], "expired", 5), ("bob@example.com", [("delete", other)], "expired", 5)])
         self.location.unwatch(watcher)
         self.change(("put", first))
         self.store.answer()

@@ -32,6 +32,7 @@ from sipd.location.store import MemoryStore
 from sipd.message.address import Address
 from sipd.message.message import Message, Request, Response
 from sipd.message.parser import parse
+from sipd.records import IRecords, MemoryRecords
 from sipd.resolver.resolver import Resolver
 from sipd.service import Core, Outside, configured_users
 from tests.support.fake_dns import FakeDns
@@ -61,7 +62,8 @@ class Rig:
 
     def __init__(self, *, listen: tuple[tuple[str, str, int], ...] = LISTEN, store: ILocationStore | None = None,
                  resolver: IResolver | None = None, secret: bytes = b"s" * 32, clock: Clock | None = None,
-                 network: MemoryNetwork | None = None, domain: str = DOMAIN, **settings: Any) -> None:
+                 network: MemoryNetwork | None = None, domain: str = DOMAIN,
+                 kept: IRecords | None = None, **settings: Any) -> None:
         settings.setdefault("auth", {"required": False})
         settings.setdefault("server", {"domains": [domain, "alias.example.com"] if domain == DOMAIN else [domain]})
         settings.setdefault("registrar", {"min_expires": 2})
@@ -86,11 +88,14 @@ class Rig:
             self.clock, self.dns, self.inventory, entropy, transports=("udp", "tcp", "tls"), families=(4, 6),
             journal=self.journal)
         self.core = Core(self.config, domain, realm, secret, users,
-                         Outside(self.transports, self.resolver, store or MemoryStore(), self.clock, self.wall, entropy),
+                         Outside(self.transports, self.resolver, store or MemoryStore(), self.clock, self.wall, entropy,
+                                 kept or MemoryRecords()),
                          self.journal, self.inventory)
         self.core.location.start()
         self.transports.receive = self.core.layer.receive
+        self.core.messages.load()
         self.core.listening()
+        self.core.messages.start()
         self.phones: list[Phone] = []
         self._hosts = itertools.count(10)
 
