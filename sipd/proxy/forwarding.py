@@ -5,7 +5,6 @@ What the response context decides is performed here, and what happens to the bra
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sipd.interfaces import IFlow
@@ -30,7 +29,7 @@ from sipd.proxy.forward import (
 )
 from sipd.proxy.response_context import BranchState, Output, ResponseContext
 from sipd.proxy.route_headers import next_hop, way_to
-from sipd.proxy.targets import Groups, Plan, Stage, Target, redirected
+from sipd.proxy.targets import Groups, Plan, Stage, Target, phrase_of, redirected
 from sipd.wheel import Timer
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ class Forwarding:
     """One request on its way through the proxy."""
 
     __slots__ = ("proxy", "number", "request", "server", "context", "prepared", "mark", "ring_timer", "reason",
-                 "plan", "phrase", "call", "within", "dress", "late")
+                 "plan", "said", "call", "within", "dress")
 
     def __init__(self, proxy: Proxy, request: Request, server: ServerTransaction, groups: Groups, mark: str,
                  breadth: int, plan: Plan | None = None, call: Call | None = None, dress: Dress | None = None) -> None:
@@ -70,10 +69,8 @@ class Forwarding:
         self.plan = plan
         #: How all branches are dressed whose target does not say so: the request came from a trunk.
         self.dress = dress
-        #: The reason phrase of a final response that the plan gave, "" for the usual one.
-        self.phrase = ""
-        #: Called when somebody takes the request after the plan has answered it.
-        self.late: Callable[[], None] | None = None
+        #: What the plan said last.
+        self.said: Stage | None = None
         if plan is not None:
             self.context.planned = True
         within = call is not None and request.to_tag != ""
@@ -131,9 +128,8 @@ class Forwarding:
             branch.request = None
             if status == 503 and self._next_hop_instead(branch, "answered 503", asked_for(response)):
                 return
-            if status < 300 and self.late is not None:
-                self.late()
-                self.late = None
+            if status < 300 and self.said is not None:
+                self.said.taken()
             if not strip_via(response):
                 # s16.7 step 3: no Via of our caller's is left; whoever answers like that has not answered
                 self.hop_failed(branch, "answered without our caller's Via")
@@ -210,9 +206,9 @@ class Forwarding:
 
     def _planned(self, stage: Stage | None) -> None:
         """What the plan says next."""
-        request, late = self.request, stage.late if stage is not None else None
-        if late is not None and self.context.over:
-            late()  # somebody took it while the plan was thinking
+        request = self.request
+        if stage is not None and self.context.over:
+            stage.taken()  # while the plan was thinking
         if request is None:
             return  # it ended meanwhile
         self._stop_ring_timer()
@@ -226,8 +222,7 @@ class Forwarding:
                 for group in stage.groups:
                     for target in group:
                         target.breadth = target.breadth or share
-        if stage is not None:
-            self.phrase, self.late = stage.reason, late
+        self.said = stage or self.said
         self.perform(self.context.expanded(stage))
 
     def _timer_c(self, branch: Branch) -> None:
@@ -455,7 +450,7 @@ class Forwarding:
         if response is None or response.status != status:
             if request is not None:
                 self.server.answer(status, compose.response(
-                    request, status, self.phrase, self.proxy.to_tag(request), extra))
+                    request, status, phrase_of(self.said), self.proxy.to_tag(request), extra))
             return
         for name, value in extra:
             response.add(name, value)
@@ -501,5 +496,5 @@ class Forwarding:
         if self.within is not None:
             self.within.over(request, status, response)
         elif self.call is not None and status >= 300:
-            phrase = response.reason if response is not None and response.status == status else self.phrase
+            phrase = response.reason if response is not None and response.status == status else phrase_of(self.said)
             self.call.refused(status, phrase or compose.phrase(status))

@@ -71,6 +71,17 @@ class Stage:
         self.headers = headers
         self.late = late
 
+    def taken(self) -> None:
+        """Somebody took the request though this had answered it, or was about to."""
+        late, self.late = self.late, None
+        if late is not None:
+            late()
+
+
+def phrase_of(stage: Stage | None) -> str:
+    """The reason phrase that a plan gave, "" for the usual one."""
+    return stage.reason if stage is not None else ""
+
 
 class Plan(Protocol):
     """Where else a request may go, told step by step as it turns out that nobody takes it."""
