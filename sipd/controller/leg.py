@@ -190,6 +190,8 @@ class Leg:
         else:
             if request.method in ("INVITE", "UPDATE", "SUBSCRIBE"):
                 dialog.refresh(request)
+            if request.method == "INVITE":
+                server.answer(100, compose.trying(request))  # s17.2.1: the other one takes its time
             self.call.requested(self, request, server)
 
     def answer(self, server: ServerTransaction, status: int, reason: str = "",

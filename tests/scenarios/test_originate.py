@@ -1,95 +1,12 @@
-"""Calls that the server begins: two phones are connected by REFER, or by two dialogs of ours (RFC 3725, RFC 3515)."""
+"""Calls that the server begins: the first is called, and told by REFER to call the second (RFC 3515)."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from twisted.trial.unittest import SynchronousTestCase
 
-from sipd.controller.call import Originated
-from sipd.message.message import Request, Response
-from tests.support.rig import Phone, Rig
-
-#: What the phones offer.
-FIRST = (b"v=0\r\no=first 7 7 IN IP4 192.0.2.10\r\ns=-\r\nc=IN IP4 192.0.2.10\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0 8\r\n"
-         b"a=rtpmap:0 PCMU/8000\r\n")
-SECOND = (b"v=0\r\no=second 9 9 IN IP4 192.0.2.11\r\ns=-\r\nc=IN IP4 192.0.2.11\r\nt=0 0\r\n"
-          b"m=audio 5000 RTP/AVP 0\r\na=sendrecv\r\n")
-SDP = "Content-Type: application/sdp"
-ABLE = "Allow: INVITE, ACK, BYE, CANCEL, REFER, NOTIFY"
-
-
-class Play:
-    """A server and two registered phones."""
-
-    def __init__(self, **settings: Any) -> None:
-        self.rig = Rig(**settings)
-        self.a, self.b = self.rig.phone("1001"), self.rig.phone("1002")
-        for phone in (self.a, self.b):
-            phone.register()
-
-    def originate(self, way: str = "", **values: Any) -> Originated:
-        """Begins the call, and lets the first messages come through."""
-        call = self.rig.core.controller.originate("1001", "1002", way, **values)
-        self.rig.advance(0.1)
-        return call
-
-    def answer(self, phone: Phone, *extra: str, body: bytes) -> tuple[Request, Response]:
-        """The phone rings and answers the INVITE it got, and takes the ACK."""
-        invite = phone.take("INVITE")
-        phone.answer(invite, 180)
-        sent = phone.answer(invite, 200, SDP, *extra, body=body)
-        self.rig.advance(0.1)
-        return invite, sent
-
-    def finish(self) -> None:
-        """Nothing is left."""
-        self.rig.finish(100.0)
-
-    def notify(self, refer: Request, invite: Request, sent: Response, line: str, state: str = "active;expires=60",
-               cseq: int = 1) -> None:
-        """The first phone tells how its own call goes."""
-        self.a.in_callee_dialog("NOTIFY", invite, sent, "Event: refer", f"Subscription-State: {state}",
-                                "Content-Type: message/sipfrag;version=2.0", body=line.encode(), cseq=cseq,
-                                contact=f"<{self.a.contact}>")
-        self.rig.advance(0.1)
-        self.a.take(200)
-
-    def hang_up(self, phone: Phone, invite: Request, sent: Response, cseq: int = 20) -> None:
-        """The phone hangs up, and has its answer."""
-        phone.in_callee_dialog("BYE", invite, sent, cseq=cseq)
-        self.rig.advance(0.1)
-        phone.take(200)
-
-    def taken_bye(self, phone: Phone) -> None:
-        """The server hangs up on the phone."""
-        phone.answer(phone.take("BYE"), 200)
-        self.rig.advance(0.1)
-
-    def referred(self, way: str = "") -> tuple[Originated, Request, Response, Request]:
-        """Up to the REFER, which is taken and not answered."""
-        call = self.originate(way)
-        invite, sent = self.answer(self.a, ABLE, body=FIRST)
-        self.a.take("ACK")
-        return call, invite, sent, self.a.take("REFER")
-
-    def connected(self) -> tuple[Originated, Request, Response, Request, Response]:
-        """A call held in two dialogs, up to the ACKs."""
-        call = self.originate("3pcc")
-        one, first = self.answer(self.a, body=FIRST)
-        self.a.take("ACK")
-        two, second = self.answer(self.b, body=SECOND)
-        again = self.a.take("INVITE")
-        self.a.answer(again, 200, SDP, body=FIRST)
-        self.rig.advance(0.1)
-        self.a.take("ACK")
-        self.b.take("ACK")
-        return call, one, first, two, second
-
-
-def steps(call: Originated) -> list[str]:
-    """What happened, in short: step and party."""
-    return [f"{step['step']} {step['party']}".strip() for step in call.steps]
+from sipd.controller.controller import NotBegun
+from sipd.message.message import Request
+from tests.support.originate import ABLE, FIRST, SDP, SECOND, Play, steps
 
 
 class ReferTests(SynchronousTestCase):
@@ -120,3 +37,297 @@ class ReferTests(SynchronousTestCase):
                                        "answered 1002", "connected"])
         self.assertEqual(call.way, "refer")
         play.finish()
+
+    def test_second_busy(self) -> None:
+        """What the first phone tells of its call is what the command says; the first is let go."""
+        play = self.play
+        call, invite, sent, refer = play.referred()
+        self.a.answer(refer, 202)
+        play.notify(refer, invite, sent, "SIP/2.0 486 Busy Here", "terminated;reason=noresource")
+        play.taken_bye(self.a)
+        self.assertEqual(call.steps[-1] | {"seconds": 0}, {"step": "failed", "party": "1002", "seconds": 0, "status": 486,
+                                                           "reason": "Busy Here"})
+        play.finish()
+
+    def test_refused(self) -> None:
+        """A phone that lists REFER and refuses it keeps its dialog: the second is called from here."""
+        play = self.play
+        call, invite, sent, refer = play.referred()
+        self.a.answer(refer, 603)
+        self.play.rig.advance(0.1)
+        two, second = play.answer(self.b, body=SECOND)
+        again = self.a.take("INVITE")
+        self.a.answer(again, 200, SDP, body=FIRST)
+        play.rig.advance(0.1)
+        self.a.take("ACK")
+        self.b.take("ACK")
+        self.assertEqual((call.way, steps(call)[4]), ("3pcc", "refused REFER 1001"))
+        play.hang_up(self.b, two, second)
+        play.taken_bye(self.a)
+        play.finish()
+
+    def test_refused_though_asked_for(self) -> None:
+        """With by = refer nothing else is tried."""
+        play = self.play
+        call, invite, sent, refer = play.referred("refer")
+        self.a.answer(refer, 405)
+        play.rig.advance(0.1)
+        play.taken_bye(self.a)
+        self.assertEqual((call.steps[-1]["step"], call.steps[-1]["status"]), ("failed", 405))
+        play.finish()
+
+    def test_nothing_is_told(self) -> None:
+        """A phone that takes REFER and sends no NOTIFY has taken the call over: it is let go after 32 s."""
+        play = self.play
+        call, invite, sent, refer = play.referred()
+        self.a.answer(refer, 202)
+        play.rig.advance(31)
+        self.a.silent()
+        play.rig.advance(2)
+        play.taken_bye(self.a)
+        self.assertEqual(steps(call)[-2:], ["handed over 1001", "connected"])
+        play.finish()
+
+    def test_told_half(self) -> None:
+        """A subscription that ends before the call is answered says no more: handed over, too."""
+        play = self.play
+        call, invite, sent, refer = play.referred()
+        self.a.answer(refer, 202)
+        play.notify(refer, invite, sent, "SIP/2.0 100 Trying", "terminated;reason=noresource")
+        play.taken_bye(self.a)
+        self.assertEqual(steps(call)[-2:], ["handed over 1001", "connected"])
+        play.finish()
+
+    def test_told_before_accepted(self) -> None:
+        """NOTIFYs may overtake the 202 (RFC 3515 s2.4.4)."""
+        play = self.play
+        call, invite, sent, refer = play.referred()
+        play.notify(refer, invite, sent, "SIP/2.0 100 Trying")
+        play.notify(refer, invite, sent, "SIP/2.0 200 OK", "terminated;reason=noresource", cseq=2)
+        self.a.answer(refer, 202)
+        play.taken_bye(self.a)
+        self.assertEqual(steps(call)[-1], "connected")
+        play.finish()
+
+    def test_hangs_up_and_still_tells(self) -> None:
+        """A phone that ends the old call first (RFC 5057) is heard as long as it may take."""
+        play = self.play
+        call, invite, sent, refer = play.referred()
+        self.a.answer(refer, 202)
+        play.notify(refer, invite, sent, "SIP/2.0 180 Ringing")
+        play.hang_up(self.a, invite, sent, cseq=2)
+        play.notify(refer, invite, sent, "SIP/2.0 200 OK", "terminated;reason=noresource", cseq=3)
+        self.assertEqual(steps(call)[-1], "connected")
+        play.finish()
+
+    def test_hangs_up_for_good(self) -> None:
+        """Who hangs up and tells nothing has given it up."""
+        play = self.play
+        call, invite, sent, refer = play.referred()
+        self.a.answer(refer, 202)
+        play.hang_up(self.a, invite, sent)
+        play.rig.advance(33)
+        self.assertEqual(steps(call)[-1], "failed 1001")
+        play.finish()
+
+    def test_given_up(self) -> None:
+        """^C after REFER: the first is let go; what its phone does is its own affair."""
+        play = self.play
+        call, invite, sent, refer = play.referred()
+        self.a.answer(refer, 202)
+        play.rig.advance(0.1)
+        call.give_up()
+        play.rig.advance(0.1)
+        play.taken_bye(self.a)
+        self.assertEqual(steps(call)[-1], "failed")
+        play.finish()
+
+    def test_not_one_of_ours(self) -> None:
+        """Somebody else who answers for the first is not told whom to call, whatever Allow says."""
+        play = self.play
+        play.originate()
+        invite = self.a.take("INVITE")
+        self.a.answer(invite, 200, SDP, ABLE, body=FIRST, contact="<sip:gateway@192.0.2.10>")
+        play.rig.advance(0.1)
+        self.a.take("ACK")
+        self.b.answer(self.b.take("INVITE"), 486)
+        self.b.take("ACK")
+        play.rig.advance(0.1)
+        bye = self.a.take("BYE")
+        self.assertEqual(bye.uri_text, "sip:gateway@192.0.2.10")
+        self.a.answer(bye, 200)
+        play.finish()
+
+    def test_other_events(self) -> None:
+        """While it waits the first may ask whether we are there, refresh and press keys; nothing else is understood."""
+        play = self.play
+        call, invite, sent, refer = play.referred()
+        self.a.answer(refer, 202)
+        for number, (method, extra, status) in enumerate((
+                ("OPTIONS", (), 200), ("UPDATE", (), 200), ("INFO", (), 200), ("NOTIFY", ("Event: presence",), 489),
+                ("INVITE", (), 491), ("REFER", ("Refer-To: <sip:1003@example.com>",), 403)), 2):
+            question = self.a.in_callee_dialog(method, invite, sent, *extra, cseq=number)
+            play.rig.advance(0.1)
+            answer = self.a.take()
+            if method == "INVITE":
+                answer = self.a.take() if answer.status == 100 else answer
+                self.a.ack(answer, question)
+            self.assertEqual(answer.status, status, method)
+        play.a.in_callee_dialog("OPTIONS", invite, sent, cseq=1)
+        play.rig.advance(0.1)
+        self.a.take(500)  # s12.2.2: older than what came before
+        self.a.in_callee_dialog("OPTIONS", invite, self.a.answer(invite, 200, tag="other", send=False), cseq=30)
+        play.rig.advance(0.1)
+        self.a.take(481)
+        call.give_up()
+        play.rig.advance(0.1)
+        play.taken_bye(self.a)
+        play.finish()
+
+
+class RingingTests(SynchronousTestCase):
+    """The first is called."""
+
+    def setUp(self) -> None:
+        self.play = Play()
+        self.a, self.b = self.play.a, self.play.b
+
+    def test_refuses(self) -> None:
+        """Busy, declined, unknown: the command says who and what."""
+        for status in (486, 603, 404, 302):
+            call = self.play.originate()
+            invite = self.a.take("INVITE")
+            self.a.answer(invite, status)
+            self.a.take("ACK")
+            self.play.rig.advance(0.1)
+            self.assertEqual((call.steps[-1]["step"], call.steps[-1]["party"], call.steps[-1]["status"]),
+                             ("failed", "1001", status))
+            self.play.rig.advance(40)
+        self.play.finish()
+
+    def test_nobody_registered(self) -> None:
+        """Somebody without a phone, and a number that nobody has."""
+        for name, status in (("1003", 480), ("4711", 404)):
+            call = self.play.rig.core.controller.originate(name, "1002")
+            self.play.rig.advance(0.5)
+            self.assertEqual((steps(call), call.steps[-1]["status"]), ([f"calling {name}", f"failed {name}"], status))
+        self.play.finish()
+
+    def test_does_not_answer(self) -> None:
+        """After its patience the first is cancelled."""
+        call = self.play.originate(patience=20.0)
+        invite = self.a.take("INVITE")
+        self.a.answer(invite, 180)
+        self.play.rig.advance(19)
+        self.a.silent()
+        self.play.rig.advance(1.5)
+        self.a.answer(self.a.take("CANCEL"), 200)
+        self.a.answer(invite, 487)
+        self.a.take("ACK")
+        self.assertEqual(call.steps[-1] | {"seconds": 0}, {"step": "failed", "party": "1001", "seconds": 0, "status": 408,
+                                                           "reason": "did not answer"})
+        self.play.finish()
+
+    def test_given_up(self) -> None:
+        """Whoever asked for it does not want it any more: CANCEL."""
+        call = self.play.originate()
+        invite = self.a.take("INVITE")
+        self.a.answer(invite, 180)
+        self.play.rig.advance(0.1)
+        call.give_up()
+        self.play.rig.advance(0.1)
+        self.a.answer(self.a.take("CANCEL"), 200)
+        self.a.answer(invite, 487)
+        self.a.take("ACK")
+        self.assertEqual(steps(call)[-1], "failed")
+        self.play.finish()
+
+    def test_answers_in_spite(self) -> None:
+        """s9.1: a 2xx that was under way when the CANCEL went out: ACK, and BYE."""
+        call = self.play.originate()
+        invite = self.a.take("INVITE")
+        self.a.answer(invite, 180)
+        self.play.rig.advance(0.1)
+        call.give_up()
+        self.play.rig.advance(0.1)
+        self.a.answer(self.a.take("CANCEL"), 200)
+        self.a.answer(invite, 200, SDP, body=FIRST)
+        self.play.rig.advance(0.1)
+        self.a.take("ACK")
+        self.play.taken_bye(self.a)
+        self.b.silent()
+        self.play.finish()
+
+    def test_cancel_that_nobody_answers(self) -> None:
+        """A phone that dies ringing leaves nothing behind."""
+        call = self.play.originate(patience=5.0)
+        self.a.answer(self.a.take("INVITE"), 180)
+        self.play.rig.advance(150)
+        self.assertEqual(steps(call)[-1], "failed 1001")
+        self.assertEqual({one.method for one in self.a.drain() if isinstance(one, Request)}, {"CANCEL"})
+        self.play.finish()
+
+    def test_forks(self) -> None:
+        """Two phones of the first ring; the one that answers a moment later is acknowledged and let go."""
+        third = self.play.rig.phone("1001")
+        third.register()
+        call = self.play.originate("3pcc")
+        one, two = self.a.take("INVITE"), third.take("INVITE")
+        self.a.answer(one, 200, SDP, body=FIRST)
+        third.answer(two, 200, SDP, body=FIRST)
+        self.play.rig.advance(0.1)
+        self.a.take("ACK")
+        self.assertEqual({message.method for message in third.unread}, {"ACK", "BYE"})
+        for message in third.drain():
+            if message.method != "ACK":
+                third.answer(message, 200)
+        self.play.rig.advance(0.1)
+        self.assertEqual(steps(call)[-1], "calling 1002")
+        ringing = self.b.take("INVITE")
+        self.b.answer(ringing, 180)
+        call.give_up()
+        self.play.rig.advance(0.1)
+        self.b.answer(self.b.take("CANCEL"), 200)
+        self.b.answer(ringing, 487)
+        self.b.take("ACK")
+        self.play.taken_bye(self.a)
+        self.play.finish()
+
+    def test_without_a_description(self) -> None:
+        """Whoever answers an INVITE without an offer by none of its own cannot be connected."""
+        call = self.play.originate()
+        self.a.answer(self.a.take("INVITE"), 200)
+        self.play.rig.advance(0.1)
+        self.a.take("ACK")
+        self.play.taken_bye(self.a)
+        self.assertEqual(steps(call)[-1], "failed 1001")
+        self.play.finish()
+
+    def test_answer_again(self) -> None:
+        """A 2xx that comes again, as its ACK was lost, is acknowledged again by the same ACK (s13.2.2.4)."""
+        play = self.play
+        play.originate("3pcc")
+        invite = self.a.take("INVITE")
+        self.a.answer(invite, 200, SDP, body=FIRST)
+        play.rig.advance(0.1)
+        first = self.a.take("ACK")
+        self.a.answer(invite, 200, SDP, body=FIRST)
+        play.rig.advance(0.1)
+        second = self.a.take("ACK")
+        self.assertEqual((first.body, first.first["via"]), (second.body, second.first["via"]))
+        self.b.answer(self.b.take("INVITE"), 486)
+        self.b.take("ACK")
+        play.rig.advance(0.1)
+        play.taken_bye(self.a)
+        play.finish()
+
+    def test_what_cannot_be_begun(self) -> None:
+        """Names that are none, foreign domains, one and the same, unknown ways, too many calls."""
+        begin = self.play.rig.core.controller.originate
+        for first, second, way in (("1001", "1001", ""), ("1001", "1001@alias.example.com", ""), ("", "1002", ""),
+                                   ("sip:1001", "1002", ""), ("1001", "a b", ""), ("1001", "<x>", ""),
+                                   ("1001", "1002@elsewhere.org", ""), ("1001", "1002", "carrier pigeon")):
+            self.assertRaises(NotBegun, begin, first, second, way)
+        self.play.rig.core.controller.calls.limit = 0
+        self.assertIn("limit", str(self.assertRaises(NotBegun, begin, "1001", "1002")))
+        self.play.finish()
