@@ -134,7 +134,7 @@ class Core:
         self.callers = Callers(self.layer, self.places, users, self.authenticator, self.policies, self.trunks.contacts,
                                lambda aor: bool(self.location.bindings(aor)))
         self.controller = Controller(config.originate, self.uac, self.location, self.places, self._display_name,
-                                     journal, inventory)
+                                     self.calls, journal, inventory)
         self.callers.own_dialogs, self.callers.speaks_for = self.controller.legs, self.controller.speaks_for
         self.route = self.layer.core = Route(
             self.layer, self.places, users, self.callers, refusals, self.routes, self.registrar, self.location,

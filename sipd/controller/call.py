@@ -122,6 +122,8 @@ class Originated:
     def _refer(self) -> None:
         self.state = REFERRED
         self._step("referred", self.first)
+        # a phone that may have one call at a time is to make this one
+        self.controller.set_aside(self.first)
         self.first.ask("REFER", self._referred, (("Refer-To", f"<{self.second.uri}>"),))
 
     def _referred(self, outcome: Outcome) -> None:

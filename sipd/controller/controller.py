@@ -17,6 +17,7 @@ from sipd.message.errors import MalformedMessage
 from sipd.message.params import quote as quoted
 
 if TYPE_CHECKING:
+    from sipd.calls.table import Calls
     from sipd.core.places import Places
     from sipd.core.uac import Uac
     from sipd.location.service import Location
@@ -36,7 +37,7 @@ class Controller:
     """Begins calls. `places` knows our domains; `display(aor)` is a user's display name, "" without one."""
 
     def __init__(self, config: Originate, uac: Uac, location: Location, places: Places, display: Callable[[str], str],
-                 journal: Journal, inventory: Inventory) -> None:
+                 calls: Calls, journal: Journal, inventory: Inventory) -> None:
         self.uac = uac
         self.proxy = uac.proxy
         self.layer = uac.proxy.layer
@@ -45,6 +46,7 @@ class Controller:
         self._location = location
         self._places = places
         self._display = display
+        self._table = calls
         self._journal = journal
         self._config = config
         self._count = 0
@@ -82,6 +84,12 @@ class Controller:
         the second by the first. None: the call is none of ours."""
         leg = self.legs.get(call_id[:CONTACT])
         return leg.behalf if leg is not None and leg.call_id == call_id else None
+
+    def set_aside(self, leg: Leg) -> None:
+        """The call that a leg is does not count any more as one of the peers in it: another takes its place."""
+        for call in self._table.like(leg.call_id, over=False):
+            for name in call.parties():
+                self._table.part(name, call)
 
     def is_phone(self, leg: Leg) -> bool:
         """True when whoever answered is registered here as the user that was called: it may be told to call others."""

@@ -184,6 +184,21 @@ class ReferTests(SynchronousTestCase):
         play.taken_bye(self.a)
         play.finish()
 
+    def test_one_call_at_a_time(self) -> None:
+        """A phone that may have one call is told to make one: the one that tells it so does not count any more."""
+        self.play = play = Play(peers={"1001": {"call_limit": 1, "may_call": ["*"]}})
+        self.a, self.b = play.a, play.b
+        call, invite, sent, refer = play.referred()
+        self.a.answer(refer, 202)
+        own = self.a.invite("1002")
+        self.a.take(100)
+        self.b.answer(self.b.take("INVITE"), 486)
+        self.b.take("ACK")
+        self.a.ack(self.a.take(486), own)
+        play.notify(refer, invite, sent, "SIP/2.0 486 Busy Here", "terminated;reason=noresource")
+        play.taken_bye(self.a)
+        play.finish()
+
 
 class RingingTests(SynchronousTestCase):
     """The first is called."""
