@@ -36,7 +36,7 @@ GROUPS = {
     "FRK": "Forking",
     "NIT": "Other requests",
     "TRN": "Transports, NAT, framing, targets",
-    "OUT": "Registrations of our own at carriers",
+    "OUT": "Carriers: our registrations, and calls there",
     "QUA": "Qualify: who answers",
     "ROB": "Robustness",
 }

@@ -17,8 +17,9 @@ from tools.rfc_counts import COUNTS, LEVELS
 
 FOLDER = COUNTS.parent
 FIELDS = ("id", "section", "level", "count", "binds", "rule", "not")
-#: A MUST that is not met on purpose; more than so many would be a habit.
-MOST_UNMET = 10
+#: A MUST that is not met on purpose; more than so many would be a habit. The eleventh: a carrier's challenges are
+#: answered.
+MOST_UNMET = 11
 
 _ID = re.compile(r"R([0-9]{4})-([0-9]+(?:\.[0-9]+)*)-[0-9]{2}")
 

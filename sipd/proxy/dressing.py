@@ -23,7 +23,6 @@ from typing import NamedTuple
 from sipd.core.keyring import Keyring
 from sipd.inventory import Inventory, Table
 from sipd.message.address import Address
-from sipd.message.errors import MalformedMessage
 from sipd.message.message import Header, Request, Response
 from sipd.proxy.identity import ANONYMOUS, ANONYMOUS_HOST, Account, is_private, without_identity
 from sipd.proxy.shifts import Steps
@@ -216,40 +215,34 @@ class Dress:
 
     def _name(self, request: Request, out: Side, worn: Worn) -> None:
         """Makes From what the trunk is to see."""
-        account = self.account
-        try:
-            address = Address.parse(request.first["from"])
-            if not request.to_tag:
-                worn.look = NOBODYS if is_private(request) else ACCOUNTS
-            else:
-                worn.look, worn.original = out.look, out.original
-            if worn.look == NOBODYS and address.uri.host != ANONYMOUS_HOST:
-                value = ANONYMOUS + address.param_text
-            elif worn.look == ACCOUNTS and account is not None:
-                uri = account.look(address)
-                value = str(Address(address.display, uri, address.param_text)) if uri != address.uri_text else ""
-            else:
-                value = ""
-        except MalformedMessage:
-            return  # it leaves as it came
+        account, begins = self.account, not request.to_tag
+        address = Address.parse(request.first["from"])
+        if begins:
+            worn.look = NOBODYS if is_private(request) else ACCOUNTS
+        else:
+            worn.look, worn.original = out.look, out.original
+        value = ""
+        if worn.look == NOBODYS and address.uri.host != ANONYMOUS_HOST:
+            value = ANONYMOUS + address.param_text
+        elif worn.look == ACCOUNTS and account is not None:
+            uri = account.look(address)
+            if uri != address.uri_text:
+                value = str(Address(address.display, uri, address.param_text))
         if not value:
-            if not request.to_tag:
+            if begins:
                 worn.look = AS_IT_CAME
             return
-        if not request.to_tag:
+        if begins:
             text = address.uri_text
-            fits = len(text) <= _ORIGINAL and text.isascii() and "|" not in text and " " not in text
+            fits = len(text) <= _ORIGINAL and text.isascii() and "|" not in text
             worn.original = text if fits else _TOO_LONG
         worn.keep(request, "from")
         request.set("from", value)
 
     def _turn_back(self, request: Request, back: Side, worn: Worn) -> None:
         """A trunk's request: To is again what our side wrote, and so is the number that it speaks of."""
-        if back.look and back.original and back.original != _TOO_LONG:
-            try:
-                address = Address.parse(request.first["to"])
-            except MalformedMessage:
-                return
+        if back.look and back.original != _TOO_LONG:
+            address = Address.parse(request.first["to"])
             worn.keep(request, "to")
             request.set("to", str(Address("" if back.look == NOBODYS else address.display, back.original,
                                           address.param_text)))

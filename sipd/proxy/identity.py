@@ -50,7 +50,7 @@ class Account:
         return f"{self.carrier.scheme}:{user}@{self.domain or self.carrier.host}"
 
     def look(self, address: Address) -> str:
-        """The URI that From gets; the one that it has where nothing is to be changed. Raises MalformedMessage."""
+        """The URI that From gets; the one that it has where nothing is to be changed."""
         if not (self.user or self.number or self.domain):
             return address.uri_text
         wanted = quote(self.user or self.number, USER_SAFE)
@@ -59,15 +59,14 @@ class Account:
     def identify(self, request: Request) -> None:
         """RFC 3325 s5, s7: tells the trunk who calls, as far as it is to know. Who that is says an identity that was
         found good before, else From."""
-        asserted = request.values("p-asserted-identity")
-        private, display, user = False, "", ""
+        asserted, private = request.values("p-asserted-identity"), is_private(request)
+        display = user = ""
         try:
-            private = is_private(request)
             address = Address.parse(asserted[0] if asserted else request.first["from"])
             if asserted or address.uri.host != ANONYMOUS_HOST:
                 display, user = address.display, user_of(address.uri)
         except MalformedMessage:
-            pass  # so nobody is named
+            pass  # what is asserted cannot be read, so nobody is named
         without_identity(request)
         user = quote(self.number, USER_SAFE) or user
         if not user or self.sends == "none" or (private and not self.trusted()):
@@ -84,8 +83,7 @@ class Account:
 
 
 def is_private(request: Request) -> bool:
-    """Whether who calls asked not to be known: by Privacy (RFC 3323, 3325), or by From itself. Raises
-    MalformedMessage."""
+    """Whether who calls asked not to be known: by Privacy (RFC 3323, 3325), or by From itself."""
     words = _words(request.first.get("privacy", ""))
     if "none" in words:
         return False

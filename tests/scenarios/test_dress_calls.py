@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import TestCase
 
 from sipd.message.message import Request, Response
+from tests.support.cases import shows
 from tests.support.rig import Phone, Rig
 from tests.support.trunks import asks, challenged, over, proved, trunk_rig
 
@@ -47,6 +48,7 @@ class CallsOut(TestCase):
         self.assertEqual((answer.cseq_number, answer.first["cseq"]), (11, "11 BYE"))
         over(rig)
 
+    @shows("OUT-13", "R3261-22.3-02", "R3261-22.3-03")
     def test_407(self) -> None:
         """The INVITE goes again with the next CSeq in a new transaction and our credentials; the caller sees a call
         like any other, and the rest of the dialog is counted anew for the carrier."""
@@ -67,6 +69,7 @@ class CallsOut(TestCase):
         self.assertEqual(ack.all("proxy-authorization"), got.all("proxy-authorization"))  # s22.1
         self.ended_by_both(rig, caller, carrier, (invite, got, sent, ok))
 
+    @shows("OUT-13", "22.2")
     def test_401(self) -> None:
         """As 407, with Authorization."""
         rig, caller, carrier = trunk_rig()
@@ -74,6 +77,7 @@ class CallsOut(TestCase):
         self.assertEqual(len(call[1].all("authorization")), 1)
         self.ended_by_both(rig, caller, carrier, call)
 
+    @shows("OUT-13", "8760 2.4")
     def test_algorithms(self) -> None:
         """The strongest algorithm that is offered."""
         rig, caller, carrier = trunk_rig()
@@ -86,6 +90,7 @@ class CallsOut(TestCase):
             caller.take(200)
         over(rig)
 
+    @shows("OUT-13", "7616 3.4")
     def test_known_nonce(self) -> None:
         """A nonce that is known is used at once, with the next count; then nothing is shifted. A stale one is replaced."""
         rig, caller, carrier = trunk_rig()
@@ -122,6 +127,7 @@ class CallsOut(TestCase):
         rig.advance(40.0)
         over(rig)
 
+    @shows("OUT-13", "R3261-22.3-03")
     def test_wrong_password(self) -> None:
         """The caller is not asked for what is not his: 500, and the log tells whose password is wrong. The carrier sees
         two INVITEs."""
@@ -148,6 +154,7 @@ class CallsOut(TestCase):
             caller.ack(caller.take(500), invite)
         over(rig)
 
+    @shows("OUT-13", "R3261-22.3-03")
     def test_without_password(self) -> None:
         """Where the trunk has no password its challenge is the caller's to answer, as at any proxy (s22.3)."""
         rig, caller, carrier = trunk_rig({"password": ""})
@@ -180,6 +187,7 @@ class CallsOut(TestCase):
         caller.ack(caller.take(500), invite)
         over(rig)
 
+    @shows("OUT-13", "22.2")
     def test_other_requests(self) -> None:
         """MESSAGE, OPTIONS and SUBSCRIBE go the same way."""
         rig, caller, carrier = trunk_rig()
@@ -193,6 +201,7 @@ class CallsOut(TestCase):
             self.assertEqual((answer.first["cseq"], answer.first["from"]), (f"7 {method}", sent.first["from"]))
         over(rig)
 
+    @shows("OUT-13", "17.1.1.2")
     def test_retransmissions(self) -> None:
         """Lost packets: the 407 comes twice and is acknowledged twice, the second INVITE goes again until somebody
         answers, and the 200 that comes twice goes back twice, both as the caller counts."""
@@ -213,6 +222,7 @@ class CallsOut(TestCase):
             self.assertEqual(carrier.take("ACK").cseq_number, 11)
         over(rig)
 
+    @shows("OUT-14", "9.1")
     def test_cancel_before_challenge(self) -> None:
         """The caller gives up before the carrier has said anything: its challenge is the end, and no CANCEL is sent."""
         rig, caller, carrier = trunk_rig()
@@ -227,6 +237,7 @@ class CallsOut(TestCase):
         caller.ack(caller.take(487), invite)
         over(rig)
 
+    @shows("OUT-14", "9.1")
     def test_cancel_after_challenge(self) -> None:
         """The CANCEL is of the second INVITE (s9.1), and waits for a provisional response to that one: what the first
         had is over."""
@@ -254,6 +265,7 @@ class CallsOut(TestCase):
         caller.ack(ended, invite)
         over(rig)
 
+    @shows("OUT-13", "18.1.1")
     def test_tcp(self) -> None:
         """Over TCP."""
         rig, caller, carrier = trunk_rig({"uri": "sip:203.0.113.10:5060;transport=tcp"})
@@ -294,6 +306,7 @@ class CallsOut(TestCase):
         carrier.take("ACK")
         caller.take(486)
 
+    @shows("OUT-14", "16.6")
     def test_record_route(self) -> None:
         """Who counts otherwise must stay in the path, whatever [proxy] record_route says."""
         rig, caller, carrier = trunk_rig(proxy={"record_route": False})
