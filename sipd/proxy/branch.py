@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sipd.interfaces import IFlow
 from sipd.message.hop import Hop
 from sipd.message.message import Request, Response
+from sipd.message.uri import Uri
 from sipd.proxy.dressing import Worn
 from sipd.proxy.forward import strip_via
 from sipd.proxy.response_context import BranchState
@@ -19,8 +20,12 @@ if TYPE_CHECKING:
     from sipd.transaction.layer import ClientTransaction, ServerTransaction
 
 
+#: A hop of an address family that no listener has.
+_NO_LISTENER = "no listener of its family"
+
+
 class Branch(BranchState):
-    """The state of a branch and where its responses go. The proxy drives it; it decides nothing."""
+    """The state of a branch, its way from hop to hop, and where its responses go."""
 
     __slots__ = ("forwarding", "target", "hops", "hop", "datagrams", "transaction", "request", "timer_c", "c_ends",
                  "timer", "worn")
@@ -44,6 +49,88 @@ class Branch(BranchState):
         self.timer: Timer | None = None
         #: How the request was dressed for a trunk.
         self.worn: Worn | None = None
+
+    # --- its way from hop to hop
+
+    def find(self, uri: Uri) -> None:
+        """Looks for the hops of `uri` and begins with the first."""
+        self.forwarding.proxy.with_hops(uri, lambda hops: self._resolved(uri, hops))
+
+    def _resolved(self, uri: Uri, hops: list[Hop]) -> None:
+        if self._over():
+            return
+        self.hops = list(hops)
+        if hops:
+            self.try_next_hop()
+        else:
+            self.forwarding.proxy.note_nowhere(uri)
+            self.forwarding.fail(self, 503)
+
+    def try_next_hop(self) -> None:
+        """Sends to the next of its hops; there is one."""
+        forwarding = self.forwarding
+        proxy, request = forwarding.proxy, forwarding.request
+        hop = self.hop = self.hops.pop(0)
+        listener = self.target.listener
+        if not listener and request is not None and request.flow is not None:
+            listener = request.flow.listener.name
+        flow = proxy.transports.flow_to(hop, listener)
+        while flow is None and hop.transport == "udp" and self.hops:
+            # a loop, for names with many of them must not go deep
+            proxy.blame(hop, _NO_LISTENER)
+            hop = self.hop = self.hops.pop(0)
+            flow = proxy.transports.flow_to(hop, listener)
+        if flow is not None:
+            forwarding.send(self, flow)
+        elif hop.transport == "udp":
+            forwarding.hop_failed(self, _NO_LISTENER)
+        else:
+            proxy.transports.connect(hop, self._connected)
+
+    def _connected(self, flow: IFlow | None, reason: str) -> None:
+        if self._over():
+            return
+        if flow is None:
+            self.forwarding.hop_failed(self, reason)
+        else:
+            self.forwarding.send(self, flow)
+
+    def sized(self, chosen: IFlow, datagrams: IFlow) -> None:
+        """s18.1.1: a request too large for a datagram takes this flow; `datagrams` is where it would have gone."""
+        self.datagrams = datagrams if chosen.reliable else None
+        if not self._over():
+            self.forwarding.send(self, chosen, True)
+
+    def _over(self) -> bool:
+        """Whether nothing is to be sent any more: while the network was asked, the branch was given up."""
+        if self.done:
+            return True
+        if self.cancel_wanted or self.forwarding.context.final_sent:
+            self.forwarding.fail(self, 487)
+            return True
+        return False
+
+    def next_hop_instead(self, reason: str, seconds: float = 0.0) -> bool:
+        """RFC 3263 s4.3: after a failure the next hop is tried, with a branch and a transaction of its own. The hop
+        asked to be left alone for `seconds`."""
+        forwarding, hop = self.forwarding, self.hop
+        if hop is None:
+            if self.transaction is not None:
+                forwarding.proxy.note_flow(self.transaction.flow, reason)
+            return False
+        forwarding.proxy.blame(hop, reason, seconds)
+        if forwarding.call is not None:
+            forwarding.call.note("hop-failed", hop, reason)
+        if not self.hops or self.cancel_wanted or forwarding.context.final_sent or forwarding.prepared is None:
+            return False
+        self.rang = False
+        self.transaction = self.datagrams = None
+        if self.worn is not None:
+            self.worn.tried = {}  # the next hop has refused nothing yet
+        self.try_next_hop()
+        return True
+
+    # --- what comes back
 
     def response(self, transaction: ClientTransaction, response: Response) -> None:
         """See ClientUser."""

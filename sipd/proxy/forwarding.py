@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING
 from sipd.interfaces import IFlow
 from sipd.message import compose
 from sipd.message.errors import MalformedMessage, Reject
-from sipd.message.hop import Hop
 from sipd.message.message import Request, Response
-from sipd.message.uri import Uri
 from sipd.proxy import response_context as context_outputs
 from sipd.proxy.branch import Branch, Cancelling, LateSuccess
 from sipd.proxy.dialog_flows import callee_flow, caller_flow
@@ -39,8 +37,6 @@ if TYPE_CHECKING:
 
 #: RFC 3326: why the losers of a fork are cancelled.
 _COMPLETED_ELSEWHERE = 'SIP;cause=200;text="Call completed elsewhere"'
-#: A hop of an address family that no listener has.
-_NO_LISTENER = "no listener of its family"
 
 _START, _CANCEL, _RELAY = context_outputs.START, context_outputs.CANCEL, context_outputs.RELAY
 _FINAL, _ABANDON, _RING, _DONE, _ASK = (context_outputs.FINAL, context_outputs.ABANDON, context_outputs.RING,
@@ -126,7 +122,7 @@ class Forwarding:
         if status >= 200:
             branch.stop_timers()
             branch.request = None
-            if status == 503 and self._next_hop_instead(branch, "answered 503", asked_for(response)):
+            if status == 503 and branch.next_hop_instead("answered 503", asked_for(response)):
                 return
             if status < 300 and self.said is not None:
                 self.said.taken()
@@ -160,12 +156,12 @@ class Forwarding:
         flow = branch.transaction.flow if branch.transaction is not None else None
         status = branch.challenged(response, self.prepared, self.context.final_sent)
         if status or flow is None:
-            self._fail(branch, status or 487)
+            self.fail(branch, status or 487)
         elif flow.alive or branch.hop is None:
-            self._send(branch, flow)
+            self.send(branch, flow)
         else:
             branch.hops.insert(0, branch.hop)  # it closed the connection with its answer
-            self._try_next_hop(branch)
+            branch.try_next_hop()
 
     def _redirection(self, branch: Branch, response: Response) -> tuple[Groups, bool]:
         """s16.7 step 4: the targets of a 3xx that are new here; the others stay in the response."""
@@ -186,16 +182,16 @@ class Forwarding:
         if branch.done:
             return
         if branch.cancel_wanted:
-            self._fail(branch, 487)
+            self.fail(branch, 487)
         elif reason and branch.datagrams is not None and branch.hop is not None and not branch.rang:
             # s18.1.1: who takes a connection and drops it has no TCP for us
             self.proxy.has_no_tcp(branch.hop)
             datagrams, branch.datagrams = branch.datagrams, None
-            self._send(branch, datagrams, True)
-        elif (branch.rang and not reason) or not self._next_hop_instead(branch, reason or "no answer"):
+            self.send(branch, datagrams, True)
+        elif (branch.rang and not reason) or not branch.next_hop_instead(reason or "no answer"):
             # RFC 3263 s4.3: a hop that said anything at all has not failed when the time is over
             branch.request = None
-            self._fail(branch, 503 if reason else 408, reason)
+            self.fail(branch, 503 if reason else 408, reason)
 
     def cancelled(self, request: Request) -> None:
         """See ServerUser: the caller's CANCEL, whose Reason travels on (RFC 3326)."""
@@ -258,9 +254,9 @@ class Forwarding:
         branch.stop_timers()
         self.context.branches.append(other)
         self.context.supersede(branch)
-        self._try_next_hop(other)
+        other.try_next_hop()
 
-    def _fail(self, branch: Branch, status: int, reason: str = "") -> None:
+    def fail(self, branch: Branch, status: int, reason: str = "") -> None:
         """The branch has ended as if with `status`."""
         if self.call is not None and not branch.done:
             self.call.failed(branch.target, status, reason)
@@ -271,7 +267,7 @@ class Forwarding:
         branch.stop_timers()
         if branch.transaction is not None:
             branch.transaction.end()
-        self._fail(branch, 487)
+        self.fail(branch, 487)
 
     # --- outputs
 
@@ -282,90 +278,24 @@ class Forwarding:
             self.call.begun(target)
         flow = self.proxy.flow_of(target)
         if flow is not None:
-            self._send(branch, flow)
+            self.send(branch, flow)
         elif target.only:
             # RFC 5626 s5.3: the connection or NAT binding that alone reaches it is gone
-            self._fail(branch, 480)
+            self.fail(branch, 480)
         else:
             try:
                 uri = way_to(target, self.prepared)
             except MalformedMessage:
-                self._fail(branch, 503)
+                self.fail(branch, 503)
                 return
-            self.proxy.with_hops(uri, lambda hops: self._resolved(branch, uri, hops))
+            branch.find(uri)
 
-    def _resolved(self, branch: Branch, uri: Uri, hops: list[Hop]) -> None:
-        if branch.done:
-            return
-        if branch.cancel_wanted or self.context.final_sent:
-            self._fail(branch, 487)
-            return
-        branch.hops = list(hops)
-        if hops:
-            self._try_next_hop(branch)
-        else:
-            self.proxy.note_nowhere(uri)
-            self._fail(branch, 503)
-
-    def _try_next_hop(self, branch: Branch) -> None:
-        hop = branch.hop = branch.hops.pop(0)
-        listener = branch.target.listener
-        if not listener and self.request is not None and self.request.flow is not None:
-            listener = self.request.flow.listener.name
-        flow = self.proxy.transports.flow_to(hop, listener)
-        while flow is None and hop.transport == "udp" and branch.hops:
-            # a loop, for names with many of them must not go deep
-            self.proxy.blame(hop, _NO_LISTENER)
-            hop = branch.hop = branch.hops.pop(0)
-            flow = self.proxy.transports.flow_to(hop, listener)
-        if flow is not None:
-            self._send(branch, flow)
-        elif hop.transport == "udp":
-            self.hop_failed(branch, _NO_LISTENER)
-        else:
-            self.proxy.transports.connect(hop, lambda flow, reason: self._connected(branch, flow, reason))
-
-    def _connected(self, branch: Branch, flow: IFlow | None, reason: str, any_size: bool = False) -> None:
-        if branch.done:
-            return
-        if branch.cancel_wanted or self.context.final_sent:
-            self._fail(branch, 487)
-        elif flow is None:
-            self.hop_failed(branch, reason)
-        else:
-            self._send(branch, flow, any_size)
-
-    def _next_hop_instead(self, branch: Branch, reason: str, seconds: float = 0.0) -> bool:
-        """RFC 3263 s4.3: after a failure the next hop is tried, with a branch and a transaction of its own. The hop
-        asked to be left alone for `seconds`."""
-        hop = branch.hop
-        if hop is None:
-            if branch.transaction is not None:
-                self.proxy.note_flow(branch.transaction.flow, reason)
-            return False
-        self.proxy.blame(hop, reason, seconds)
-        if self.call is not None:
-            self.call.note("hop-failed", hop, reason)
-        if not branch.hops or branch.cancel_wanted or self.context.final_sent or self.prepared is None:
-            return False
-        branch.rang = False
-        branch.transaction = branch.datagrams = None
-        if branch.worn is not None:
-            branch.worn.tried = {}  # the next hop has refused nothing yet
-        self._try_next_hop(branch)
-        return True
-
-    def _sized(self, branch: Branch, chosen: IFlow, datagrams: IFlow) -> None:
-        """s18.1.1: a request too large for a datagram takes this flow; `datagrams` is where it would have gone."""
-        branch.datagrams = datagrams if chosen.reliable else None
-        self._connected(branch, chosen, "", True)
-
-    def _send(self, branch: Branch, flow: IFlow, any_size: bool = False) -> None:
+    def send(self, branch: Branch, flow: IFlow, any_size: bool = False) -> None:
         """s16.6 steps 2 to 10 for one hop; `any_size`: also as a datagram that is too large for one."""
         proxy = self.proxy
         prepared = self.prepared
         if prepared is None:
-            self._fail(branch, 487)
+            self.fail(branch, 487)
             return
         target = branch.target
         request = prepared.copy()
@@ -381,7 +311,7 @@ class Forwarding:
             try:
                 secure = next_hop(request).scheme == "sips" or secure  # rewrites for a strict router
             except MalformedMessage:
-                self._fail(branch, 503)
+                self.fail(branch, 503)
                 return
         for name, value in target.headers:
             request.add(name, value)
@@ -407,7 +337,7 @@ class Forwarding:
         add_via(request, flow.listener.via_prefix, branch_id, record_routes, flow.reliable)
         data = request.encode()
         if len(data) > MAX_DATAGRAM and not (flow.reliable or any_size or branch.hop is None):
-            proxy.by_tcp(branch.hop, flow, lambda chosen: self._sized(branch, chosen, flow))
+            proxy.by_tcp(branch.hop, flow, lambda chosen: branch.sized(chosen, flow))
             return
         wheel = proxy.layer.wheel
         if self.context.invite:
@@ -418,7 +348,7 @@ class Forwarding:
         branch.transaction = proxy.layer.send_request(request, data, branch_id, flow, branch)
         if branch.transaction is None:  # the table is full, which is not the hop's fault
             branch.stop_timers()
-            self._fail(branch, 503)
+            self.fail(branch, 503)
         elif self.call is not None:
             self.call.sent(target, flow.id)
 
@@ -428,7 +358,7 @@ class Forwarding:
         if transaction is None:
             # nothing was sent: a look-up or a connection is under way
             branch.stop_timers()
-            self._fail(branch, 487)
+            self.fail(branch, 487)
             return
         if branch.timer is not None:
             branch.timer.cancel()
