@@ -28,6 +28,7 @@ from sipd.config_limits import Limits, Overload, Section
 from sipd.config_messages import Messages
 from sipd.config_originate import Originate
 from sipd.config_peers import AclSection, Mistakes, SectionName, Template, policy_mistakes
+from sipd.config_routing import Forward, ForwardName, Group, GroupName, Number, RouteEntry, Routing, check_groups
 from sipd.config_text import describe, wanted_listener
 from sipd.config_trunks import Peer, PeerName, Qualify, account_mistakes, check_names
 from sipd.config_users import Algorithms, UserEntry, UserName
@@ -282,6 +283,11 @@ class Config(Section):
     templates: dict[SectionName, Template] = Field(default_factory=dict)
     peers: dict[PeerName, Peer] = Field(default_factory=dict)
     qualify: Qualify = Qualify()
+    routes: Annotated[tuple[RouteEntry, ...], Field(strict=False)] = ()
+    groups: dict[GroupName, Group] = Field(default_factory=dict)
+    forward: dict[ForwardName, Forward] = Field(default_factory=dict)
+    numbers: dict[UserName, Number] = Field(default_factory=dict)
+    routing: Routing = Routing()
     registrar: Registrar = Registrar()
     location: Location = Location()
     proxy: Proxy = Proxy()
@@ -326,6 +332,12 @@ class Config(Section):
             wrong = wrong or list(account_mistakes(value, info.data["templates"], info.data.get("users", ())))
             if wrong:
                 raise Mistakes(wrong)
+        return value
+
+    @field_validator("groups")
+    @classmethod
+    def _another_kind(cls, value: dict[str, Group], info: ValidationInfo) -> dict[str, Group]:
+        check_groups(value, info.data.get("users", ()), info.data.get("peers", {}))
         return value
 
     def path(self, name: str) -> str:
@@ -387,10 +399,10 @@ def _fit(data: dict[str, Any]) -> tuple[list[Listen], str]:
 def _absolute(data: dict[str, Any], base: str) -> None:
     """Makes the paths in the file absolute: the daemon changes its directory."""
     listeners, peers = data.get("listen"), data.get("peers")
-    tables = [data.get("server"), data.get("cdr"), *(listeners if isinstance(listeners, list) else ()),
-              *(peers.values() if isinstance(peers, dict) else ())]
+    tables = [data.get("server"), data.get("cdr"), data.get("routing"),
+              *(listeners if isinstance(listeners, list) else ()), *(peers.values() if isinstance(peers, dict) else ())]
     for table in tables:
-        for key in ("state_dir", "certificate", "private_key", "password_file", "path"):
+        for key in ("state_dir", "certificate", "private_key", "password_file", "path", "script"):
             if isinstance(table, dict) and isinstance(table.get(key), str) and table[key]:
                 table[key] = os.path.join(base, os.path.expanduser(table[key]))
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from pydantic import BaseModel
 
 from sipd.config import Config, Listen
+from sipd.config_routing import RouteEntry
 from sipd.config_source import text_of
 from sipd.config_text import option_name
 
@@ -30,9 +31,9 @@ _RESTART = {
 #: Reasons that do not count where the names in effect stay.
 _NAMED = ("users are stored under the first domain", _RESTART["auth", "realm"])
 #: The sections whose other changes a running server takes.
-_TAKEN = frozenset({"server", "listen", "auth", "users", "acls", "templates", "peers", "qualify", "registrar",
-                    "location", "proxy", "originate", "messages", "timers", "limits", "overload", "calls", "cdr",
-                    "log"})
+_TAKEN = frozenset({"server", "listen", "auth", "users", "acls", "templates", "peers", "qualify", "routes", "groups",
+                    "forward", "numbers", "routing", "registrar", "location", "proxy", "originate", "messages",
+                    "timers", "limits", "overload", "calls", "cdr", "log"})
 
 
 def changes(old: Config, new: Config, taken: Collection[str] = (), renamed: bool = True) -> list[Change]:
@@ -46,6 +47,8 @@ def changes(old: Config, new: Config, taken: Collection[str] = (), renamed: bool
         whole = "" if section in _TAKEN or section in taken else f"nobody takes [{section}] while the server runs"
         if section == "listen":
             found += _listeners(before, after)
+        elif section == "routes":
+            found += _routes(before, after)
         elif isinstance(after, dict):
             found += [change._replace(restart=whole) for change in _entries(section, before, after)]
         else:
@@ -59,6 +62,8 @@ def _values(section: str, old: BaseModel, new: BaseModel) -> Iterator[Change]:
     for key in type(new).model_fields:
         before, after = getattr(old, key), getattr(new, key)
         if before == after:
+            if (section, key) == ("routing", "script") and old.code != new.code:  # type: ignore[attr-defined]
+                yield Change(section, f"[routing] script: {after} has another text")
             continue
         if (section, key) in (("server", "domains"), ("server", "tenants")):
             yield from _names(key, before, after)
@@ -78,6 +83,28 @@ def _names(key: str, old: tuple[str, ...], new: tuple[str, ...]) -> Iterator[Cha
     for name in old:
         if name not in new:
             yield Change("server", f"serves {kind} {name} no more")
+
+
+def _routes(old: tuple[RouteEntry, ...], new: tuple[RouteEntry, ...]) -> Iterator[Change]:
+    """Routes have no names that could be relied on: those that are alike at the beginning and at the end stay."""
+    first = _alike(old, new)
+    same = _alike(old[first:][::-1], new[first:][::-1])
+    before, after = old[first:len(old) - same], new[first:len(new) - same]
+    for place in range(max(len(before), len(after))):
+        known, route = before[place:place + 1], after[place:place + 1]
+        what = f"route {first + place + 1}" + next((f" ({one.name})" for one in route + known if one.name), "")
+        if not known:
+            yield Change("routes", f"{what} added")
+        elif not route:
+            yield Change("routes", f"{what} removed")
+        else:
+            yield from (Change("routes", f"{what}: {text}") for text in _differences(known[0], route[0]))
+
+
+def _alike(old: tuple[RouteEntry, ...], new: tuple[RouteEntry, ...]) -> int:
+    """How many are the same from the beginning on."""
+    return next((place for place, (one, other) in enumerate(zip(old, new, strict=False)) if one != other),
+                min(len(old), len(new)))
 
 
 def _listeners(old: tuple[Listen, ...], new: tuple[Listen, ...]) -> Iterator[Change]:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, SecretStr
 
 from sipd.config import Config, Overrides, load
 from sipd.config_peers import merged
+from sipd.config_routing import To
 from sipd.config_text import option_name
 from sipd.config_trunks import Peer
 
@@ -62,6 +63,10 @@ def _of_config(config: Config, source: Source) -> Iterator[Setting]:
             for number, listen in enumerate(value):
                 more = [f"{key} {text}" for key, text in _texts(listen, ("advertise", "certificate", "private_key"))]
                 yield Setting("listen", str(number + 1), ", ".join([str(listen), *more]), origin)
+        elif section == "routes":
+            for number, route in enumerate(value):
+                shown = ", ".join(f"{key} {text}" for key, text in _texts(route, tuple(route.model_fields_set)))
+                yield Setting("routes", str(number + 1), shown, "file")
         elif isinstance(value, BaseModel):
             for key in type(value).model_fields:
                 origin = "file" if given and key in value.model_fields_set else "default"
@@ -103,6 +108,8 @@ def text_of(value: Any) -> str:
         return "none"
     if isinstance(value, str):
         return f'"{value}"'
+    if isinstance(value, To):
+        return text_of(value.peer) if value.model_fields_set <= {"peer"} else text_of(value.model_dump())
     if isinstance(value, (tuple, list, frozenset, set)):
         return "[" + ", ".join(text_of(one) for one in value) + "]"
     if isinstance(value, dict):

@@ -21,7 +21,7 @@ _HEADER = re.compile(r"\s*(\[\[?)\s*([A-Za-z0-9_\"'.@-]+)\s*\]\]?")
 _KEY = re.compile(r"\s*([A-Za-z0-9_-]+|\"[^\"]*\"|'[^']*')\s*[=.]")
 
 #: Sections of which there are several, each with a name.
-_NAMED = frozenset({"peers", "templates", "acls"})
+_NAMED = frozenset({"peers", "templates", "acls", "groups", "forward"})
 
 Place = tuple[str | int, ...]
 
@@ -85,7 +85,7 @@ def _key_text(place: Place) -> str:
     if not place:
         return "the file"
     section, rest = str(place[0]), place[1:]
-    header = "[[listen]]" if section == "listen" else f"[{section}]"
+    header = f"[[{section}]]" if section in ("listen", "routes") else f"[{section}]"
     if section in _NAMED and rest:
         header, rest = f"[{section}.{rest[0]}]", rest[1:]
     if rest and isinstance(rest[0], int):
@@ -119,8 +119,8 @@ def _wanted(root: type[BaseModel], place: Place, error: Any) -> str:
         return "is needed"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return f"a section is wanted: [{place[0]}] and its options below it"
-    if kind == "tuple_type" and place == ("listen",):
-        return "a section is wanted: [[listen]], in double brackets, and its options below it"
+    if kind == "tuple_type" and place in (("listen",), ("routes",)):
+        return f"a section is wanted: [[{place[0]}]], in double brackets, and its options below it"
     field = _field(root, place)
     if field is not None:
         return _kind_of(field)

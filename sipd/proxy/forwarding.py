@@ -314,7 +314,11 @@ class Forwarding:
                 self.fail(branch, 503)
                 return
         for name, value in target.headers:
-            request.add(name, value)
+            if name == "Diversion":
+                # RFC 5806 s6.2: the latest one comes first
+                request.set_values("diversion", [value, *request.all("diversion")])
+            else:
+                request.add(name, value)
         dress = target.dress or self.dress
         if dress is not None:
             if self.dress is not None:
