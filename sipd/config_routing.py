@@ -333,7 +333,7 @@ def _unknown(config: Whole, stored: set[str]) -> Iterator[str]:
     for name, group in config.groups.items():
         for member in group.members:
             if member not in users | trunks and not anybody:
-                yield f"[groups.{name}] members = \"{member}\": nobody has this name; a user or a peer with a uri is wanted"
+                yield f"[groups.{name}] members = \"{member}\": nobody has this name; a user or a peer is wanted"
     for number, entry in config.numbers.items():
         for who in entry.to:
             if who not in users | trunks | set(config.groups) and not anybody:

@@ -22,6 +22,7 @@ from rich.table import Table
 from sipd import preflight, state
 from sipd.auth.user_store import StoredUser, UserStore, UserStoreError
 from sipd.config import Config, Listen, is_host
+from sipd.config_routing import unknown_names
 from sipd.transport.listener import split_advertise
 
 #: The extensions a first start creates.
@@ -89,14 +90,17 @@ def refusals(config: Config, users: Sequence[StoredUser], here: Identity) -> lis
             f"[server] domains: {directory} holds users of {', '.join(strangers)}, which is no domain here; put it "
             "first in [server] domains, or into tenants, or remove those users with sipctl"
         )
-    return errors
+    return errors + unknown_names(config, [user.aor for user in users], here.domain)
 
 
 def stored_problems(config: Config) -> list[str]:
     """What in the state directory forbids a start with this configuration, read without leaving anything open."""
     path = config.path(state.USERS)
     if not os.path.exists(path):
-        return []
+        here = identity(config, keep=False)
+        # nobody yet, and then those who are made at the first start
+        made = [] if config.users else [f"{name}@{here.domain}" for name in EXTENSIONS]
+        return unknown_names(config, made, here.domain)
     store = UserStore(path)
     try:
         store.open()

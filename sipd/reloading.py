@@ -14,6 +14,7 @@ from sipd.admin.api import Api, Refused
 from sipd.auth.user_store import UserStoreError
 from sipd.config import Config, ConfigError, Listen
 from sipd.config_changes import Change, changes
+from sipd.routing.script import ScriptError
 from sipd.state import StateError
 from sipd.transport.layer import ListenError
 from sipd.transport.tls import fingerprint
@@ -86,6 +87,11 @@ class Reloading:
             errors += [problem] if problem else []
         if errors:
             raise _refusal(WRONG, errors)
+        try:
+            assert server.core is not None
+            server.core.routing.prepare(config)
+        except ScriptError as error:
+            raise _refusal(WRONG, [f"[routing] script: {error}"])
         found = changes(server.config, config, ("peers", "qualify"), here != there)
         found += self._certificates(config)
         restart = [f"{change.text}: {change.restart}" for change in found if change.restart]

@@ -57,6 +57,8 @@ from sipd.registrar.registrar import Registrar
 from sipd.reloading import Reloading
 from sipd.resolver.resolver import Resolver
 from sipd.resolver.system import Client
+from sipd.routing.script import ScriptError
+from sipd.routing_parts import RoutingParts
 from sipd.settings import configured_users
 from sipd.state import StateError, StateLock
 from sipd.transaction.layer import TransactionLayer
@@ -83,6 +85,8 @@ class Outside:
     entropy: Entropy
     #: Where messages for those who are not there are kept.
     messages: IRecords = field(default_factory=MemoryRecords)
+    #: The directory of small files, "" keeps none.
+    state_dir: str = ""
 
 
 class Core:
@@ -146,6 +150,7 @@ class Core:
             lambda aor: users.by_aor(aor) is not None, domain, token.branch, self.proxy.identifiers, outside.entropy,
             journal, inventory, self.layer.values.timeout)
         self.route.offline = self.messages if config.messages.store_offline else None
+        self.routing = RoutingParts(self, outside, inventory)
 
     def call_out(self, config: Config) -> None:
         """Registers at the carriers of the configuration and begins to ask who answers; once the listeners are open,
@@ -258,7 +263,7 @@ class Server(MultiService):
         super().startService()
         try:
             self._start(reactor)
-        except (ListenError, CertificateError, StoreError, RecordError) as error:
+        except (ListenError, CertificateError, StoreError, RecordError, ScriptError) as error:
             raise StateError(str(error)) from error
 
     def _start(self, reactor: Any) -> None:
@@ -290,7 +295,7 @@ class Server(MultiService):
         core = self.core = Core(
             config, here.domain, here.realm, _secret(directory), users,
             Outside(self._transports, resolver, bindings, reactor, time.time, os.urandom, SqliteRecords(
-                config.path(state.MESSAGES), reactor.callFromThread, self.inventory, sync="full")),
+                config.path(state.MESSAGES), reactor.callFromThread, self.inventory, sync="full"), directory),
             self.journal, self.inventory)
         core.location.start(core.knows)
         core.messages.load()
@@ -334,6 +339,7 @@ class Server(MultiService):
                                 "datagrams dropped, send buffer full": transports.dropped,
                                 **{f"connections ended, {why}": count for why, count in transports.cut.items()}},
                        core.shedding.overload, core.trunks.rows).register(api)
+        core.routing.register(api)
         TrunkCommands(core.trunks, core.qualify, core.aor).register(api)
         OriginateCommands(
             core.controller.originate, NotBegun, lambda: list(core.controller.calls.values())).register(api)

@@ -106,4 +106,5 @@ def configure(core: Core, config: Config, realm: str, stored: Iterable[StoredUse
         core.unbind(aor, "there is no such user any more")
     core.messages.configure(config.messages, core.layer.values.timeout)
     core.route.offline = core.messages if config.messages.store_offline else None
+    core.routing.configure(config)
     core.call_out(config)

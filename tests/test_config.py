@@ -12,6 +12,7 @@ from twisted.trial.unittest import TestCase
 
 from sipd.config import DEFAULT_LISTEN, Config, ConfigError, Overrides, is_host, load
 from sipd.config_peers import AclSection
+from sipd.config_routing import Forward, Group, RouteEntry, unknown_names
 from sipd.config_trunks import Peer
 from tests.support.cases import shows
 
@@ -261,13 +262,17 @@ class SampleTests(TestCase):
         self.assertEqual(sample.listen, DEFAULT_LISTEN)
         text = (ROOT / "etc" / "sipd.toml").read_text(encoding="utf-8")
         for section, field in Config.model_fields.items():
-            if section in ("users", "peers", "acls", "templates"):
+            if section in ("users", "peers", "acls", "templates", "routes", "groups", "forward", "numbers"):
                 continue
             model = type(getattr(sample, section)) if section != "listen" else type(sample.listen[0])
             self.assertTrue(issubclass(model, BaseModel), field)
             body = "".join(re.findall(rf"^\[\[?{section}\]\]?$(.*?)(?=^\[|\Z)", text, re.MULTILINE | re.DOTALL))
             for option in model.model_fields:
-                self.assertRegex(body, rf"(?m)^(# )?{option} = ", f"[{section}] {option} is not in the sample")
+                self.assertRegex(body, rf"(?m)^(# +)?{option} = ", f"[{section}] {option} is not in the sample")
+        for section, part in (("# [[routes]]", RouteEntry), ("# [groups.sales]", Group), ("# [forward.1003]", Forward)):
+            body = text[text.index(section):text.index("[numbers]\n")]
+            for option in part.model_fields:
+                self.assertRegex(body, rf"(?m)^# {option} = ", f"{section} {option} is not in the sample")
         body = text[text.index("# [peers.carrier]"):text.index("[qualify]")]
         for option, field in Peer.model_fields.items():
             alias = field.validation_alias
@@ -280,13 +285,16 @@ class SampleTests(TestCase):
         """The examples in its comments are valid as well."""
         text = (ROOT / "etc" / "sipd.toml").read_text(encoding="utf-8")
         text = re.sub(r"(?m)^(domains|tenants|realm) = .*$", "", text)
-        text = re.sub(r"(?m)^# (\[\[listen\]\]|\[(?:peers|acls|templates)\.\w+\]|\w+ = .*)$", r"\1", text)
+        text = re.sub(r"(?m)^# (\[\[\w+\]\]|\[(?:peers|acls|templates|groups|forward)\.\w+\]|\w+ = .*)$", r"\1", text)
         data = tomllib.loads(text)
         self.assertEqual(data["users"]["1002"]["display_name"], "Reception")
         config = Config.model_validate(data)
         self.assertEqual(config.server.tenants, ("two.example",))
         self.assertEqual(config.listen[-1].transport, "tls")
         self.assertIsInstance(config.users["1003"].ha1["MD5"], SecretStr)
+        self.assertEqual((len(config.routes), config.groups["sales"].members, config.forward["1003"].busy,
+                          config.numbers["501"].to), (2, ("1001", "1002"), "1001", ("1001", "1002")))
+        self.assertEqual(unknown_names(config, [], "example.com"), [])
         self.assertTrue(config.peers["carrier"].registers)
         self.assertEqual(str(config.peers["carrier"].carrier), "sip:203.0.113.10:5060;transport=tcp")
 

@@ -47,8 +47,9 @@ _IN_A_TRANSACTION = frozenset({404, 405, 480})
 class Router(Protocol):
     """Decides by the configuration where requests for our addresses go."""
 
-    def plan(self, request: Request, aor: str) -> Plan | None:
-        """What is to be tried, None where the location service alone decides. Raises Reject."""
+    def plan(self, request: Request, aor: str, caller: str = "", call: Call | None = None) -> Plan | None:
+        """What is to be tried, None where the location service alone decides. `caller` is the user's address-of-record,
+        the trunk's name, or "" for a guest. Raises Reject."""
 
 
 class OwnDialog(Protocol):
@@ -168,7 +169,7 @@ class Route:
         elif not uri.user:
             uas.refuse_unserved(request)                         # 404, 405
         else:
-            self._forward_to_user(request, key, ours, uri, loop, call, policy)  # 404, 480
+            self._forward_to_user(request, key, ours, uri, loop, call, policy, caller)  # 404, 480
 
     # --- the steps
 
@@ -231,13 +232,13 @@ class Route:
         self._proxy.forward(request, key, [[self._along(request, routing)]], call=call)
 
     def _forward_to_user(self, request: Request, key: Key, aor: str, uri: Uri, loop: str, call: Call | None,
-                         policy: Policy) -> None:
+                         policy: Policy, caller: str) -> None:
         """s16.5: the routing of the configuration or the location service gives the targets."""
         dress = self._coming(request, policy) if policy.kind == TRUNK else None
         # RFC 3428 s7: a message waits for somebody who is not there; not one of a guest, who may be anybody
         offline = self.offline if request.method == "MESSAGE" and policy.kind != GUEST else None
         if self.router is not None:
-            plan = self.router.plan(request, aor)
+            plan = self.router.plan(request, aor, caller, call)
             if plan is not None:
                 self._let_through(request)
                 if offline is not None:

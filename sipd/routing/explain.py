@@ -24,7 +24,7 @@ class Step(NamedTuple):
 
 
 #: Makes a walk from its beginning, which tells what it decides to the function given; it decides alike each time.
-Make = Callable[[Callable[[str], None]], tuple[Walk, Walking]]
+Make = Callable[[Callable[..., None]], tuple[Walk, Walking]]
 
 
 class _Came(NamedTuple):
@@ -52,7 +52,7 @@ class _Explanation:
 
     def _after(self, statuses: tuple[int, ...]) -> _Came:
         said: list[str] = []
-        walk, walking = self._make(said.append)
+        walk, walking = self._make(lambda text, step=None: said.append(text))
         came = follow(walking, statuses[:-1])
         if statuses:
             said.clear()

@@ -57,15 +57,17 @@ class Call(NamedTuple):
 
 
 class Walk:
-    """One way through the rules. `note`, where somebody listens, is told each decision in words."""
+    """One way through the rules. `note`, where somebody listens, is told each decision in words, and of a forward the
+    step as well; `thorough`: of routes that are not taken too."""
 
     def __init__(self, rules: Rules, world: World, wishes: Callable[[str], Wishes], call: Call,
-                 note: Callable[[str], None] | None = None) -> None:
+                 note: Callable[..., None] | None = None, thorough: bool = False) -> None:
         self._rules = rules
         self._world = world
         self._wishes = wishes
         self._call = call
         self._note = note
+        self._thorough = thorough
         #: Why the call is refused, where a route or a script gives words for it.
         self.reason = ""
         self._before = diversion.before(call.request)
@@ -111,10 +113,14 @@ class Walk:
         query = Query(number, self._call.caller, self._call.peer, self._moment)
         found = table.find(query)
         if self._note is not None:
-            self._tell_routes(table, query)
+            self._tell(table, query, found)
         return found
 
-    def _tell_routes(self, table: Table, query: Query) -> None:
+    def _tell(self, table: Table, query: Query, found: Found | None) -> None:
+        if not self._thorough:
+            if found is not None:
+                self._say(f"{title(found.place, found.route)} is taken")
+            return
         for place, route, why, match in table.trace(query):
             if why:
                 self._say(f"{title(place, route)} is not taken: {why}")
@@ -257,8 +263,10 @@ class Walk:
         if self._before + len(self._diverted) >= MOST_FORWARDS:
             self._say(f"{name} is not forwarded to {to}: the call was forwarded {MOST_FORWARDS} times already")
             return status or LOOP
-        self._say(f"{name} is forwarded to {to} ({reason})")
-        self._diverted.append(Diverted(aor, reason, self._rules.aor(to)))
+        step = Diverted(aor, reason, self._rules.aor(to))
+        if self._note is not None:
+            self._note(f"{name} is forwarded to {to} ({reason})", step)
+        self._diverted.append(step)
         came = yield from self._forwarded_to(to, aor.rpartition("@")[2])
         self._diverted.pop()
         return came or status or LOOP

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from time import struct_time
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,6 +14,7 @@ from sipd.message.errors import MalformedMessage
 from sipd.message.message import Request
 from sipd.message.parser import parse
 from sipd.proxy.targets import Plan
+from sipd.routing.diversion import Diverted
 from sipd.routing.explain import Step, explain
 from sipd.routing.forwards import Forwards
 from sipd.routing.plan import Call, Journey, Walk, Walking, ended
@@ -52,11 +54,15 @@ class Router:
     def configure(self, config: Config, script: Script | None) -> None:
         """Routes by another configuration from the next request on; calls under way go on as they began. `script` is
         the one of that configuration, loaded."""
-        self._rules = Rules(config.routes, config.groups, config.numbers, config.routing,
-                            frozenset(name for name, peer in config.peers.items() if peer.uri), self._domain)
+        self._rules = self.rules_of(config)
         self._script = script
         self.forwards.configure({self._rules.aor(name): forward for name, forward in config.forward.items()})
         self.refresh()
+
+    def rules_of(self, config: Config) -> Rules:
+        """The routing of a configuration."""
+        return Rules(config.routes, config.groups, config.numbers, config.routing,
+                     frozenset(name for name, peer in config.peers.items() if peer.uri), self._domain)
 
     def refresh(self) -> None:
         """Looks again whether there is anything to route by."""
@@ -69,20 +75,20 @@ class Router:
 
     # --- for calls
 
-    def plan(self, request: Request, aor: str, peer: str = "", notes: Notes | None = None) -> Plan | None:
-        """What is to be tried for a request to `aor`, None where the location service alone decides. `peer` is the
-        user or trunk who sends it, "" for whom From names; `notes` is told each decision."""
+    def plan(self, request: Request, aor: str, caller: str = "", notes: Notes | None = None) -> Plan | None:
+        """What is to be tried for a request to `aor`, None where the location service alone decides. `caller` is the
+        user's address-of-record or the trunk's name, "" for a guest; `notes` is told each decision."""
         if request.to_tag:
             return None  # it belongs to a dialog, and goes where that leads
         number, _, domain = aor.rpartition("@")
         invite = request.method == "INVITE"
-        caller, own = self._caller(request)
+        peer, from_user = self._rules.name(caller), _from_user(request)
         script = self._script if invite else None
-        if script is None and not self._touches(number, domain, aor, caller, peer or own, invite):
+        if script is None and not self._touches(number, domain, aor, from_user, peer, invite):
             return None
-        call = Call(request, peer or own, caller, request.uri_text[:5].lower() == "sips:", invite)
-        walk = Walk(self._rules, self._world, self.forwards.wishes, call,
-                    None if notes is None else lambda text: notes.note("routing", text))
+        call = Call(request, peer, from_user, request.uri_text[:5].lower() == "sips:", invite)
+        walk = Walk(self._rules, self._world, self.forwards.wishes, call, None if notes is None and not (
+            self._journal.calls and self._journal.sinks) else partial(self._note, request.call_id, notes))
 
         def begin(begun: Callable[[Walking], None]) -> None:
             if script is None:
@@ -102,15 +108,6 @@ class Router:
         table = rules.tables.get(domain)
         return table is not None and table.find(Query(number, caller, peer, self._world.local())) is not None
 
-    def _caller(self, request: Request) -> tuple[str, str]:
-        """The user part of From, and the name of the user of ours that it is."""
-        try:
-            uri = uri_of(request.first["from"], request.flow is not None and request.flow.known)
-        except MalformedMessage:
-            return "", ""
-        aor = self._world.aor_of(uri)
-        return uri.unescaped_user(), self._rules.name(aor) if aor and self._world.is_user(aor) else ""
-
     def _scripted(self, walk: Walk, answer: Answer, number: str, domain: str) -> Walking:
         if answer is None:
             return walk.number(number, domain)
@@ -119,8 +116,32 @@ class Router:
             return ended(answer.status)
         return walk.told(answer, number, domain)
 
+    def _note(self, call_id: str, notes: Notes | None, text: str, step: Diverted | None = None) -> None:
+        """What was decided goes into the history of the call; that it is forwarded, into the journal too."""
+        if notes is not None:
+            notes.note("routing", text)
+        journal = self._journal
+        if step is not None and journal.calls and journal.sinks:
+            journal.write("call-forwarded", call_id=call_id, who=self._rules.name(step.who),
+                          to=self._rules.name(step.to), reason=step.reason)
+
     def _bug(self, error: BaseException) -> None:
         self._journal.write("bug", reason=f"routing: {type(error).__name__}: {error}")
+
+    def leads_inside(self, number: str) -> bool:
+        """Whether a number that is no user's leads to users alone: those who may call nobody else may call it."""
+        rules = self._rules
+        aor = rules.aor(number)
+        user, _, domain = aor.rpartition("@")
+        table = rules.tables.get(domain)
+        routes = [route for _, route in table.routes if any(
+            match.match(user) is not None for match in route.matches)] if table is not None else []
+        if routes:
+            return all(route.to and rules.inside(one.peer for one in route.to) for route in routes)
+        entry = rules.numbers.get(aor)
+        if entry is not None:
+            return rules.inside(entry.to)
+        return bool(rules.group(aor)) and rules.inside((rules.group(aor),))
 
     # --- for people
 
@@ -138,7 +159,7 @@ class Router:
         now = world.local() if moment is None else moment
         drawn: list[float] = []
 
-        def make(note: Callable[[str], None]) -> tuple[Walk, Walking]:
+        def make(note: Callable[..., None]) -> tuple[Walk, Walking]:
             places = iter(range(1_000_000))
 
             def again() -> float:
@@ -148,7 +169,7 @@ class Router:
                     drawn.append(world.chance())
                 return drawn[place]
 
-            walk = Walk(rules, world.at(now, again), self.forwards.wishes, call, note)
+            walk = Walk(rules, world.at(now, again), self.forwards.wishes, call, note, True)
             script = self._script
             if script is None:
                 return walk, walk.number(number, domain)
@@ -192,11 +213,19 @@ class Router:
         aor = self._rules.aor(name)
         return aor if self._rules.group(aor) or self._world.is_user(aor) else ""
 
-    def leads_somewhere(self, name: str, caller: str) -> bool:
+    def leads_somewhere(self, name: str) -> bool:
         """Whether calls may be forwarded there: somebody known, or a number that a route may take."""
         if self.known(name) or self._script is not None or self._rules.aor(name) in self._rules.numbers:
             return True
         return any(match.match(name) is not None for route in self._rules.routes for match in route.matches)
+
+
+def _from_user(request: Request) -> str:
+    """The user part of From, "" when there is none to be read."""
+    try:
+        return uri_of(request.first["from"], request.flow is not None and request.flow.known).unescaped_user()
+    except MalformedMessage:
+        return ""
 
 
 def lines(steps: Iterable[Step]) -> list[str]:

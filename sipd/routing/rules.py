@@ -3,7 +3,7 @@ Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from time import struct_time
 
@@ -74,6 +74,11 @@ class Rules:
         """The name of the group that an address-of-record is, "" when it is none."""
         name = self.name(aor)
         return name if name in self.groups else ""
+
+    def inside(self, names: Iterable[str]) -> bool:
+        """Whether all of these are users, or groups of users."""
+        return all(name in self.groups and self.inside(self.groups[name].members) or
+                   (name not in self.groups and self.split(name, "")[0] not in self.trunks) for name in names)
 
     def knows(self, name: str) -> bool:
         """Whether a name is a group's or a trunk's, perhaps with a number behind it."""

@@ -14,13 +14,13 @@ SIPD = ROOT / "sipd"
 VALUES = {"message", "journal", "inventory", "wheel"}
 #: Values and seams over them.
 SEAMS = {"binding", "dialog", "interfaces", "config", "config_calls", "config_dress", "config_limits", "config_messages",
-         "config_originate", "config_peers", "config_text", "config_trunks", "config_users", "config_source",
-         "config_changes", "state", "certificate", "records"}
+         "config_originate", "config_patterns", "config_peers", "config_routing", "config_text", "config_trunks",
+         "config_users", "config_source", "config_changes", "state", "certificate", "records"}
 #: The rooms of the middle.
 ROOMS = {"transaction", "transport", "resolver", "auth", "location", "registrar", "proxy", "calls", "peers", "messages",
-         "core", "controller", "admin"}
+         "routing", "core", "controller", "admin"}
 #: What starts the server and may know everything.
-TOP = {"service", "tap", "preflight", "first_start", "log", "reactor", "settings", "reloading"}
+TOP = {"service", "tap", "preflight", "first_start", "log", "reactor", "settings", "reloading", "routing_parts"}
 
 #: Modules of a room that other rooms may import: pure ones, without state of their own.
 SHARED = {

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from twisted.trial.unittest import TestCase
 
+from sipd.calls.call import Call
 from sipd.message.message import Request
 from sipd.proxy.targets import Plan, Stage, Target
 from tests.support.rig import Phone, Rig
@@ -35,7 +36,7 @@ class ToPlan:
     def __init__(self, plan: Steps) -> None:
         self._plan = plan
 
-    def plan(self, request: Request, aor: str) -> Plan | None:
+    def plan(self, request: Request, aor: str, caller: str = "", call: Call | None = None) -> Plan | None:
         """See Router."""
         return self._plan
 

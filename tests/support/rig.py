@@ -44,7 +44,8 @@ DOMAIN = "example.com"
 LISTEN = (("udp", SERVER, 5060), ("tcp", SERVER, 5060), ("tls", SERVER, 5061))
 
 #: Tables that rightly hold something while phones are registered.
-_KEPT = ("addresses-of-record", "expiry seconds", "bindings", "nonces-young", "nonces-old")
+_KEPT = ("addresses-of-record", "expiry seconds", "bindings", "nonces-young", "nonces-old",
+         "forwards set at run time")
 #: Tables that hold something while a call is up.
 _OF_CALLS = ("calls", "peers in calls")
 
