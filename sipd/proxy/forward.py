@@ -105,6 +105,16 @@ def add_via(request: Request, via_prefix: str, branch: str, record_routes: list[
         request.first["content-length"] = str(len(request.body))
 
 
+def add_fields(request: Request, fields: tuple[tuple[str, str], ...]) -> None:
+    """The fields of a target, each behind what is there of its name; but of Diversion the latest comes first (RFC 5806
+    s6.2)."""
+    for name, value in fields:
+        if name == "Diversion":
+            request.set_values("diversion", [value, *request.all("diversion")])
+        else:
+            request.add(name, value)
+
+
 def loop_mark(request: Request) -> str:
     """The second part of our branch: all that decides where the location service sends a request (RFC 5393 s4.2.1),
     and the Call-ID, so that two requests that come out alike by chance do so once only (s4.2.4)."""

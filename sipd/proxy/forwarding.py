@@ -18,6 +18,7 @@ from sipd.proxy.dressing import Dress
 from sipd.proxy.forward import (
     MAX_DATAGRAM,
     NO_DIALOG,
+    add_fields,
     add_via,
     asked_for,
     breadth_of,
@@ -313,12 +314,8 @@ class Forwarding:
             except MalformedMessage:
                 self.fail(branch, 503)
                 return
-        for name, value in target.headers:
-            if name == "Diversion":
-                # RFC 5806 s6.2: the latest one comes first
-                request.set_values("diversion", [value, *request.all("diversion")])
-            else:
-                request.add(name, value)
+        if target.headers:
+            add_fields(request, target.headers)
         dress = target.dress or self.dress
         if dress is not None:
             if self.dress is not None:
