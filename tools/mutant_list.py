@@ -346,8 +346,8 @@ _PLANNED: tuple[Mutant, ...] = (
     Mutant("a plan is listened to unasked", _CONTEXT, "        if not self.asking:\n            return []  # it ended",
            "        if False:\n            return []  # it ended", ("tests.proxy.test_plan",)),
     Mutant("a plan may think for ever", _FORWARDING, "if self.context.asking:", "if False:", _in("plan")),
-    Mutant("the fields of a plan are lost", _FORWARDING, "for name, value in target.headers:",
-           "for name, value in ():", _in("plan")),
+    Mutant("the fields of a plan are lost", _FORWARDING, "        if target.headers:",
+           "        if False:", _in("plan")),
     Mutant("a plan may call more than the breadth", _FORWARDING, "stage = Stage([], status=refusal.status)", "pass",
            _in("plan")),
 )
