@@ -18,6 +18,8 @@ class Calls(Section):
     keep_ended: int = Field(default=1000, ge=0, le=1_000_000)
     #: Steps of one call that are remembered.
     steps: int = Field(default=64, ge=8, le=1000)
+    #: True: calls that are up are written down, so that a server that was killed knows them again.
+    ledger: bool = True
     #: The session interval that is asked for where the caller supports timers and asks for none; 0: none is.
     session_expires: int = Field(default=1800, ge=0, le=604800)
     #: The shortest interval that is let through (RFC 4028 s5: not below 90).

@@ -27,6 +27,7 @@ _RESTART = {
     ("auth", "realm"): "passwords are stored for one realm",
     ("location", "store"): "the registrations would be left behind",
     ("location", "sync"): "the store is open",
+    ("calls", "ledger"): "calls that are up are in it",
 }
 #: Reasons that do not count where the names in effect stay.
 _NAMED = ("users are stored under the first domain", _RESTART["auth", "realm"])

@@ -23,6 +23,8 @@ CATALOGUE: dict[str, str] = {
     "call-end": "call {call_id}: {how}, after {seconds} s",
     "originate-connected": "{first} and {second} are connected by {way}",
     "originate-failed": "{first} and {second} are not connected: {reason}",
+    "calls-unwritten": "calls cannot be written to {path}: {reason}; they go on, and what is not written is lost",
+    "calls-written": "calls are written to {path} again; {lost} lines were lost so far",
     "refused": "{method} from {source} refused {status}: {reason} ({who})",
     "undelivered": "{source} did not take our answer: {reason}",
     "malformed": "{transport} message from {source} is malformed: {reason}",

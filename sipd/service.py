@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from sipd import __version__, certificate, first_start, settings, state
 from sipd.admin.api import Api
+from sipd.admin.call_commands import CallCommands
 from sipd.admin.commands import StatusCommands, UserCommands
 from sipd.admin.control_socket import ControlSocket
 from sipd.admin.debug import Debug
@@ -26,6 +27,9 @@ from sipd.auth.authenticator import Authenticator
 from sipd.auth.credentials import Users
 from sipd.auth.nonce import Nonces
 from sipd.auth.user_store import StoredUser, UserStore, UserStoreError
+from sipd.calls import rows
+from sipd.calls.ending import Ending
+from sipd.calls.keeper import Keeper
 from sipd.calls.table import Calls
 from sipd.config import Config
 from sipd.config_source import Source, peer_settings
@@ -128,6 +132,7 @@ class Core:
                            inventory)
         self.policies = Policies(self.calls.in_use)
         settings.configure_policies(self.policies, config, self.aor)
+        self.calls.hang_up = Ending(self.uac, self.routes, token).hang_up
         self.trunks = Trunks(self.uac, self.wheel, self.proxy.identifiers, outside.entropy, secret, self.aor,
                              outside.wall, journal, inventory, self.policies)
         self.whereabouts = Whereabouts(self.policies, self.proxy.with_hops, self.wheel)
@@ -299,6 +304,7 @@ class Server(MultiService):
             self.journal, self.inventory)
         core.location.start(core.knows)
         core.messages.load()
+        Keeper(core.calls).open(settings.kept_files(config))
         self._transports.in_use = core.layer.flows_in_use
         self._transports.receive = core.layer.receive
         self._transports.changed = core.listening
@@ -348,6 +354,11 @@ class Server(MultiService):
             lambda flow_id: transports.flow_by_id(flow_id) is not None, core.qualify.rows, time.time,
             core.trunks.rows, lambda name: self._policy_of(core, name))
         peers.register(api)
+        seconds = core.calls.seconds
+        CallCommands(core.calls, lambda call: rows.brief(call, seconds()), lambda call: rows.whole(call, seconds()),
+                     rows.story, lambda: rows.peers(core.calls),
+                     lambda name: core.policies.limits(name, core.aor(name)),
+                     lambda: [name.removesuffix(core.calls.at_home) for name in core.policies.limited()]).register(api)
         Debug(transports.show, peers.aor, core.places.aor, core.location.bindings, time.time,
               self.inventory).register(api)
         clock: Any = reactor
@@ -382,6 +393,8 @@ class Server(MultiService):
         if self.core is not None:
             self.core.messages.stop()
             self.core.location.stop()
+            if self.core.calls.keeper is not None:
+                self.core.calls.keeper.close()
         if self._user_store is not None:
             self._user_store.close()
         self._lock.release()

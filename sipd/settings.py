@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sipd import state
 from sipd.auth.credentials import Users
+from sipd.calls.keeper import KeptFiles
 from sipd.calls.table import CallValues
 from sipd.config import Config
 from sipd.config_peers import CREDENTIALS, merged
@@ -53,6 +55,13 @@ def call_values(config: Config) -> CallValues:
                       calls.max_duration, config.proxy.record_route)
 
 
+def kept_files(config: Config) -> KeptFiles:
+    """[cdr], and where the ledger of calls is."""
+    cdr = config.cdr
+    return KeptFiles((cdr.path or config.path(state.CDR)) if cdr.enabled else "", cdr.rotate, cdr.keep,
+                     config.path(state.LEDGER) if config.calls.ledger else "")
+
+
 def advertised(config: Config) -> list[str]:
     """The names that peers are told instead of addresses."""
     return [listen.advertise for listen in config.listen if listen.advertise]
@@ -96,6 +105,8 @@ def configure(core: Core, config: Config, realm: str, stored: Iterable[StoredUse
     core.proxy.configure(proxy_values(config), limits.transactions)
     core.calls.configure(call_values(config))
     core.controller.configure(config.originate)
+    if core.calls.keeper is not None:
+        core.calls.keeper.configure(kept_files(config))
     core.route.configure(auth.required, registrar.open, config.proxy.guests)
     core.open_registrar = registrar.open
     core.journal.calls, core.journal.registrations = config.log.calls, config.log.registrations

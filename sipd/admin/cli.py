@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sipd import first_start, state
-from sipd.admin import act_cli, originate_cli, routing_cli, show_cli, trunk_cli
+from sipd.admin import act_cli, call_cli, originate_cli, routing_cli, show_cli, trunk_cli
 from sipd.admin.api import Command, Refused
 from sipd.admin.client import NoServer, follow
 from sipd.admin.commands import UserCommands
@@ -250,6 +250,7 @@ def status(place: Place) -> None:
 
 
 show_cli.add_to(main, _JsonEverywhere, rows)
+call_cli.add_to(main, _JsonEverywhere, rows)
 trunk_cli.add_to(main, _JsonEverywhere, rows)
 routing_cli.add_to(main, _JsonEverywhere, rows)
 act_cli.add_to(main, _JsonEverywhere)

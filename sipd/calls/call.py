@@ -10,13 +10,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from sipd.calls import session_timer
+from sipd.message.address import Address
 from sipd.message.errors import MalformedMessage
 from sipd.message.message import Request, Response
 
 if TYPE_CHECKING:
     from sipd.calls.table import Calls
+    from sipd.interfaces import IFlow
     from sipd.proxy.targets import Target
     from sipd.wheel import Timer
+
+#: A time that has not come (seconds of the clock).
+NEVER: Final = float("-inf")
 
 #: States of a call and of a dialog, in their order.
 TRYING: Final = 0
@@ -68,13 +73,13 @@ class CallDialog:
         self.cseq = 0
         #: The last provisional status.
         self.rang = 0
-        #: When the session ends if nobody refreshes it (seconds of the clock), 0.0 without a session timer.
-        self.expires = 0.0
+        #: When the session ends if nobody refreshes it (seconds of the clock), NEVER without a session timer.
+        self.expires = NEVER
         #: The session interval (seconds), 0 for none; who refreshes it, "uac" or "uas".
         self.interval = 0
         self.refresher = ""
-        #: When a BYE came (seconds of the clock), -1.0 for none, and from whom: "caller" or "callee".
-        self.bye_at = -1.0
+        #: When a BYE came (seconds of the clock), NEVER for none, and from whom: "caller" or "callee".
+        self.bye_at = NEVER
         self.bye_by = ""
 
     @property
@@ -87,7 +92,7 @@ class Call:
     """One call. `caller` and `called` are names of peers, "" where it is none of ours; times are seconds of the clock,
     `wall` is the start in seconds since the epoch."""
 
-    __slots__ = ("calls", "number", "call_id", "tag", "caller", "called", "from_", "to", "uri", "contact", "flow_id",
+    __slots__ = ("calls", "number", "call_id", "tag", "caller", "called", "from_", "to", "uri", "contact", "source",
                  "user_agent", "cseq", "started", "wall", "answered", "ended", "state", "status", "phrase", "why", "by",
                  "legs", "ringing", "peers", "dialogs", "steps", "left_out", "timer", "looked_at", "offered",
                  "given_up", "answerer", "branches")
@@ -101,13 +106,13 @@ class Call:
         self.caller = self.called = ""
         #: From, To, Request-URI, Contact and User-Agent as the INVITE came.
         self.from_ = self.to = self.uri = self.contact = self.user_agent = ""
-        #: The flow it came over.
-        self.flow_id = ""
+        #: Where it came from, as `udp:192.0.2.7:5060`.
+        self.source = ""
         #: The highest CSeq number of the caller.
         self.cseq = 0
         self.started = self.wall = 0.0
-        #: -1.0 while that has not happened.
-        self.answered = self.ended = -1.0
+        #: NEVER while that has not happened.
+        self.answered = self.ended = NEVER
         self.state: int = TRYING
         #: The final status that went back, 0 for none yet, and its reason phrase.
         self.status = 0
@@ -154,13 +159,13 @@ class Call:
             return
         self.ringing.append(target)
         if target.peer:
-            self._busy(target.peer)
+            self.busy(target.peer)
         if self.calls.watchers:
             self.calls.tell(self)
 
-    def sent(self, target: Target, flow_id: str) -> None:
+    def sent(self, target: Target, flow: IFlow) -> None:
         """The INVITE left for `target` over a flow."""
-        self.note("sent", target.uri, flow_id)
+        self.note("sent", target.uri, flow.transport, flow.address, flow.port)
 
     def answer(self, target: Target, response: Response) -> None:
         """A response other than 100 to the INVITE; a 2xx may be changed for the session timer."""
@@ -209,7 +214,7 @@ class Call:
         self.note("answered", target.uri, status, response.reason)
         if interval:
             self._timed(dialog, interval, first["session-expires"], now)
-        if self.answered < 0.0:
+        if self.answered == NEVER:
             self.answered = now
             self.state = CONFIRMED
             self.status, self.phrase = status, response.reason
@@ -299,7 +304,7 @@ class Call:
         if method == "BYE":
             by = "caller" if from_caller else "callee"
             self.note("bye", by)
-            if dialog is not None and dialog.bye_at < 0.0:
+            if dialog is not None and dialog.bye_at == NEVER:
                 dialog.bye_at = self.calls.seconds()
                 dialog.bye_by = by
         elif method in session_timer.REFRESHES:
@@ -338,7 +343,7 @@ class Call:
         if interval:
             self._timed(dialog, interval, response.first["session-expires"], self.calls.seconds(), from_caller)
         else:
-            dialog.expires, dialog.interval = 0.0, 0
+            dialog.expires, dialog.interval = NEVER, 0
         if dialog.state == CONFIRMED:
             self.calls.refreshed(self)
 
@@ -370,12 +375,12 @@ class Call:
 
     # --- its end
 
-    def end(self, why: str, by: str, at: float = -1.0) -> None:
-        """It is over, since `at` (seconds of the clock; -1.0: now)."""
+    def end(self, why: str, by: str, at: float = NEVER) -> None:
+        """It is over, since `at` (seconds of the clock; NEVER: now)."""
         if self.state == TERMINATED:
             return
         self.state = TERMINATED
-        self.ended = at if at >= 0.0 else self.calls.seconds()
+        self.ended = self.calls.seconds() if at == NEVER else at
         self.why, self.by = why, by
         for dialog in self.dialogs:
             dialog.state = TERMINATED
@@ -386,9 +391,37 @@ class Call:
         self.calls.ended(self)
         self.ringing, self.peers = _NOBODY, _NO_PEERS
 
+    @property
+    def was_answered(self) -> bool:
+        """Whether anybody took it."""
+        return self.answered != NEVER
+
+    @property
+    def was_ended(self) -> bool:
+        """Whether it is over."""
+        return self.state == TERMINATED
+
+    def ending(self) -> str:
+        """How it ended, in words."""
+        who = {"caller": address_of(self.from_), "callee": address_of(self.to)}.get(self.by, "the server")
+        if self.why == FAILED:
+            return f"{self.status} {self.phrase}"
+        if self.why == BYE:
+            return f"hung up by {who}"
+        if self.why == GONE:
+            return f"{who} is gone"
+        return {CANCELLED: "the caller gave up", SESSION_TIMER: "nobody refreshed its session timer",
+                MAX_DURATION: "the server ended it, it lasted too long",
+                UNSEEN: "it goes on unseen, without Record-Route"}.get(self.why, "")
+
+    def at(self, seconds: float) -> float:
+        """A time of the clock in seconds since the epoch."""
+        return self.wall + seconds - self.started
+
     # --- who is busy with it
 
-    def _busy(self, peer: str) -> None:
+    def busy(self, peer: str) -> None:
+        """A peer is called, or has answered."""
         peer = peer.removesuffix(self.calls.at_home)
         self.peers.append(peer)
         self.calls.join(peer, self)
@@ -403,3 +436,11 @@ class Call:
     def parties(self) -> set[str]:
         """The peers that take part, the caller too."""
         return {self.caller, *self.peers} - {""}
+
+
+def address_of(value: str) -> str:
+    """The URI in a value of From or To, as people read it."""
+    try:
+        return Address.read(value).uri_text
+    except MalformedMessage:
+        return "somebody unreadable"

@@ -12,16 +12,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from sipd.calls import session_timer
-from sipd.calls.call import CONFIRMED, MAX_DURATION, SESSION_TIMER, TERMINATED, UNSEEN, Call
+from sipd.calls.call import CONFIRMED, MAX_DURATION, NEVER, TERMINATED, UNSEEN, Call, address_of
 from sipd.inventory import Inventory, Table
 from sipd.journal import Journal
-from sipd.message.address import Address
-from sipd.message.errors import MalformedMessage
+from sipd.message.hop import join_host_port
 from sipd.message.message import Request
 from sipd.wheel import TimerWheel
+
+if TYPE_CHECKING:
+    from sipd.calls.keeper import Keeper
 
 #: Session timers fire this much later than the session ends (seconds): a refresh may be under way.
 _GRACE = 1.0
@@ -40,16 +42,6 @@ class CallValues:
     min_se: int = session_timer.LEAST
     max_duration: int = 43200
     stays: bool = True
-
-
-class Keeper(Protocol):
-    """Where calls are written down."""
-
-    def answered(self, call: Call) -> None:
-        """It was answered, or its dialogs have changed: it must be known again after a restart."""
-
-    def ended(self, call: Call) -> None:
-        """It is over."""
 
 
 class Calls:
@@ -125,16 +117,16 @@ class Calls:
         call.cseq = request.cseq_number
         flow = request.flow
         if flow is not None:
-            call.flow_id = flow.id
+            call.source = f"{flow.transport}:{join_host_port(flow.address, flow.port)}"
         call.offered = offered
         call.started, call.wall = self.seconds(), self.wall()
-        call.steps.append((call.started, "calls", caller, call.uri, call.flow_id))
+        call.steps.append((call.started, "calls", caller, call.uri, call.source))
         if caller:
             self.join(caller, call)
         journal = self.journal
         if journal.calls and journal.sinks:
             journal.write("call-start", call_id=call.call_id, caller=address_of(call.from_), callee=call.uri,
-                          source=flow.id.rpartition("/")[2] if flow is not None else "ourselves")
+                          source=call.source)
         if self.watchers:
             self.tell(call)
         return call
@@ -161,6 +153,22 @@ class Calls:
             if call is not None:
                 call.refused(status, phrase)
 
+    def resume(self, call: Call) -> bool:
+        """Enters an answered call that another process knew; False where there is no room for it."""
+        key = (call.call_id, call.tag)
+        if key in self.table or self.table.full or not self.values.track:
+            return False
+        self.table[key] = call
+        self.count = max(self.count, call.number)
+        if call.caller:
+            self.join(call.caller, call)
+        for dialog in call.dialogs:
+            if dialog.peer:
+                call.busy(dialog.peer)
+        call.note("resumed")
+        self.wait(call)
+        return True
+
     # --- for everybody
 
     def in_use(self, name: str) -> int:
@@ -185,9 +193,17 @@ class Calls:
         """Every call that is not over, oldest first."""
         return iter(self.table.values())
 
-    def like(self, prefix: str, over: bool = True) -> list[Call]:
+    def over(self) -> Iterator[Call]:
+        """Every call that is over and still kept, newest first."""
+        return reversed(self.finished.values())
+
+    def __len__(self) -> int:
+        """How many are not over."""
+        return len(self.table)
+
+    def like(self, prefix: str) -> list[Call]:
         """The calls whose Call-ID is `prefix`, or begins so where none is; those that are over too, newest first."""
-        known = [*self.table.values(), *(self.finished.values() if over else ())]
+        known = [*self.table.values(), *self.finished.values()]
         found = [call for call in known if call.call_id == prefix]
         found = found or [call for call in known if call.call_id.startswith(prefix)]
         return sorted(found, key=lambda call: -call.number)
@@ -262,10 +278,10 @@ class Calls:
 
     def _note_end(self, call: Call) -> None:
         journal = self.journal
-        if call.answered < 0.0:
+        if not call.was_answered:
             journal.write("call-failed", call_id=call.call_id, status=call.status, reason=call.phrase)
             return
-        journal.write("call-end", call_id=call.call_id, how=ending(call), seconds=round(call.ended - call.answered))
+        journal.write("call-end", call_id=call.call_id, how=call.ending(), seconds=round(call.ended - call.answered))
 
     # --- time
 
@@ -273,7 +289,7 @@ class Calls:
         """Looks at an answered call again when the first of its deadlines is over. A timer that runs already stays: it
         sees when it fires that there is time left."""
         deadline = self.deadline(call)
-        if not deadline or (call.timer is not None and call.looked_at <= deadline):
+        if deadline == NEVER or (call.timer is not None and call.looked_at <= deadline):
             return
         if call.timer is not None:
             call.timer.cancel()
@@ -281,13 +297,13 @@ class Calls:
         call.timer = self.wheel.start(max(0.0, deadline - self.seconds()), self._due, call)
 
     def deadline(self, call: Call) -> float:
-        """When it has to be looked at (seconds of the clock), 0.0 for never."""
+        """When it has to be looked at (seconds of the clock), NEVER for never."""
         longest = self.values.max_duration
-        deadline = call.answered + longest if longest else 0.0
+        deadline = call.answered + longest if longest else NEVER
         for dialog in call.dialogs:
-            if dialog.state == CONFIRMED and dialog.expires:
+            if dialog.state == CONFIRMED and dialog.interval:
                 expires = dialog.expires + _GRACE
-                if not deadline or expires < deadline:
+                if deadline == NEVER or expires < deadline:
                     deadline = expires
         return deadline
 
@@ -301,7 +317,7 @@ class Calls:
             return
         for dialog in call.dialogs:
             # RFC 4028 s8.3: nobody refreshed it; a proxy forgets it and sends no BYE
-            if dialog.state == CONFIRMED and dialog.expires and now >= dialog.expires + _GRACE:
+            if dialog.state == CONFIRMED and dialog.interval and now >= dialog.expires + _GRACE:
                 call.expired(dialog)
         if call.state != TERMINATED:
             self.wait(call)
@@ -311,23 +327,3 @@ class Calls:
             self._told_full = True
             self.journal.write("limit-reached", table="calls", limit=self.table.limit,
                                reason="further calls go on untracked")
-
-
-def address_of(value: str) -> str:
-    """The URI in a value of From or To, as people read it."""
-    try:
-        return Address.read(value).uri_text
-    except MalformedMessage:
-        return "somebody unreadable"
-
-
-def ending(call: Call) -> str:
-    """How an answered call ended, in words."""
-    who = {"caller": address_of(call.from_), "callee": address_of(call.to)}.get(call.by, "the server")
-    if call.why == SESSION_TIMER:
-        return "nobody refreshed its session timer"
-    if call.why == MAX_DURATION:
-        return "ended by the server, it lasted too long"
-    if call.why == UNSEEN:
-        return "goes on unseen, without Record-Route"
-    return f"hung up by {who}" if call.why == "bye" else f"{who} is gone"

@@ -173,6 +173,16 @@ class Policies:
         calls = self.in_use(aor)
         return 0 < policy.call_limit <= calls or 0 < policy.busy_level <= calls
 
+    def limits(self, trunk: str, aor: str) -> tuple[int, int]:
+        """The call limit and the busy level of a trunk, or of a user; 0 for none."""
+        policy = self.users.get(aor) or self.trunks.get(trunk)
+        return (policy.call_limit, policy.busy_level) if policy is not None else (0, 0)
+
+    def limited(self) -> list[str]:
+        """Who has a limit or a busy level: trunks by name, users by address-of-record."""
+        return [name for name, policy in (*self.trunks.items(), *self.users.items())
+                if policy.call_limit or policy.busy_level]
+
 
 def _policy(name: str, kind: str, aor: str, values: Mapping[str, Any], acls: Mapping[str, Acl]) -> Policy:
     networks: Networks[bool] | None = None

@@ -351,7 +351,7 @@ class Forwarding:
             branch.stop_timers()
             self.fail(branch, 503)
         elif self.call is not None:
-            self.call.sent(target, flow.id)
+            self.call.sent(target, flow)
 
     def _cancel(self, branch: BranchState) -> None:
         assert isinstance(branch, Branch)

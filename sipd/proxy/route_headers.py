@@ -76,7 +76,7 @@ class RouteHeaders:
         # RFC 5658: where we wrote two values, one for either side, both are ours; a spiral wrote more, and of its
         # tokens the last leads on, since the others lead to ourselves
         for value in routes[:_MOST_TAKEN]:
-            user = self._user_of_ours(value)
+            user = self.user_of_ours(value)
             if user is None:
                 break
             if user and user != token:
@@ -87,13 +87,18 @@ class RouteHeaders:
         listener = ""
         if taken:
             if taken > 1:
-                listener = self._suffixes.get(routes[taken - 1].partition("@")[2], "")
+                listener = self.side(routes[taken - 1])
             routes = routes[taken:]
             request.set_values("route", routes)
         return Routing(taken > 0, direction, routes, listener)
 
-    def _user_of_ours(self, value: str) -> str | None:
-        """The user part of a Route value that names this server, None when it names another."""
+    def side(self, value: str) -> str:
+        """The listener that a Route value of ours names, "" when it names none we have."""
+        return self._suffixes.get(value.partition("@")[2], "")
+
+    def user_of_ours(self, value: str) -> str | None:
+        """The user part of a Route value that names this server, None when it names another. Raises
+        MalformedMessage."""
         if value[:5] == "<sip:" or value[:6] == "<sips:":
             user, at, rest = value.partition(":")[2].partition("@")
             if at and rest in self._suffixes:

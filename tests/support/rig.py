@@ -149,7 +149,7 @@ class Rig:
         self.advance(seconds, 1.0)
         assert not self.bugs, self.bugs[0]
         up = list(self.core.calls.live())
-        assert all(call.answered >= 0 and call.timer is not None for call in up), f"a call hangs\n{self.ladder()}"
+        assert all(call.was_answered and call.timer is not None for call in up), f"a call hangs\n{self.ladder()}"
         kept = (*_KEPT, *_OF_CALLS) if up else _KEPT
         left = {name: size for name, size in self.inventory.left().items() if name not in kept}
         assert not left, f"left after {seconds} s: {left}\n{self.ladder()}"

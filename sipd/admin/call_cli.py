@@ -1,0 +1,99 @@
+"""The commands of sipctl about calls: `calls`, `call`, `inuse`, `history`, and chan_sip's words for them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import click
+from rich.console import Group as Lines
+from rich.table import Table
+from rich.text import Text
+
+from sipd.admin.words import complete_names, group, view, watched
+
+#: Makes a table of headings and lines.
+Rows = Callable[[tuple[str, ...], list[tuple[Any, ...]]], Table]
+
+
+def add_to(main: click.Group, command: type[click.Command], rows: Rows) -> None:
+    """Enters these commands into sipctl; `command` is the class of its commands."""
+    show = group(group(main, "sip", "The words of chan_sip."), "show", "Shows things.")
+
+    def both(name: str, old: str, function: Callable[..., Any], *params: Callable[[Any], Any]) -> None:
+        for param in params:
+            function = param(function)
+        made = click.command(name, cls=command)(click.pass_obj(watched(function)))
+        main.add_command(made)
+        show.add_command(made, old)
+
+    def calls(place: Any, peer: str, over: bool, watch: bool, every: float) -> None:
+        """Lists the calls that are up or ring, or with --over those that were lately."""
+        def draw(result: Any) -> Lines:
+            table = rows(("caller", "called", "answered by", "state", "for", "from", "Call-ID"), [
+                (one["caller"], one["called"], one["answered_by"] or "-", one["result"] or one["state"],
+                 _clock(one["seconds"]), one["source"], one["call_id"]) for one in result["calls"]])
+            number = result["all"]
+            last = f"{number} call{'' if number == 1 else 's'} now"
+            return Lines(table, Text(last + ("; not all are shown" if result["more"] else "")))
+
+        view(place, watch, every, "calls", draw, peer=peer, over="yes" if over else "")
+
+    both("calls", "channels", calls,
+         click.option("--over", is_flag=True, help="Those that are over and still kept, newest first."),
+         click.argument("peer", default="", shell_complete=complete_names))
+
+    def call(place: Any, call_id: str, watch: bool, every: float) -> None:
+        """Shows everything about the call CALL-ID; its beginning is enough where it is the only one that begins so."""
+        def draw(one: Any) -> Lines:
+            pairs = [
+                ("Call-ID", one["call_id"]), ("state", one["state"]), ("caller", one["caller"]), ("from", one["from"]),
+                ("contact", one["contact"]), ("came from", one["source"]), ("user agent", one["user_agent"]),
+                ("called", one["called"]), ("Request-URI", one["uri"]), ("sent to", f"{one['branches']} places"),
+                ("ringing", ", ".join(one["ringing"])), ("answered by", one["answered_by"]),
+                ("peers", ", ".join(one["peers"])), ("start", one["start"]), ("answer", one["answer"] or ""),
+                ("end", one["end"] or ""), ("for", _clock(one["seconds"])), ("result", one["result"]),
+                ("why", one["reason"])]
+            for dialog in one["dialogs"]:
+                pairs += [("", ""), ("dialog", dialog["state"]), ("with", dialog["peer"] or dialog["target"]),
+                          ("at", dialog["contact"]), ("to tag", dialog["to_tag"])]
+                if dialog["session_interval"]:
+                    pairs.append(("session timer", f"{dialog['session_interval']} s, refreshed by the "
+                                                   f"{dialog['refresher']}, {dialog['expires']} s left"))
+            table = rows(("", ""), [pair for pair in pairs if pair[1] != "" or pair[0] == ""])
+            table.show_header = False
+            return Lines(table)
+
+        view(place, watch, every, "call", draw, call_id=call_id)
+
+    both("call", "channel", call, click.argument("call_id", metavar="CALL-ID"))
+
+    def inuse(place: Any, peer: str, watch: bool, every: float) -> None:
+        """Lists of how many calls each peer is part, and how many it may have."""
+        view(place, watch, every, "inuse", lambda result: rows(("peer", "in use", "ringing", "limit", "busy level"), [
+            (one["peer"], one["in_use"], one["ringing"], one["limit"] or "-", one["busy_level"] or "-")
+            for one in result]), peer=peer)
+
+    both("inuse", "inuse", inuse, click.argument("peer", default="", shell_complete=complete_names))
+
+    def history(place: Any, call_id: str, watch: bool, every: float) -> None:
+        """Tells the call CALL-ID: what was decided, and why."""
+        def draw(result: Any) -> Text:
+            told = []
+            for number, step in enumerate(result["steps"]):
+                stamp = time.strftime("%H:%M:%S", time.localtime(step["at"])) + f".{int(step['at'] % 1 * 1000):03d}"
+                told.append(f"{stamp if number == 0 else format(step['after'], '+.3f') + ' s':>12} {step['text']}")
+            if result["left_out"]:
+                told.append(f"... and {result['left_out']} steps more, which were not kept")
+            text = "\n".join("".join(mark if mark.isprintable() else "?" for mark in line) for line in told)
+            return Text(text)
+
+        view(place, watch, every, "history", draw, call_id=call_id)
+
+    both("history", "history", history, click.argument("call_id", metavar="CALL-ID"))
+
+
+def _clock(seconds: int) -> str:
+    """Hours, minutes and seconds as a phone shows them."""
+    return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
