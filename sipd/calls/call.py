@@ -353,6 +353,7 @@ class Call:
         dialog.expires = now + interval
         uac = "refresher=uas" not in value.lower()
         dialog.refresher = "caller" if uac == from_caller else "callee"
+        self.note("timer", interval, dialog.refresher)
 
     def _hung_up(self, dialog: CallDialog, why: str, by: str) -> None:
         """A dialog has ended; with the last of an answered call the call has."""

@@ -24,6 +24,7 @@ STEPS: dict[str, str] = {
     "cancelled": "the caller gives up{0}",
     "bye": "BYE from the {0}",
     "refresh": "{0} from the {1}",
+    "timer": "the session lasts {0} s, and is refreshed by the {1}",
     "gone": "{0} came to {1}: that side knows the call no more",
     "expired": "the session interval of {0} s is over, and the {1} did not refresh it",
     "our-bye": "BYE from the server to the {0}",

@@ -32,7 +32,7 @@ def whole(call: Call, now: float) -> Row:
         "uri": call.uri, "contact": call.contact, "user_agent": call.user_agent, "cseq": call.cseq,
         "answer": stamp(call.at(call.answered)) if call.was_answered else None,
         "end": stamp(call.at(call.ended)) if call.was_ended else None,
-        "reason": call.ending() if call.was_ended else call.phrase, "ended_by": call.by,
+        "reason": call.ending() if call.was_ended else "", "ended_by": call.by,
         "peers": sorted(call.parties()), "steps": len(call.steps) + call.left_out,
         "dialogs": [_dialog(call, dialog, now) for dialog in call.dialogs],
     }
