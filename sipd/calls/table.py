@@ -201,9 +201,9 @@ class Calls:
         """How many are not over."""
         return len(self.table)
 
-    def like(self, prefix: str) -> list[Call]:
+    def like(self, prefix: str, over: bool = True) -> list[Call]:
         """The calls whose Call-ID is `prefix`, or begins so where none is; those that are over too, newest first."""
-        known = [*self.table.values(), *self.finished.values()]
+        known = [*self.table.values(), *(self.finished.values() if over else ())]
         found = [call for call in known if call.call_id == prefix]
         found = found or [call for call in known if call.call_id.startswith(prefix)]
         return sorted(found, key=lambda call: -call.number)
