@@ -115,6 +115,9 @@ class Listen(Section):
     #: PEM files for tls; both empty: a self-signed certificate made in the state directory.
     certificate: str = ""
     private_key: str = ""
+    #: A PEM file with the certificates of those who sign for peers: a tls client is asked for a certificate, and known
+    #: by the names in it when one of these vouches for it. "": nobody is asked.
+    client_ca: str = ""
 
     @model_validator(mode="before")
     @classmethod
@@ -147,8 +150,9 @@ class Listen(Section):
     def _certificate(self) -> Listen:
         if bool(self.certificate) != bool(self.private_key):
             raise ValueError("certificate and private_key: both or none")
-        if self.certificate and self.transport != "tls":
-            raise ValueError('certificate: only for transport = "tls"')
+        for key in ("certificate", "client_ca"):
+            if getattr(self, key) and self.transport != "tls":
+                raise ValueError(f'{key}: only for transport = "tls"')
         return self
 
     @property
@@ -281,7 +285,7 @@ class Config(Section):
     users: dict[UserName, UserEntry] = Field(default_factory=dict)
     acls: dict[SectionName, AclSection] = Field(default_factory=dict)
     templates: dict[SectionName, Template] = Field(default_factory=dict)
-    peers: dict[PeerName, Peer] = Field(default_factory=dict)
+    peers: dict[PeerName, Peer] = Field(default_factory=dict, validate_default=True)
     qualify: Qualify = Qualify()
     routes: Annotated[tuple[RouteEntry, ...], Field(strict=False)] = ()
     groups: dict[GroupName, Group] = Field(default_factory=dict)
@@ -328,7 +332,8 @@ class Config(Section):
     def _one_kind(cls, value: dict[str, Peer], info: ValidationInfo) -> dict[str, Peer]:
         check_names(value, info.data.get("users", ()))
         if "templates" in info.data and "acls" in info.data:
-            wrong = list(policy_mistakes(value, info.data["templates"], info.data["acls"]))
+            asked = any(listen.client_ca for listen in info.data.get("listen", ()))
+            wrong = list(policy_mistakes(value, info.data["templates"], info.data["acls"], asked))
             wrong = wrong or list(account_mistakes(value, info.data["templates"], info.data.get("users", ())))
             if wrong:
                 raise Mistakes(wrong)
@@ -402,7 +407,11 @@ def _absolute(data: dict[str, Any], base: str) -> None:
     tables = [data.get("server"), data.get("cdr"), data.get("routing"),
               *(listeners if isinstance(listeners, list) else ()), *(peers.values() if isinstance(peers, dict) else ())]
     for table in tables:
+<<<<<<< HEAD
         for key in ("state_dir", "certificate", "private_key", "password_file", "path", "script"):
+=======
+        for key in ("state_dir", "certificate", "private_key", "client_ca", "password_file", "path"):
+>>>>>>> 74510c0 (TLS clients are known by the names in their certificates; the words and the merging of policies)
             if isinstance(table, dict) and isinstance(table.get(key), str) and table[key]:
                 table[key] = os.path.join(base, os.path.expanduser(table[key]))
 

@@ -118,7 +118,7 @@ def _listeners(old: tuple[Listen, ...], new: tuple[Listen, ...]) -> Iterator[Cha
             continue
         if str(known) != str(listen):
             yield Change("listen", f"listens on {listen} instead of {known}")
-        for key in ("advertise", "certificate", "private_key"):
+        for key in ("advertise", "certificate", "private_key", "client_ca"):
             if getattr(known, key) != getattr(listen, key):
                 yield Change("listen", f"{listen} {key}: {text_of(getattr(known, key))} -> "
                                        f"{text_of(getattr(listen, key))}")
@@ -151,5 +151,9 @@ def _differences(old: BaseModel, new: BaseModel) -> Iterator[str]:
     if not {"password", "ha1", "password_file"}.isdisjoint(different):
         yield "another password"
     for key in different:
-        if key not in ("password", "ha1"):
+        if key == "identify_by":
+            before, after = getattr(old, key), getattr(new, key)
+            yield from (f"is known by {way} too" for way in after if way not in before)
+            yield from (f"loses {way}, is not known by it any more" for way in before if way not in after)
+        elif key not in ("password", "ha1"):
             yield f"{option_name(type(new), key)}: {text_of(getattr(old, key))} -> {text_of(getattr(new, key))}"

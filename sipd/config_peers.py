@@ -193,8 +193,9 @@ def _lay_over(found: dict[str, Merged], place: str, section: PolicyKeys, templat
 
 
 def policy_mistakes(peers: Mapping[str, PolicyKeys], templates: Mapping[str, Template],
-                    acls: Mapping[str, AclSection]) -> Iterator[Mistake]:
-    """What is wrong with the templates and names that peers use: one for each mistake, where it is written."""
+                    acls: Mapping[str, AclSection], asked: bool) -> Iterator[Mistake]:
+    """What is wrong with the templates and names that peers use: one for each mistake, where it is written. `asked`:
+    somewhere TLS clients are asked for certificates."""
     wrong = list(_template_mistakes(peers, templates))
     yield from wrong
     sections = [("peers", name, section) for name, section in peers.items()]
@@ -208,9 +209,10 @@ def policy_mistakes(peers: Mapping[str, PolicyKeys], templates: Mapping[str, Tem
         return
     for name, peer in peers.items():
         values = merged(name, peer, templates)
-        if TLS in values["identify_by"].value and not values["tls_names"].value:
-            yield Mistake(("peers", name, "identify_by"), values["identify_by"].value,
-                          '"tls" needs tls_names, the names in its certificate')
+        if TLS in values["identify_by"].value and not (asked and values["tls_names"].value):
+            needed = "a [[listen]] with client_ca" if values["tls_names"].value else (
+                "tls_names, the names in its certificate")
+            yield Mistake(("peers", name, "identify_by"), list(values["identify_by"].value), f'"tls" needs {needed}')
 
 
 def _template_mistakes(peers: Mapping[str, PolicyKeys], templates: Mapping[str, Template]) -> Iterator[Mistake]:

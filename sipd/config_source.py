@@ -61,7 +61,8 @@ def _of_config(config: Config, source: Source) -> Iterator[Setting]:
         if section == "listen":
             origin = _options("--listen", over.listen) or ("file" if given else "default")
             for number, listen in enumerate(value):
-                more = [f"{key} {text}" for key, text in _texts(listen, ("advertise", "certificate", "private_key"))]
+                keys = ("advertise", "certificate", "private_key", "client_ca")
+                more = [f"{key} {text}" for key, text in _texts(listen, keys)]
                 yield Setting("listen", str(number + 1), ", ".join([str(listen), *more]), origin)
         elif section == "routes":
             for number, route in enumerate(value):

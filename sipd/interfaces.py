@@ -34,6 +34,7 @@ class IFlow(Interface):
     reliable = Attribute("bool: no timer need repeat what is sent here (RFC 3261 s17)")
     address = Attribute("str: numeric remote address, IPv6 without brackets")
     port = Attribute("int: remote port")
+    names = Attribute("tuple of str: the names that the certificate of a TLS client proves (RFC 5922), lower case")
     users = Attribute("set of IFlowUser: told once, then forgotten, when the flow fails; they come and go")
     alive = Attribute("bool: False once the connection is gone; a UDP flow is always alive")
     known = Attribute("bool: something that came over it has passed the checks; settable, False at first")

@@ -78,18 +78,25 @@ def acting_as(uid: int | None, gid: int | None) -> Iterator[None]:
 
 
 def certificate_problems(listen: Listen) -> list[str]:
-    """What is wrong with a listener's certificate and private key."""
-    if not listen.certificate:
-        return []
+    """What is wrong with a listener's certificate and private key, and with what it knows clients by."""
     problems = []
-    for key, path in (("certificate", listen.certificate), ("private_key", listen.private_key)):
+    for key in ("certificate", "private_key", "client_ca"):
+        path = getattr(listen, key)
+        if not path:
+            continue
         try:
             with open(path, "rb") as file:
                 if b"-----BEGIN" not in file.read(1048576):
                     problems.append(f"[[listen]] {listen} {key} = {path}: not PEM; a file with -----BEGIN is wanted")
         except OSError as error:
             problems.append(f"[[listen]] {listen} {key} = {path}: {error.strerror}; a readable PEM file is wanted")
-    if problems:
+    if listen.client_ca and not problems:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(listen.client_ca)
+        except ssl.SSLError:
+            problems = [f"[[listen]] {listen} client_ca = {listen.client_ca}: cannot be used; certificates in PEM are "
+                        "wanted"]
+    if problems or not listen.certificate:
         return problems
     try:
         # The password keeps OpenSSL from asking on the terminal for that of an encrypted key.

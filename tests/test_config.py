@@ -196,6 +196,7 @@ rign_timeout = 3
             (listen + 'advertise = "a.example:99999"\n', "F:4: [[listen]] (number 1) advertise", "host:port"),
             (listen + 'certificate = "c"\n', "F:1: [[listen]] (number 1)", "both or none"),
             (listen + 'certificate = "c"\nprivate_key = "k"\n', "F:1: [[listen]] (number 1)", "only for transport"),
+            (listen + 'client_ca = "c"\n', "F:1: [[listen]] (number 1)", "client_ca: only for transport"),
             ('[[listen]]\ntransport = "udp"\n', "F:1: [[listen]] (number 1) address", "is needed"),
             ("[listen]\nport = 1\n", "F:1: [[listen]]", "double brackets"),
             ('[users]\n"a b" = "x"\n', "F:2: [users] a b", "letters, digits"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import socket
+from pathlib import Path
 
 from twisted.trial.unittest import TestCase
 
@@ -110,6 +111,19 @@ class PreflightTests(TestCase):
             self.assertEqual(len(problems), len(words), problems)
             for problem, word in zip(problems, words, strict=True):
                 self.assertIn(word, problem)
+
+    def test_client_ca(self) -> None:
+        """What clients are known by is read too: missing, no PEM, and broken are told apart."""
+        os.makedirs(self.directory, exist_ok=True)
+        good, _ = certificate.self_signed(self.directory, ["a"], 1795341600.0)
+        for name, content in (("text", "hello"), ("broken", "-----BEGIN CERTIFICATE-----\nxx\n-----END CERTIFICATE-----\n")):
+            Path(self.directory, name).write_text(content)
+        for path, word in ((good, ""), ("/none", "No such file"), (os.path.join(self.directory, "text"), "not PEM"),
+                           (os.path.join(self.directory, "broken"), "certificates in PEM are wanted")):
+            problems = preflight.certificate_problems(Listen(transport="tls", address="127.0.0.1", client_ca=path))
+            self.assertEqual(len(problems), bool(word), problems)
+            self.assertIn(word, "".join(problems))
+            self.assertTrue(all(f"client_ca = {path}: " in problem for problem in problems))
 
     def test_concrete(self) -> None:
         """A wildcard stands for the addresses of its family, any other address for itself."""

@@ -148,9 +148,9 @@ class Callers:
         policies, flow = self._policies, request.flow
         assert flow is not None
         registered = self._contacts.get(uri.user or "") if ours else None
-        if registered is not None and policies.is_at(registered.name, flow.address):
+        if registered is not None and policies.is_at(registered.name, flow.address, self._names(flow)):
             return policies.trunks[registered.name]
-        found = policies.at(flow.address, flow.port) if policies.by_source else None
+        found = policies.at(flow.address, flow.port, self._names(flow)) if policies.by_source else None
         if found is None or self._from_ourselves(request):
             return None
         return None if self._users.by_aor(self.claimed(request)) is not None else found
@@ -188,7 +188,17 @@ class Callers:
         """Whether a user is known by something else than credentials."""
         flow = request.flow
         assert flow is not None
-        return "address" in policy.identify_by and policy.is_at(flow.address)
+        for way in policy.identify_by:
+            if way == "address" and policy.is_at(flow.address):
+                return True
+            if way == "tls" and flow.transport == "tls" and not policy.tls_names.isdisjoint(flow.names):
+                return True
+        return False
+
+    def _names(self, flow: IFlow) -> tuple[str, ...]:
+        """What the certificate of a TLS client proves, where any peer is known by that."""
+        names: tuple[str, ...] = flow.names if flow.transport == "tls" and self._policies.by_name else ()
+        return names
 
     def _known_otherwise(self, policy: Policy) -> None:
         """Good credentials do not help whoever is to be known by other things. Raises Reject (403)."""
@@ -296,7 +306,7 @@ class Callers:
         """Whether what comes within a dialog comes from a trunk that is believed."""
         if flow is None or not self._policies.by_source:
             return False
-        trunk = self._policies.at(flow.address, flow.port)
+        trunk = self._policies.at(flow.address, flow.port, self._names(flow))
         return trunk is not None and trunk.trust_identity
 
     def _is_private(self, request: Request) -> bool:

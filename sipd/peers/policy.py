@@ -77,7 +77,7 @@ STRANGER = Policy(kind=GUEST, plain=False)
 class Policies:
     """Everybody's policy. `in_use` tells how many calls a peer has: a user by address-of-record, a trunk by name."""
 
-    __slots__ = ("users", "trunks", "in_use", "_near", "_networks", "_places", "_names", "by_source")
+    __slots__ = ("users", "trunks", "in_use", "_near", "_networks", "_places", "_names", "by_source", "by_name")
 
     def __init__(self, in_use: Callable[[str], int]) -> None:
         #: By address-of-record; those who are not here have the usual one.
@@ -85,8 +85,9 @@ class Policies:
         #: By name.
         self.trunks: dict[str, Policy] = {}
         self.in_use = in_use
-        #: True when some requests are known by where they come from.
-        self.by_source = False
+        #: True when some trunks are known by where their requests come from, and when some peers are known by the names
+        #: in their certificates.
+        self.by_source = self.by_name = False
         #: The trunks whose address is known exactly: by address and port of their own, and by address.
         self._near: dict[tuple[str, int], Policy] = {}
         self._networks: Networks[Policy] = Networks()
@@ -115,6 +116,7 @@ class Policies:
             if TLS in policy.identify_by:
                 for text in policy.tls_names:
                     self._names.setdefault(text, policy)
+        self.by_name = bool(self._names) or any(TLS in policy.identify_by for policy in self.users.values())
         self._places = {name: places for name, places in self._places.items() if name in self.trunks}
         self._index()
 
@@ -147,19 +149,23 @@ class Policies:
         policy = near.get((address, port)) or near.get((address, 0))
         if policy is None and len(self._networks):
             policy = self._networks.find(address)
-        if policy is None and self._names:
+        if policy is None:
             for name in names:
                 policy = self._names.get(name)
                 if policy is not None:
                     break
         return policy
 
-    def is_at(self, name: str, address: str) -> bool:
-        """True when a trunk that is known by its address is there."""
+    def is_at(self, name: str, address: str, names: Iterable[str] = ()) -> bool:
+        """True when a trunk is at a numeric address, or shows a certificate with one of these names, and is known by
+        that."""
         policy = self.trunks.get(name)
-        if policy is None or ADDRESS not in policy.identify_by:
+        if policy is None:
             return False
-        return policy.is_at(address) or any(address == one for one, _ in self._places.get(name, ()))
+        if TLS in policy.identify_by and not policy.tls_names.isdisjoint(names):
+            return True
+        return ADDRESS in policy.identify_by and (
+            policy.is_at(address) or any(address == one for one, _ in self._places.get(name, ())))
 
     def over_limit(self, policy: Policy, caller: str) -> bool:
         """True when a peer has as many calls as it may have."""

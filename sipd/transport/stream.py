@@ -25,6 +25,7 @@ from sipd.message.framer import Framer
 from sipd.message.hop import Hop, join_host_port
 from sipd.transport.flows import Receive, Watch, tell_users, write_bug
 from sipd.transport.listener import Listener
+from sipd.transport.tls import client_names
 
 #: Octets of one read that leave it open whether more were there (the most Twisted reads at once).
 FULL = 65536
@@ -36,7 +37,8 @@ LINGER = 5.0
 class StreamFlow:
     """One live connection. Its id is random: it never names another connection, in a later process neither."""
 
-    __slots__ = ("id", "listener", "transport", "address", "port", "users", "alive", "known", "_connection")
+    __slots__ = ("id", "listener", "transport", "address", "port", "users", "alive", "known", "_connection",
+                 "_names")
 
     reliable = True
 
@@ -50,10 +52,18 @@ class StreamFlow:
         self.alive = True
         self.known = False
         self._connection = connection
+        self._names: tuple[str, ...] | None = None
 
     def send(self, data: bytes) -> None:
         """Queues one message. Users hear of it when the connection is gone or does not take it."""
         self._connection.send(data)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """See IFlow."""
+        if self._names is None:
+            self._names = self._connection.client_names()
+        return self._names
 
     def close_after_send(self) -> None:
         """Closes the connection once what was sent before has left."""
@@ -127,6 +137,13 @@ class StreamConnection(Protocol):
         self._begun_at = 0.0
         self._timer: Any = None
         self._why = ""
+
+    def client_names(self) -> tuple[str, ...]:
+        """The names that the peer's certificate proves, where it opened the connection; asked once it is ready."""
+        wire: Any = self.transport
+        if self.hop is not None or self.flow.transport != "tls" or wire is None:
+            return ()
+        return client_names(wire.getHandle())
 
     # -- what Twisted calls
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Any
 
+from cryptography import x509
 from OpenSSL import SSL
+from OpenSSL.crypto import X509, X509Name
 from twisted.internet.interfaces import (
     IAddress,
     IOpenSSLClientConnectionCreator,
@@ -27,19 +29,48 @@ class CertificateError(Exception):
 
 @implementer(IOpenSSLServerConnectionCreator)
 class ServerContext:
-    """The certificate and key of a listener. Raises CertificateError.
+    """The certificate and key of a listener; `client_ca` has those who vouch for the names of clients, "" for nobody.
+    Raises CertificateError.
 
     Twisted asks it for each connection, so that the context is never changed after its first one.
     """
 
-    def __init__(self, certificate: str, private_key: str) -> None:
+    def __init__(self, certificate: str, private_key: str, client_ca: str = "") -> None:
         self._context = _server_context(certificate, private_key)
+        if client_ca:
+            _ask_clients(self._context, client_ca)
 
     def serverConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
         """A connection that waits for a client's handshake."""
-        connection = SSL.Connection(self._context, None)
+        connection = Accepted(self._context, None)
         connection.set_accept_state()
         return connection
+
+
+class Accepted(SSL.Connection):
+    """A connection that a client opened, and what came of the check of the client's certificate."""
+
+    #: Its own certificate is right, and something on the way to it is not.
+    good = bad = False
+
+
+def client_names(connection: SSL.Connection) -> tuple[str, ...]:
+    """The names that the certificate of a TLS client proves (RFC 5922 s7.1): its SIP domains, else its DNS names, in
+    lower case. None where it showed no certificate, or one for which nobody of ours vouches."""
+    if not isinstance(connection, Accepted) or connection.bad or not connection.good:
+        return ()
+    certificate = connection.get_peer_certificate()
+    if certificate is None:
+        return ()
+    try:
+        names = certificate.to_cryptography().extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+        hosts = names.get_values_for_type(x509.DNSName)
+    except (x509.ExtensionNotFound, ValueError):
+        return ()
+    # s7.1: a URI with a user part is a user's and no domain's; wildcards prove nothing (s7.2)
+    domains = [uri[4:] for uri in uris if uri[:4].lower() == "sip:" and "@" not in uri]
+    return tuple(name.lower() for name in domains or hosts if "*" not in name)
 
 
 class ServerContexts:
@@ -47,7 +78,7 @@ class ServerContexts:
 
     def __init__(self, usual: tuple[str, str] | None) -> None:
         self._usual = usual
-        self._read: dict[tuple[str, str], ServerContext] = {}
+        self._read: dict[tuple[str, str, str], ServerContext] = {}
         #: What stood in the files, digested, by the certificate's path.
         self.prints: dict[str, str] = {}
 
@@ -56,10 +87,10 @@ class ServerContexts:
         files = (listen.certificate, listen.private_key) if listen.certificate else self._usual
         if files is None:
             raise CertificateError("no certificate for TLS")
-        context = self._read.get(files)
+        context = self._read.get((*files, listen.client_ca))
         if context is None:
             self.prints[files[0]] = fingerprint(*files)
-            context = self._read[files] = ServerContext(*files)
+            context = self._read[(*files, listen.client_ca)] = ServerContext(*files, listen.client_ca)
         return context
 
 
@@ -142,6 +173,35 @@ def _context() -> SSL.Context:
     context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     return context
+
+
+def _ask_clients(context: SSL.Context, client_ca: str) -> None:
+    """Asks clients for a certificate. Whoever shows none, or one that nobody of ours vouches for, as a phone may have
+    from its maker, is served all the same, and is not known by it. Raises CertificateError."""
+    try:
+        context.load_verify_locations(client_ca)
+        context.set_client_ca_list(_subjects(client_ca))
+    except (SSL.Error, OSError, ValueError) as error:
+        raise CertificateError(f"{client_ca}: not a PEM file of certificates that can be used") from error
+    # in a session that is taken up again nothing is checked
+    context.set_options(SSL.OP_NO_TICKET)
+    context.set_verify(SSL.VERIFY_PEER, _checked)
+
+
+def _subjects(path: str) -> list[X509Name]:
+    """The subjects of the certificates in a PEM file."""
+    with open(path, "rb") as file:
+        return [X509.from_cryptography(one).get_subject() for one in x509.load_pem_x509_certificates(file.read())]
+
+
+def _checked(connection: SSL.Connection, certificate: X509, error: int, depth: int, right: int) -> bool:
+    """Called for each certificate of a chain, the client's own last."""
+    assert isinstance(connection, Accepted)
+    if not right:
+        connection.bad = True
+    elif depth == 0:
+        connection.good = True
+    return True
 
 
 def _server_context(certificate: str, private_key: str) -> SSL.Context:

@@ -62,6 +62,7 @@ class UdpFlow:
     transport = "udp"
     reliable = False
     alive = True
+    names: tuple[str, ...] = ()
 
     def __init__(self, port: UdpPort, peer: Any) -> None:
         self.listener = port.listener

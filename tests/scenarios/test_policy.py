@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.trial.unittest import TestCase
 
+from sipd.config_trunks import Peer
 from sipd.message.message import Request, Response
 from tests.support.rig import Phone, Rig
 
@@ -178,6 +179,28 @@ class TrunkTests(TestCase):
         request = carrier.request("REGISTER", "sip:example.com", to="<sip:acct@example.com>", contact="<sip:a@203.0.113.77>")
         carrier.authorized(request, carrier.take(401), user="acct", password="pass")
         carrier.take(404)
+        over(rig)
+
+    def test_certificate(self) -> None:
+        """A carrier that is known by the name in its certificate, from wherever it connects; a user likewise, under their
+        own name, to call and to register."""
+        rig = policy_rig({})
+        peers = {"carrier": Peer(uri="sip:c.example", identify_by=("tls",), tls_names=("sip:C.example",)),
+                 "1002": Peer(identify_by=("tls", "credentials"), tls_names=("phone2.example",))}
+        rig.core.call_out(rig.config.model_copy(update={"peers": peers}))
+        phone = rig.phone("1001", "192.0.2.51")
+        for name, names, known in (("carrier", ("x.example", "c.example"), True), ("carrier", (), False),
+                                   ("carrier", ("phone2.example",), False), ("1002", ("phone2.example",), True),
+                                   ("1002", ("c.example",), False)):
+            one = rig.phone(name, "198.51.100.9", "tls")
+            assert one.connection is not None
+            one.connection.flow.names = names
+            if known:
+                reached(rig, one, phone, "sip:1001@example.com")
+            else:
+                refused(one, 407, "sip:1001@example.com")
+            if name == "1002":
+                one.register(take=200 if known else 401)
         over(rig)
 
     def test_nobody_by_default(self) -> None:

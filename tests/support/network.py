@@ -71,6 +71,7 @@ class MemoryFlow:
         self.users = _Users()
         self.alive = True
         self.known = False
+        self.names: tuple[str, ...] = ()
         self.sent: list[bytes] = []
         self.connection: Connection | None = None
         self._transports = transports

@@ -49,6 +49,80 @@ def make_certificate(directory: str, name: str, use_rsa: bool = False) -> tuple[
     return paths
 
 
+def signed(directory: str, name: str, names: list[x509.GeneralName], ca: tuple[str, str], days: int = 36500) -> tuple[str, str]:
+    """A certificate with these names, signed by `ca` (certificate and key): the paths of its file and of its key's."""
+    with open(ca[0], "rb") as file:
+        issuer = x509.load_pem_x509_certificate(file.read())
+    with open(ca[1], "rb") as file:
+        secret: Any = serialization.load_pem_private_key(file.read(), None)
+    key = ec.generate_private_key(ec.SECP256R1())
+    begin = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+    builder = (
+        x509.CertificateBuilder().subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "cn.example")]))
+        .issuer_name(issuer.subject).public_key(key.public_key()).serial_number(x509.random_serial_number())
+        .not_valid_before(begin).not_valid_after(begin + datetime.timedelta(days)))
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), False)
+    paths = os.path.join(directory, f"{name}.crt"), os.path.join(directory, f"{name}.key")
+    with open(paths[0], "wb") as file:
+        file.write(builder.sign(secret, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    with open(paths[1], "wb") as file:
+        file.write(key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    return paths
+
+
+class ClientTests(TestCase):
+    """A TLS listener that asks clients for certificates."""
+
+    async def test_names(self) -> None:
+        """RFC 5922 s7.1: a client that one of ours vouches for is known by its SIP domains, else by its DNS names; without a
+        certificate, with another's, with one that is over, and with a session taken up again it is served unknown."""
+        directory = self.mktemp()
+        os.mkdir(directory)
+        files = make_certificate(directory, "sip.example.com")
+        ca, other = make_certificate(directory, "ca.example"), make_certificate(directory, "other.example")
+        dns, uri = x509.DNSName, x509.UniformResourceIdentifier
+        rig = Rig(listen("tls", certificate=files[0], private_key=files[1], client_ca=ca[0]), reactor=reactor)
+        rig.transports.start()
+        self.addCleanup(rig.transports.stop)
+        seen: list[tuple[str, ...]] = []
+
+        def receive(data: bytes, flow: Any) -> None:
+            seen.append(flow.names)
+            flow.send(b"answer")
+
+        rig.transports._connections.settings.receive = receive  # type: ignore[assignment]
+
+        def talk(pair: tuple[str, str] | None, version: ssl.TLSVersion, session: Any = None) -> Any:
+            context = ssl.create_default_context(cafile=files[0])
+            context.minimum_version = context.maximum_version = version
+            if pair is not None:
+                context.load_cert_chain(*pair)
+            for _ in range(2):
+                with (socket.create_connection(rig.place(), timeout=1.0) as plain,
+                      context.wrap_socket(plain, server_hostname="sip.example.com", session=session) as secure):
+                    secure.sendall(OPTIONS)
+                    self.assertEqual(secure.recv(100), b"answer")
+                    session = secure.session
+
+        for number, (pair, names) in enumerate((
+            (None, ()),
+            (signed(directory, "dns", [dns("A.example"), dns("*.b.example"), dns("c.example")], ca), ("a.example", "c.example")),
+            (signed(directory, "uri", [uri("sip:D.example"), dns("a.example")], ca), ("d.example",)),
+            (signed(directory, "user", [uri("sip:bob@d.example"), uri("https://d.example")], ca), ()),
+            (signed(directory, "none", [], ca), ()),
+            (signed(directory, "foreign", [dns("a.example")], other), ()),
+            (signed(directory, "over", [dns("a.example")], ca, 100), ()),
+            (make_certificate(directory, "self.example"), ()),
+        )):
+            version = ssl.TLSVersion.TLSv1_2 if number % 2 else ssl.TLSVersion.TLSv1_3
+            seen.clear()
+            await deferToThread(talk, pair, version)
+            self.assertEqual(seen, [names, names], number)
+        await rig.until(lambda: not rig.inventory.left())
+
+
 class TlsTests(TestCase):
     """A TLS listener for sip.example.com; clients are Python's own `ssl`, in threads, or the layer itself."""
 
