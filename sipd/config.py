@@ -407,11 +407,7 @@ def _absolute(data: dict[str, Any], base: str) -> None:
     tables = [data.get("server"), data.get("cdr"), data.get("routing"),
               *(listeners if isinstance(listeners, list) else ()), *(peers.values() if isinstance(peers, dict) else ())]
     for table in tables:
-<<<<<<< HEAD
-        for key in ("state_dir", "certificate", "private_key", "password_file", "path", "script"):
-=======
-        for key in ("state_dir", "certificate", "private_key", "client_ca", "password_file", "path"):
->>>>>>> 74510c0 (TLS clients are known by the names in their certificates; the words and the merging of policies)
+        for key in ("state_dir", "certificate", "private_key", "client_ca", "password_file", "path", "script"):
             if isinstance(table, dict) and isinstance(table.get(key), str) and table[key]:
                 table[key] = os.path.join(base, os.path.expanduser(table[key]))
 
