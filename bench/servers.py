@@ -220,17 +220,19 @@ class Kamailio(Server):
     name = "kamailio"
 
     def __init__(
-        self, directory: Path, users: dict[str, str] | None = None, durable: bool = False, tls: bool = False
+        self, directory: Path, users: dict[str, str] | None = None, durable: bool = False, tls: bool = False,
+        suspects: str = "",
     ) -> None:
         """`users` switch digest on (one password for all, which spares it a database); `durable` writes every binding
-        through to SQLite, in its faster journal mode, as sipd does."""
+        through to SQLite, in its faster journal mode, as sipd does. A user who `suspects` names is asked within dialogs
+        too, and every nonce is good for one request."""
         directory.mkdir(parents=True, exist_ok=True)
         program = shutil.which("kamailio") or "/usr/sbin/kamailio"
         if not os.path.exists(program):
             raise FileNotFoundError("kamailio is not installed (Debian: apt-get install kamailio)")
         modules = next(Path("/usr/lib").glob("*/kamailio/modules"))
         port = free_port()
-        load, check, check_call = "", "", ""
+        load, check, check_call, check_within = "", "", "", ""
         if users:
             password = next(iter(users.values()))
             load = 'loadmodule "auth.so"'
@@ -238,6 +240,9 @@ class Kamailio(Server):
                 f'if (!pv_%s_authenticate("{DOMAIN}", "{password}", "0")) {{ auth_challenge("{DOMAIN}", "1"); exit; }}'
             )
             check, check_call = challenge % "www", challenge % "proxy"
+            if suspects:
+                load += '\nmodparam("auth", "one_time_nonce", 1)'
+                check_within = f'if ($fU == "{suspects}" && !is_method("ACK")) {{ {check_call} }}'
         listen = f"listen=udp:127.0.0.1:{port}\nlisten=tcp:127.0.0.1:{port}"
         connections = "tcp_children=1\ntcp_connection_lifetime=3605\ntcp_max_connections=20000"
         if tls:
@@ -262,6 +267,7 @@ class Kamailio(Server):
             "DOMAIN": DOMAIN, "LISTEN": listen, "TCP": connections, "DB_MODE": "1" if durable else "0",
             "MODULES": str(modules), "LOAD": load,
             "AUTHENTICATE": check, "AUTHENTICATE_CALL": check_call,
+            "AUTHENTICATE_WITHIN": check_within,
         }.items():
             text = text.replace(f"@{name}@", value)
         config = directory / "kamailio.cfg"

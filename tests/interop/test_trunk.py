@@ -39,10 +39,12 @@ class OfficeTestCase(unittest.TestCase):
     timeout = 120.0
     #: The caller's domain and password at the carrier.
     domain, secret = CARRIER, "caller-secret"
+    #: What the office's configuration has besides, beginning with options of the peer.
+    more = ""
 
     def open_office(self, directory: Path, port: int, transport: str, password: str) -> None:
         """Starts the office's server, whose carrier listens on `port`; the phone registers there."""
-        config = TRUNK.format(port=port, transport=transport, password=password, domain=self.domain)
+        config = TRUNK.format(port=port, transport=transport, password=password, domain=self.domain) + self.more
         self.office = SipdProcess(directory / "office", domain=OFFICE, users={"1001": "phone-secret"}, config=config)
         self.office.start()
         self.addCleanup(self.office.end)
@@ -68,6 +70,13 @@ class OfficeTestCase(unittest.TestCase):
     def ask(self, command: str, **arguments: Any) -> Any:
         """What the office's server answers to sipctl."""
         return ask(str(self.office.state / "sipctl.sock"), command, **arguments)
+
+    def wait_for_log(self, text: str, seconds: float = 3.0) -> None:
+        """A line may wait in the buffer."""
+        deadline = time.monotonic() + seconds
+        while text not in self.office.log():
+            self.assertLess(time.monotonic(), deadline, self.office.log()[-2000:])
+            time.sleep(0.1)
 
     def wait_for(self, state: str, again: bool = False, seconds: float = 15.0) -> dict[str, Any]:
         """The peer's row once it has this state; with `again` it is told to register at once."""
