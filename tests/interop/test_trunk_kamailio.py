@@ -18,7 +18,7 @@ from_user = "acct1"
 [[routes]]
 match = "^0(?P<number>[0-9]+)$"
 to = ["carrier"]
-rewrite = "{{number}}"
+rewrite = "{number}"
 """
 
 
@@ -136,7 +136,7 @@ class CallsOutTests(KamailioCase):
 
     def open_with_routes(self, transport: str, suspects: str) -> None:
         """Starts both servers; somebody is registered at the carrier."""
-        self.more = ROUTES.format(domain=self.domain)
+        self.more = ROUTES
         self.start(transport, self.secret, suspects)
         self.wait_for("registered")
         client = Registrant(self.caller.server, DOMAIN)
@@ -152,9 +152,10 @@ class CallsOutTests(KamailioCase):
         and names it knows."""
         for transport, ends in (("udp", "caller"), ("tcp", "callee")):
             caller, callee = self.out(transport)
-            caller.ask(self, "INVITE", self.caller)
+            ahead = [int(caller.ask(self, method, self.caller).all("CSeq")[0].split()[0]) - caller.cseq
+                     for method in ("INVITE", "INFO", "INFO")]
+            self.assertTrue(0 < ahead[0] < ahead[1] < ahead[2], f"not asked at each request: {ahead}")
             callee.ask(self, "INFO", self.phone)
-            caller.ask(self, "INFO", self.caller)
             callee.ask(self, "INVITE", self.phone)
             if ends == "caller":
                 caller.ask(self, "BYE", self.caller)
@@ -181,10 +182,17 @@ class CallsOutTests(KamailioCase):
                 callee.ask(self, "BYE", self.phone)
             self.office.stop()
 
+    @shows("OUT-14", "22.2")
+    def test_called(self) -> None:
+        """The carrier calls, and asks the phone that hangs up for credentials: ours."""
+        self.open_with_routes("udp", "acct1")
+        self.call()
+        self.call()
+
     @shows("OUT-13", "22.3")
     def test_wrong_password_for_calls(self) -> None:
         """The carrier's challenge never reaches the phone: 500, and a line in the log."""
-        self.more = ROUTES.format(domain=self.domain)
+        self.more = ROUTES
         self.start("udp", "wrong")
         uri = f"sip:02001@{OFFICE}"
         lines = [f"From: <sip:1001@{OFFICE}>;tag=phone", f"To: <{uri}>", f"Call-ID: {secrets.token_hex(8)}",

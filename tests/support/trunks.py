@@ -8,6 +8,7 @@ from typing import Any
 
 from sipd.auth.digest import ha1 as secret_of
 from sipd.auth.digest import parse_credentials, request_digest
+from sipd.calls.call import Call
 from sipd.message.message import Request
 from sipd.proxy.targets import Plan, Stage, Target
 from tests.support.rig import Phone, Rig
@@ -36,7 +37,7 @@ class ToTrunks:
         self._rig = rig
         self._groups = groups
 
-    def plan(self, request: Request, aor: str) -> Plan | None:
+    def plan(self, request: Request, aor: str, caller: str = "", call: Call | None = None) -> Plan | None:
         """See Router."""
         number = request.uri.user or ""
         if not number.startswith("0"):
