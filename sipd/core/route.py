@@ -62,14 +62,22 @@ class OwnDialog(Protocol):
         """An ACK in it."""
 
 
+class Keeping(Plan, Protocol):
+    """The plan for a MESSAGE that is kept when nobody can be reached."""
+
+    #: Where it goes first: nowhere while older ones are on their way; and how long (seconds) each group is waited for.
+    groups: Groups
+    patience: float
+
+
 class Offline(Protocol):
     """Keeps a MESSAGE whose receiver cannot be reached."""
 
-    def plan(self, request: Request, aor: str, bindings: list[Binding] | None, first: Plan | None) -> Plan:
-        """What follows when `bindings`, or what `first` says, could not be reached. None: those there are, nothing."""
+    def plan(self, request: Request, aor: str, bindings: list[Binding], groups: Groups) -> Keeping:
+        """For one that goes to these bindings, in these groups."""
 
-    def patience(self, groups: Groups) -> float:
-        """How long each group is waited for, in seconds."""
+    def after(self, request: Request, aor: str, first: Plan) -> Plan:
+        """For one that goes where `first` says."""
 
 
 class Route:
@@ -242,7 +250,7 @@ class Route:
             if plan is not None:
                 self._let_through(request)
                 if offline is not None:
-                    plan = offline.plan(request, aor, None, plan)
+                    plan = offline.after(request, aor, plan)
                 self._proxy.forward(request, key, [], loop, plan, call, dress)
                 return
         bindings = self._location.bindings(aor)
@@ -257,8 +265,8 @@ class Route:
                 raise Reject(480)
         self._let_through(request)
         if offline is not None:
-            plan, patience = offline.plan(request, aor, bindings, None), offline.patience(groups)
-            self._proxy.forward(request, key, groups, loop, plan, call, dress, patience)
+            keeping = offline.plan(request, aor, bindings, groups)
+            self._proxy.forward(request, key, keeping.groups, loop, keeping, call, dress, keeping.patience)
             return
         self._proxy.forward(request, key, groups, loop, None, call, dress)
 

@@ -24,16 +24,20 @@ _PATIENCE, _TOGETHER = 8.0, 24.0
 
 
 class OfflinePlan:
-    """For one MESSAGE. `first` is what the configuration wants tried, before this."""
+    """For one MESSAGE. `groups` is where it goes first, each for `patience` seconds; `first` what the configuration
+    wants tried before this, else None; `held` where it would go if it had not to wait for older ones."""
 
-    __slots__ = ("_offline", "_request", "_aor", "_bindings", "_first")
+    __slots__ = ("groups", "patience", "_offline", "_request", "_aor", "_bindings", "_held", "_first")
 
-    def __init__(self, offline: Offline, request: Request, aor: str, bindings: Sequence[Binding],
-                 first: Plan | None) -> None:
+    def __init__(self, offline: Offline, request: Request, aor: str, bindings: Sequence[Binding], groups: Groups,
+                 held: Groups, first: Plan | None) -> None:
+        self.groups = groups
+        self.patience = patience_for(groups)
         self._offline = offline
         self._request = request
         self._aor = aor
         self._bindings = bindings
+        self._held = held
         self._first = first
 
     def next(self, status: int, done: Callable[[Stage | None], None]) -> None:
@@ -63,6 +67,8 @@ class OfflinePlan:
             if message is not None:
                 self._offline.tried(message, self._bindings, silent)
                 done(Stage([], status=202, late=lambda: self._offline.taken(message)))
+            elif self._held and not status:
+                done(Stage(self._held, patience_for(self._held)))  # it is not to be kept, and they are there
             elif refusal is None or (status and not refusal.retry_after and not refusal.reason):
                 done(None)
             else:
@@ -84,10 +90,17 @@ class Offline:
         self._location = location
         self._wheel = wheel
 
-    def plan(self, request: Request, aor: str, bindings: Sequence[Binding] | None = None,
-             first: Plan | None = None) -> Plan:
-        """For a MESSAGE to `aor` that goes to `bindings` (None: those there are), or by what `first` says."""
-        return OfflinePlan(self, request, aor, self._location.bindings(aor) if bindings is None else bindings, first)
+    def plan(self, request: Request, aor: str, bindings: Sequence[Binding], groups: Groups) -> OfflinePlan:
+        """For a MESSAGE to `aor` that goes to `bindings`, in these groups. While older ones are being delivered it
+        waits behind them."""
+        box = self.boxes.boxes.get(aor)
+        if box is not None and box.round is not None:
+            return OfflinePlan(self, request, aor, bindings, [], groups, None)
+        return OfflinePlan(self, request, aor, bindings, groups, [], None)
+
+    def after(self, request: Request, aor: str, first: Plan) -> OfflinePlan:
+        """For one that goes where `first` says."""
+        return OfflinePlan(self, request, aor, self._location.bindings(aor), [], [], first)
 
     def tried(self, message: StoredMessage, bindings: Sequence[Binding], silent: bool) -> None:
         """It was relayed to these, without success; where nobody answered somebody may have it, or get it yet."""

@@ -13,7 +13,7 @@ from sipd.message.message import Request
 from sipd.message.uri import Uri
 from sipd.messages.delivery import Delivery
 from sipd.messages.mailboxes import Mailboxes
-from sipd.messages.plan import Offline, patience_for
+from sipd.messages.plan import Offline, OfflinePlan
 from sipd.proxy.targets import Groups, Plan
 from sipd.wheel import TimerWheel
 
@@ -61,13 +61,13 @@ class Messages:
 
     # --- what comes
 
-    def plan(self, request: Request, aor: str, bindings: Sequence[Binding] | None, first: Plan | None) -> Plan:
+    def plan(self, request: Request, aor: str, bindings: Sequence[Binding], groups: Groups) -> OfflinePlan:
         """See core.route.Offline."""
-        return self._offline.plan(request, aor, bindings, first)
+        return self._offline.plan(request, aor, bindings, groups)
 
-    def patience(self, groups: Groups) -> float:
+    def after(self, request: Request, aor: str, first: Plan) -> OfflinePlan:
         """See core.route.Offline."""
-        return patience_for(groups)
+        return self._offline.after(request, aor, first)
 
     # --- for people
 
