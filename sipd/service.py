@@ -20,6 +20,7 @@ from sipd.admin.commands import StatusCommands, UserCommands
 from sipd.admin.control_socket import ControlSocket
 from sipd.admin.debug import Debug
 from sipd.admin.inside_commands import InsideCommands
+from sipd.admin.message_commands import MessageCommands
 from sipd.admin.originate_commands import OriginateCommands
 from sipd.admin.peer_commands import PeerCommands
 from sipd.admin.trunk_commands import TrunkCommands
@@ -359,6 +360,7 @@ class Server(MultiService):
                      rows.story, lambda: rows.peers(core.calls),
                      lambda name: core.policies.limits(name, core.aor(name)),
                      lambda: [name.removesuffix(core.calls.at_home) for name in core.policies.limited()]).register(api)
+        MessageCommands(core.messages, peers.aor).register(api)
         Debug(transports.show, peers.aor, core.places.aor, core.location.bindings, time.time,
               self.inventory).register(api)
         clock: Any = reactor

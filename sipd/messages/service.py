@@ -93,5 +93,5 @@ class Messages:
         gone = [message for message in self.boxes.messages.values()
                 if message.ending is None and number in (0, message.number) and aor in ("", message.aor)]
         for message in gone:
-            self.boxes.remove(message, "removed by sipctl")
+            self.boxes.remove(message, "removed by the administrator")
         return len(gone)

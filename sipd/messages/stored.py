@@ -91,8 +91,8 @@ class StoredMessage:
             return StoredMessage(
                 number, str(row["aor"]), str(row["sender"]), float(row["received_at"]), float(row["expires_at"]),
                 str(row["from"]), str(row["to"]), str(row["call_id"]), int(row["cseq"]),
-                tuple((str(name), str(value)) for name, value in row["fields"]), a2b_base64(row["body"]),
-                bool(row["secure"]), bool(row["notice"]))
+                tuple((str(name), str(value)) for name, value in row["fields"]),
+                a2b_base64(row["body"], strict_mode=True), bool(row["secure"]), bool(row["notice"]))
         except (ValueError, KeyError, TypeError, Error):
             return None
 

@@ -47,6 +47,29 @@ class UacTests(TestCase):
         self.assertEqual((outcome.status, outcome.hop), (200, Hop("udp", PEER, 5060)))
         self.rig.finish()
 
+    @shows("NIT-02", "8.2.2.2", "17.2.3")
+    def test_the_same_again(self) -> None:
+        """An ask with a branch repeats exact values: the branch in its first transaction, the CSeq in all, also to the
+        next hop, which is a transaction of its own."""
+        self.rig.dns.address("two.example", PEER)
+        self.rig.dns.address("two.example", "203.0.113.11")
+        phones = [self.rig.phone("one", PEER), self.rig.phone("two", "203.0.113.11")]
+        for _ in range(2):
+            self.send(self.ask("sip:two.example:5060", cseq=7, branch="z9hG4bKthesame"))
+            self.rig.advance(1.0)
+            first = next(phone for phone in phones if phone.unread)
+            second = next(phone for phone in phones if phone is not first)
+            got = first.drain()[0]
+            first.answer(got, 503)  # type: ignore[arg-type]
+            again = second.drain()[0]
+            second.answer(again, 200)  # type: ignore[arg-type]
+            self.assertEqual((got.cseq, again.cseq), ((7, "NOTIFY"), (7, "NOTIFY")))
+            assert got.via is not None and again.via is not None
+            self.assertEqual(got.via.branch, "z9hG4bKthesame")
+            self.assertNotEqual(again.via.branch, got.via.branch)
+            self.rig.advance(10.0)
+        self.rig.finish()
+
     @shows("OUT-01", "12.2.1.1")
     def test_strict_router(self) -> None:
         """A first Route without lr gets the request as a strict router wants it."""

@@ -151,8 +151,8 @@ class Failing(OfflineTestCase):
         self.rig.finish()
 
     def test_several_phones(self) -> None:
-        """The phone that registers first gets what waits; the others do not. Where it refuses or is silent the user's
-        others are asked before it is given up."""
+        """The phone that registers first gets what waits, the others do not. Where the only one that is registered
+        refuses for good that is the end, though another was there before."""
         other = self.rig.phone("1002")
         self.send(b"one")
         self.b.register()
@@ -164,7 +164,9 @@ class Failing(OfflineTestCase):
         self.send(b"two")
         self.b.register(call_id="b", cseq=10)
         self.offered(415)
+        other.silent()
         self.assertEqual(self.ended(), ["refused by its phone"])
+        self.rig.finish()
 
     def test_refused_by_one_of_two(self) -> None:
         """A phone that knows no MESSAGE does not keep the other one from getting it, now or later."""
