@@ -352,4 +352,46 @@ _PLANNED: tuple[Mutant, ...] = (
            _in("plan")),
 )
 
-MUTANTS: tuple[Mutant, ...] = (*_TRANSACTIONS, *_FORKS, *_PLANNED, *_FORWARDED, *_KNOWN)
+_DRESSING = "sipd/proxy/dressing.py"
+_IDENTITY = "sipd/proxy/identity.py"
+_DRESSED = _in("dress_calls", "dress_dialogs", "dress_identity")
+
+#: How requests to trunks are dressed.
+_TRUNKS: tuple[Mutant, ...] = (
+    Mutant("responses of trunks are not turned back", _FORWARDING, "            worn.take_off(response)\n",
+           "            pass\n", _DRESSED),
+    Mutant("a late 2xx of a trunk is not turned back", _BRANCH, "                self._worn.take_off(response)",
+           "                pass", _DRESSED),
+    Mutant("a trunk's challenge goes to the caller", _FORWARDING,
+           "if status in (401, 407) and worn.answers and not branch.done:", "if False:", _DRESSED),
+    Mutant("a challenge is answered after the caller gave up", _BRANCH,
+           "if self.cancel_wanted or over or request is None or worn is None:", "if request is None or worn is None:",
+           _DRESSED),
+    Mutant("a CANCEL before the INVITE that was sent again has rung", _BRANCH,
+           "        self.rang = False\n        return 0", "        return 0", _DRESSED),
+    Mutant("the number stays the same", _DRESSING, "        shift = worn.shift + 1\n", "        shift = worn.shift\n",
+           _DRESSED),
+    Mutant("what was sent again meets a number that was used", _DRESSING,
+           "shift = max(shift, steps.highest + 1 - number)", "pass", _DRESSED),
+    Mutant("a number below one that was sent", _DRESSING, "if number > steps.last and number + shift <= steps.highest:",
+           "if False:", _DRESSED),
+    Mutant("after a restart numbers do not jump", _DRESSING, "jump = max(0, wardrobe.since - out.since)", "jump = 0",
+           _DRESSED),
+    Mutant("RAck of another count", _DRESSING, "{int(parts[1][:10]) + shift}", "{int(parts[1][:10])}", _DRESSED),
+    Mutant("credentials are shown to anybody in a dialog", _DRESSING,
+           "not out.address or out.address == address or account.is_at(address))", "True)", _DRESSED),
+    Mutant("an ACK shows its INVITE's credentials to anybody", _DRESSING,
+           "if fields is not None and self.may_show(address):", "if fields is not None:", _DRESSED),
+    Mutant("calls over trunks leave our path", _FORWARDING, "proxy.values.record_route or dress is not None or",
+           "proxy.values.record_route or", _DRESSED),
+    Mutant("To of a trunk's request stays as the trunk knows it", _DRESSING,
+           "if back.look and back.original != _TOO_LONG:", "if False:", _DRESSED),
+    Mutant("privacy is for others", _IDENTITY, "return not words.isdisjoint(_PRIVATE) or", "return", _DRESSED),
+    Mutant("whoever asks for privacy is named", _IDENTITY, "(private and not self.trusted())", "False", _DRESSED),
+    Mutant("a phone says itself who it is", _IDENTITY, "        without_identity(request)\n", "        pass\n",
+           _DRESSED),
+    Mutant("one nonce for two calls is a wrong password", "sipd/core/keyring.py",
+           "(shown is None or params[\"nonce\"] in shown)", "True", _DRESSED),
+)
+
+MUTANTS: tuple[Mutant, ...] = (*_TRANSACTIONS, *_FORKS, *_PLANNED, *_FORWARDED, *_KNOWN, *_TRUNKS)

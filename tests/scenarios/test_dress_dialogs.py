@@ -104,6 +104,25 @@ class Dialogs(TestCase):
         self.assertEqual(caller.take(200).cseq_number, 13)
         over(rig)
 
+    @shows("OUT-14", "12.2.1.1")
+    def test_crossing_the_other_way(self) -> None:
+        """Where the later one is challenged first, what comes after both still has a number of its own."""
+        rig, caller, carrier = trunk_rig()
+        _, _, _, ok = called(caller, carrier)
+        caller.in_dialog("UPDATE", ok, cseq=11)
+        update = carrier.take("UPDATE")
+        caller.in_dialog("INFO", ok, cseq=12)
+        _, info = challenged(carrier, "INFO", asks("n2", more=", stale=true"))
+        carrier.answer(update, 407, asks("n3", more=", stale=true"))
+        update = carrier.take("UPDATE")
+        caller.in_dialog("BYE", ok, cseq=13)
+        bye = carrier.take("BYE")
+        self.assertEqual([one.cseq_number for one in (info, update, bye)], [14, 15, 16])
+        for place, request in ((12, info), (11, update), (13, bye)):
+            carrier.answer(request, 200)
+            self.assertEqual(caller.take(200).cseq_number, place)
+        over(rig)
+
     @shows("OUT-14", "3262 7.2")
     def test_reliable_provisional(self) -> None:
         """RFC 3262: PRACK and its RAck speak of the INVITE as the carrier knows it, also where the PRACK is challenged."""

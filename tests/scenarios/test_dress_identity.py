@@ -80,6 +80,8 @@ class Identity(TestCase):
         for sends, fields in (("none", {}), ("pai", {pai: told}), ("rpid", {rpid: party}),
                               ("both", {pai: told, rpid: party})):
             self.assertEqual(self.seen({"send_identity": sends, "from_user": "acct"})[1], fields)
+        self.assertEqual(self.seen({}, *claims)[1], {})
+        self.assertEqual(self.seen({"send_identity": "pai"}, *claims)[1], {pai: f"<sip:boss@{CARRIER}>"})  # no passwords
         rig, caller, carrier = trunk_rig({"send_identity": "both"}, **required)
         invite = caller.invite("0123", *claims)
         challenge = caller.take(407)
