@@ -31,7 +31,7 @@ class RoutingParts:
             bindings_of=self._bindings, trunk_target=self._trunk_target, trunk_down=self._trunk_down,
             in_use=lambda name: core.calls.in_use(name), is_user=lambda aor: core.users.by_aor(aor) is not None,
             anybody=lambda: core.open_registrar, aor_of=core.places.aor, chance=lambda: chance(outside.entropy),
-            local=lambda: time.localtime(outside.wall()))
+            local=lambda: time.localtime(outside.wall()), is_busy=core.policies.is_busy)
         self.forwards = Forwards(outside.state_dir, inventory, self._refresh)
         self.forwards.load()
         self.router = Router(self._world, self.forwards, core.places.domain, core.journal)

@@ -56,10 +56,11 @@ class Callers:
         self.speaks_for: Callable[[str], str | None] = _nobody
         #: Tells whether somebody registered an address-of-record, be it a user's or not.
         self._bound = bound
-        #: Tells whether an address-of-record that no user has leads to somebody inside: an alias, a group, a route.
-        self.leads_inside: Callable[[str], bool] = _nowhere
+        #: Tells whether routing leads from an address-of-record to somebody inside, by an alias, a group, a route; None
+        #: where it says nothing.
+        self.leads_inside: Callable[[str], bool | None] = _nowhere
         #: Tells which numbers no limit keeps anybody from.
-        self.is_emergency: Callable[[str], bool] = _nowhere
+        self.is_emergency: Callable[[str], bool] = _none
         self._auth_required = True
         self._guests = False
 
@@ -253,6 +254,16 @@ class Callers:
             raise Reject(480, "Call Limit Reached")
         return ours
 
+    @property
+    def somebody_limited(self) -> bool:
+        """False where no user has a section of their own, and so no limits."""
+        return bool(self._policies.users)
+
+    def not_busy(self, aor: str) -> None:
+        """Raises Reject (486) where a user has as many calls as count for busy."""
+        if self._policies.is_busy(aor):
+            raise Reject(486)
+
     def asks_us(self, policy: Policy, ours: str, uri: Uri) -> bool:
         """Whether an OPTIONS is a trunk's question to this server: it names our Contact there, or nobody."""
         return policy.kind == TRUNK and bool(ours) and (
@@ -272,7 +283,8 @@ class Callers:
 
     def _is_inside(self, ours: str) -> bool:
         """True for the address-of-record of somebody here."""
-        return self._users.by_aor(ours) is not None or self._bound(ours) or self.leads_inside(ours)
+        led = self.leads_inside(ours)
+        return self._users.by_aor(ours) is not None or self._bound(ours) if led is None else led
 
     # --- whom they say they are
 
@@ -315,7 +327,12 @@ class Callers:
             "id" in map(_bare, value.split(";")) for value in request.values("privacy"))
 
 
-def _nowhere(number: str) -> bool:
+def _nowhere(aor: str) -> bool | None:
+    """Until there is routing."""
+    return None
+
+
+def _none(number: str) -> bool:
     """Until there is routing."""
     return False
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 #: A SIP URI with a password in it.
 _PASSWORD = re.compile(r"(sips?:[^:@]*):[^@]*@", re.IGNORECASE)
 #: Refusals that go out in a transaction: what is said of a user once it is known who asks.
-_IN_A_TRANSACTION = frozenset({404, 405, 480})
+_IN_A_TRANSACTION = frozenset({404, 405, 480, 486})
 
 
 class Router(Protocol):
@@ -253,6 +253,8 @@ class Route:
                     plan = offline.after(request, aor, plan)
                 self._proxy.forward(request, key, [], loop, plan, call, dress)
                 return
+        if self._callers.somebody_limited and request.method == "INVITE" and not request.to_tag:
+            self._callers.not_busy(aor)                          # 486
         bindings = self._location.bindings(aor)
         if self._unreachable:
             # where nobody answers, all are tried: whoever calls is better served by an attempt than by our guess

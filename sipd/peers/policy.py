@@ -171,12 +171,12 @@ class Policies:
         """True when a peer has as many calls as it may have."""
         return 0 < policy.call_limit <= self.in_use(caller)
 
-    def is_busy(self, aor: str) -> bool:
-        """True when a user has as many calls as count for busy, or may have."""
-        policy = self.users.get(aor)
+    def is_busy(self, name: str) -> bool:
+        """True when a user, by address-of-record, or a trunk has as many calls as count for busy, or may have."""
+        policy = self.users.get(name) or self.trunks.get(name)
         if policy is None or not (policy.call_limit or policy.busy_level):
             return False
-        calls = self.in_use(aor)
+        calls = self.in_use(name)
         return 0 < policy.call_limit <= calls or 0 < policy.busy_level <= calls
 
     def limits(self, trunk: str, aor: str) -> tuple[int, int]:

@@ -77,6 +77,8 @@ class Walk:
         #: Users, trunks with a number, and URIs that had their turn.
         self._tried: set[str] = set()
         self._moment = world.local()
+        #: It is for a number that skips limits.
+        self._emergency = False
 
     def told(self, groups: Sequence[Sequence[str]], number: str, domain: str) -> Walking:
         """What a script says: names and URIs, those of a group at once, one group after the other."""
@@ -96,6 +98,7 @@ class Walk:
 
     def number(self, number: str, domain: str) -> Walking:
         """Whoever a number stands for."""
+        self._emergency = self._emergency or number in self._rules.emergency
         found = self.route(number, domain)
         if found is not None:
             return (yield from self._once(f"number {number}@{domain}", self._route(found, domain)))
@@ -212,6 +215,9 @@ class Walk:
         elif f"{name} {number}" in self._tried:
             self._say(f"{name} is passed over: it was tried with {number}")
             return None
+        elif self._call.invite and self._world.is_busy(name) and not self._emergency:
+            self._say(f"{name} is passed over: as many calls as it may have")
+            return None
         self._tried.add(f"{name} {number}")
         return target
 
@@ -230,6 +236,9 @@ class Walk:
         if wishes.dnd:
             self._say(f"{name} does not want to be disturbed")
             return (yield from self._divert(aor, forward.busy, diversion.DO_NOT_DISTURB, 486))
+        if self._call.invite and self._world.is_busy(aor):
+            self._say(f"{name} is busy: as many calls as it may have")
+            return (yield from self._divert(aor, forward.busy, diversion.BUSY, 486))
         groups = self._fresh(self._world.bindings_of(aor, self._call.secure))
         self._tried.add(aor)
         if not groups and not self._world.is_user(aor) and not self._world.anybody():
@@ -349,6 +358,9 @@ class Walk:
             return [], 480
         if self._call.invite and self._wishes(aor).dnd:
             self._say(f"{member} is passed over: does not want to be disturbed")
+            return [], 486
+        if self._call.invite and self._world.is_busy(aor):
+            self._say(f"{member} is passed over: as many calls as it may have")
             return [], 486
         self._tried.add(aor)
         groups = self._fresh(self._world.bindings_of(aor, self._call.secure))

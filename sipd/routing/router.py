@@ -128,8 +128,9 @@ class Router:
     def _bug(self, error: BaseException) -> None:
         self._journal.write("bug", reason=f"routing: {type(error).__name__}: {error}")
 
-    def leads_inside(self, number: str) -> bool:
-        """Whether a number that is no user's leads to users alone: those who may call nobody else may call it."""
+    def leads_inside(self, number: str) -> bool | None:
+        """Whether a number leads to users alone, so that those who may call nobody else may call it; None where nothing
+        is said of it, so that it is a user's or nobody's."""
         rules = self._rules
         aor = rules.aor(number)
         user, _, domain = aor.rpartition("@")
@@ -141,7 +142,7 @@ class Router:
         entry = rules.numbers.get(aor)
         if entry is not None:
             return rules.inside(entry.to)
-        return bool(rules.group(aor)) and rules.inside((rules.group(aor),))
+        return rules.inside((rules.group(aor),)) if rules.group(aor) else None
 
     # --- for people
 

@@ -13,6 +13,11 @@ from sipd.proxy.targets import Groups, Target
 from sipd.routing.table import Table
 
 
+def _never(name: str) -> bool:
+    """Where nobody has a limit."""
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """What routing is told by others. Names of trunks are those of peers with a uri."""
@@ -34,6 +39,8 @@ class World:
     #: A number from 0 to 1, and the local time.
     chance: Callable[[], float]
     local: Callable[[], struct_time]
+    #: Whether an address-of-record, or a trunk, has as many calls as it may have, or as make it busy.
+    is_busy: Callable[[str], bool] = _never
 
     def at(self, moment: struct_time, chance: Callable[[], float]) -> World:
         """The same at another time, where chance falls otherwise."""

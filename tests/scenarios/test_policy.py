@@ -8,7 +8,7 @@ from twisted.trial.unittest import TestCase
 
 from sipd.config_trunks import Peer
 from sipd.message.message import Request, Response
-from tests.support.rig import Phone, Rig
+from tests.support.rig import Phone, Rig, established
 
 #: A carrier that we do not register with, known by its address.
 CARRIER = "203.0.113.10"
@@ -211,6 +211,50 @@ class TrunkTests(TestCase):
         over(rig)
 
 
+class RoutedTests(TestCase):
+    """What routing makes of a number, for those who may call our users and nobody else."""
+
+    PEERS: dict[str, Any] = {"carrier": {**TRUNK, "inbound_to": "1001"}, "second": {"uri": "sip:203.0.113.20"}}
+    ROUTING: dict[str, Any] = {
+        "routes": [{"match": "^0[0-9]+$", "to": ["second"]}, {"match": "^555$", "to": ["1002"]},
+                   {"match": "^1004$", "to": ["1004", "second"]}],
+        "groups": {"sales": {"members": ["1002"]}, "all": {"members": ["1002", "second"]}},
+        "numbers": {"+4930": {"to": ["1002"]}, "+4940": {"to": ["second"]}},
+    }
+
+    def test_trunk(self) -> None:
+        """A carrier reaches users by their aliases, groups and routes. What leads to another carrier is not for it: it
+        goes to inbound_to instead, or nowhere where may_call forbids it; what may_call names leads on."""
+        rig = policy_rig(self.PEERS, **self.ROUTING)
+        carrier, second = rig.phone("carrier", CARRIER), rig.phone("second", "203.0.113.20")
+        one, two = rig.phone("1001", "192.0.2.51"), rig.phone("1002", "192.0.2.52")
+        for number in ("555", "sales", "+4930"):
+            reached(rig, carrier, two, f"sip:{number}@example.com")
+        for number in ("0123", "all", "+4940", "1004"):
+            reached(rig, carrier, one, f"sip:{number}@example.com")
+        second.silent()
+        over(rig)
+        rig = policy_rig({"carrier": {**TRUNK, "may_call": ["!00*", "0*"]}, "second": {"uri": "sip:203.0.113.20"}},
+                         **self.ROUTING)
+        carrier, second = rig.phone("carrier", CARRIER), rig.phone("second", "203.0.113.20")
+        reached(rig, carrier, second, "sip:0123@example.com")
+        refused(carrier, 403, "sip:00123@example.com")
+        refused(carrier, 404, "sip:+4940@example.com")
+        over(rig)
+
+    def test_guests(self) -> None:
+        """Strangers who may call our users reach no carrier by any number."""
+        rig = policy_rig(self.PEERS, proxy={"guests": True}, **self.ROUTING)
+        guest, two = rig.phone("guest", "198.51.100.9"), rig.phone("1002", "192.0.2.52")
+        outside = "<sip:guest@elsewhere.example>;tag=f"
+        for number in ("555", "sales", "+4930", "1002"):
+            reached(rig, guest, two, f"sip:{number}@example.com", from_=outside)
+        for number in ("0123", "all", "+4940", "1004", "nobody"):
+            refused(guest, 404, f"sip:{number}@example.com", from_=outside)
+        rig.phone("second", "203.0.113.20").silent()
+        over(rig)
+
+
 class UserTests(TestCase):
     """Users with a section of their own."""
 
@@ -346,6 +390,40 @@ class LimitTests(TestCase):
         self.assertNotEqual(refused(carrier, 480, "sip:1009@example.com").reason, "Call Limit Reached")
         counts["carrier"] = 1
         self.assertEqual(refused(carrier, 480, "sip:1009@example.com").reason, "Call Limit Reached")
+        over(rig)
+
+    def test_busy_called(self) -> None:
+        """Whoever calls somebody with as many calls as make them busy hears 486; the calls are counted while they are up.
+        A forward on busy applies; a member of a group is passed over."""
+        rig = policy_rig({"1002": {"busy_level": 1}}, auth={"required": False})
+        one, two, three = rig.phone("1001", "192.0.2.51"), rig.phone("1002", "192.0.2.52"), rig.phone("1003", "192.0.2.53")
+        rig.binding("1003", "sip:1003@192.0.2.53:5060")
+        _, _, _, ok = established(one, two)
+        refused(three, 486, "sip:1002@example.com")
+        one.in_dialog("BYE", ok)
+        two.answer(two.take("BYE"), 200)
+        one.take(200)
+        reached(rig, three, two)
+        rig.finish()
+        for more in ({"forward": {"1002": {"busy": "1003"}}}, {"groups": {"all": {"members": ["1002", "1003"]}}}):
+            rig = policy_rig({"1002": {"busy_level": 1}}, auth={"required": False}, **more)
+            one, two, three = (rig.phone(f"100{n}", f"192.0.2.5{n}") for n in (1, 2, 3))
+            rig.binding("1003", "sip:1003@192.0.2.53:5060")
+            rig.core.policies.in_use = lambda name: 1 if name == "1002@example.com" else 0
+            reached(rig, one, three, "sip:all@example.com" if "groups" in more else "sip:1002@example.com")
+            two.silent()
+            rig.finish()
+
+    def test_trunk_called(self) -> None:
+        """A carrier with as many calls as it may have is passed over for the next one, but for emergency numbers."""
+        rig = policy_rig({"first": {"uri": "sip:203.0.113.31", "call_limit": 1}, "second": {"uri": "sip:203.0.113.32"}},
+                         auth={"required": False}, routes=[{"match": "^[0-9]{3,}$", "to": ["first", "second"]}],
+                         routing={"emergency": ["112"]})
+        caller = rig.phone("1001", "192.0.2.51")
+        first, second = rig.phone("first", "203.0.113.31"), rig.phone("second", "203.0.113.32")
+        rig.core.policies.in_use = lambda name: 1 if name == "first" else 0
+        reached(rig, caller, second, "sip:0123@example.com")
+        reached(rig, caller, first, "sip:112@example.com")
         over(rig)
 
     def test_busy(self) -> None:
