@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from sipd.config_api import Api
 from sipd.config_calls import Calls, Cdr
 from sipd.config_limits import Limits, Overload, Section
 from sipd.config_messages import Messages
@@ -296,6 +297,7 @@ class Config(Section):
     location: Location = Location()
     proxy: Proxy = Proxy()
     originate: Originate = Originate()
+    api: Api = Api()
     messages: Messages = Messages()
     timers: Timers = Timers()
     limits: Limits = Limits()

@@ -15,14 +15,15 @@ from collections.abc import Iterator, Sequence
 
 from sipd import state
 from sipd.config import Listen
+from sipd.config_api import place_of
 from sipd.transport.addresses import local_addresses
 
 
 def check(
-    directory: str, listeners: Sequence[Listen], uid: int | None = None, gid: int | None = None
+    directory: str, listeners: Sequence[Listen], uid: int | None = None, gid: int | None = None, http: str = ""
 ) -> list[str]:
-    """One line for each thing that would stop a start with this state directory ("" for none) and these listeners:
-    what, and what would be right. Empty when fit.
+    """One line for each thing that would stop a start with this state directory ("" for none), these listeners and
+    the control API at `http` ("" for none): what, and what would be right. Empty when fit.
 
     Makes the state directory when it is missing, for `uid` and `gid` when the process will change to them; the rest
     is tried with their rights.
@@ -49,6 +50,10 @@ def check(
         for listen in listeners:
             errors.extend(certificate_problems(listen))
             problem = port_problem(listen)
+            if problem:
+                errors.append(problem)
+        if http:
+            problem = http_problem(http)
             if problem:
                 errors.append(problem)
     return errors
@@ -131,6 +136,14 @@ def port_problem(listen: Listen) -> str:
             where = f" (on {address})" if address != listen.address else ""
             return f"[[listen]] {listen}{where}: {os.strerror(error.errno or 0)}; {_remedy(error.errno, listen)}"
     return ""
+
+
+def http_problem(http: str) -> str:
+    """Why the control API could not listen on this address and port, "" when it could."""
+    address, port = place_of(http)
+    listen = Listen(transport="tcp", address=address, port=port)
+    problem = port_problem(listen)
+    return problem.replace(f"[[listen]] {listen}", f"[api] http = {http}", 1)
 
 
 def _remedy(number: int | None, listen: Listen) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sipd import certificate, first_start, preflight, settings, state
 from sipd.admin.api import Api, Refused
+from sipd.admin.http_api import CannotListen
 from sipd.auth.user_store import UserStoreError
 from sipd.config import Config, ConfigError, Listen
 from sipd.config_changes import Change, changes
@@ -85,6 +86,8 @@ class Reloading:
             errors += preflight.certificate_problems(listen)
             problem = preflight.port_problem(listen) if self._is_new(listen) else ""
             errors += [problem] if problem else []
+        if config.api.http and config.api.http != server.config.api.http:
+            errors += filter(None, [preflight.http_problem(config.api.http)])
         if errors:
             raise _refusal(WRONG, errors)
         try:
@@ -123,9 +126,12 @@ class Reloading:
         assert core is not None
         try:
             stored = server.stored_users()
+            server.http.prepare(config.api.place)
             server.transports.replace(config.listen, config.limits, server.certificate(config))
-        except (ListenError, StateError, UserStoreError) as error:
+        except (ListenError, CannotListen, StateError, UserStoreError) as error:
+            server.http.abandon()
             raise _refusal(WRONG, str(error).splitlines())
+        server.http.settle()
         server.resolver.configure(config.proxy.dns_timeout, config.limits.dns_cache)
         settings.configure(core, config, core.realm, stored)
         if config.overload.shed and not server.config.overload.shed:

@@ -19,6 +19,7 @@ from sipd.admin.call_commands import CallCommands
 from sipd.admin.commands import StatusCommands, UserCommands
 from sipd.admin.control_socket import ControlSocket
 from sipd.admin.debug import Debug
+from sipd.admin.http_api import CannotListen, HttpApi
 from sipd.admin.inside_commands import InsideCommands
 from sipd.admin.message_commands import MessageCommands
 from sipd.admin.originate_commands import OriginateCommands
@@ -235,6 +236,7 @@ class Server(MultiService):
         self._user_store: UserStore | None = None
         self._transports: Transports | None = None
         self._control: ControlSocket | None = None
+        self._http: HttpApi | None = None
         self._dns: Client | None = None
         self._resolver: Resolver | None = None
         self._user_commands: UserCommands | None = None
@@ -250,6 +252,12 @@ class Server(MultiService):
         """That of a server that is started."""
         assert self._resolver is not None
         return self._resolver
+
+    @property
+    def http(self) -> HttpApi:
+        """The control API over HTTP of a server that is started, whether it listens or not."""
+        assert self._http is not None
+        return self._http
 
     def stored_users(self) -> list[StoredUser]:
         """The users in the store. Raises UserStoreError."""
@@ -269,7 +277,7 @@ class Server(MultiService):
         super().startService()
         try:
             self._start(reactor)
-        except (ListenError, CertificateError, StoreError, RecordError, ScriptError) as error:
+        except (ListenError, CannotListen, CertificateError, StoreError, RecordError, ScriptError) as error:
             raise StateError(str(error)) from error
 
     def _start(self, reactor: Any) -> None:
@@ -314,6 +322,8 @@ class Server(MultiService):
             core.shedding.start(self._transports.lag)
         self._control = self._api(core, users, store, here)
         self._control.start()
+        self.http.prepare(config.api.place)
+        self.http.settle()
         core.call_out(config)
         _tune_collector()
 
@@ -369,6 +379,7 @@ class Server(MultiService):
             core.location.everything, core.wheel.running,
             lambda: [(call.getTime() - clock.seconds(), call.func) for call in clock.getDelayedCalls()],
             self.inventory, clock.seconds).register(api)
+        self._http = HttpApi(self.config.server.state_dir, api, reactor, self.inventory)
         return ControlSocket(self.config.path(state.SOCKET), api, reactor, self.inventory)
 
     def _policy_of(self, core: Core, peer: str) -> list[tuple[str, str, str]]:
@@ -388,6 +399,8 @@ class Server(MultiService):
             self.core.shedding.stop()
         if self._control is not None:
             yield self._control.stop()
+        if self._http is not None:
+            yield self._http.stop()
         if self._transports is not None:
             yield self._transports.stop()
         if self._dns is not None:

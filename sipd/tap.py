@@ -98,7 +98,7 @@ def makeService(options: Options) -> MultiService:
     errors = _process_problems(twistd)
     try:
         config = options.load()
-        errors += preflight.check(config.server.state_dir, config.listen, uid, gid)
+        errors += preflight.check(config.server.state_dir, config.listen, uid, gid, config.api.http)
         if not errors:
             with preflight.acting_as(uid, gid):
                 errors = first_start.stored_problems(config)

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from inspect import isawaitable
 from typing import Any
 
+from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
 #: A command: it gets the request without its name and returns a value for JSON, or an awaitable of one. It refuses by
@@ -80,33 +81,50 @@ class Api:
     async def answer(self, line: bytes, live: Callable[[Live], None] | None = None) -> bytes:
         """The answer to one request, without a line break. Never raises. An answer that goes on is handed to `live`."""
         try:
-            result = await self._result(line)
+            request = json.loads(line)
+        except (ValueError, RecursionError):
+            return self.encode(_refusal("a request is one JSON object on one line"))
+        if not isinstance(request, dict) or not isinstance(request.get("command"), str):
+            return self.encode(_refusal('a request is a JSON object with a "command"'))
+        return self.encode(await self.told(request.pop("command"), request, live))
+
+    def encode(self, answer: dict[str, Any]) -> bytes:
+        """An answer in octets. Never raises."""
+        try:
+            return json.dumps(answer).encode("ascii")
+        except (TypeError, ValueError):
+            self._log.failure("the answer to a control command is none")
+            return json.dumps(_refusal("the server failed to do that; its log says why", "failure")).encode("ascii")
+
+    async def told(
+        self, name: str, request: dict[str, Any], live: Callable[[Live], None] | None = None
+    ) -> dict[str, Any]:
+        """The answer to the command `name` as values for JSON; `request` has its arguments. Never raises."""
+        command = self._commands.get(name)
+        if command is None:
+            return _refusal(f"there is no command {name[:60]!r}; there are: {', '.join(self.names)}", "unknown")
+        try:
+            result = command(request)
+            if isawaitable(result):
+                result = await result
             if isinstance(result, Live):
                 if live is None:
                     raise Refused("the answer would go on for ever, which is not possible here")
                 live(result)
                 result = result.about
-            return json.dumps({"ok": True, "result": result}).encode("ascii")
+            return {"ok": True, "result": result}
         except Refused as refusal:
             more = {"kind": refusal.kind, "errors": refusal.lines} if refusal.kind else {}
-            return json.dumps({"ok": False, "error": str(refusal), **more}).encode("ascii")
+            return {"ok": False, "error": str(refusal), **more}
+        except CancelledError:
+            return _refusal("it was not waited for", "failure")
         except Exception:
             self._log.failure("a control command failed")
-            return b'{"ok": false, "error": "the server failed to do that; its log says why"}'
+            return _refusal("the server failed to do that; its log says why", "failure")
 
-    async def _result(self, line: bytes) -> Any:
-        try:
-            request = json.loads(line)
-        except (ValueError, RecursionError):
-            raise Refused("a request is one JSON object on one line")
-        if not isinstance(request, dict) or not isinstance(request.get("command"), str):
-            raise Refused('a request is a JSON object with a "command"')
-        name = request.pop("command")
-        command = self._commands.get(name)
-        if command is None:
-            raise Refused(f"there is no command {name[:60]!r}; there are: {', '.join(self.names)}")
-        result = command(request)
-        return await result if isawaitable(result) else result
+
+def _refusal(text: str, kind: str = "") -> dict[str, Any]:
+    return {"ok": False, "error": text, "kind": kind} if kind else {"ok": False, "error": text}
 
 
 def text_argument(request: dict[str, Any], name: str, default: str | None = None) -> str:

@@ -47,9 +47,10 @@ class ApiTests(SynchronousTestCase):
 
     def test_refusals(self) -> None:
         """A refusal, an unknown command and what is no request are answered with the reason."""
+        self.assertEqual(self.ask(b'{"command": "rm"}'), {
+            "ok": False, "error": "there is no command 'rm'; there are: break, echo, later, no", "kind": "unknown"})
         for line, error in (
             (b'{"command": "no"}', "not today"),
-            (b'{"command": "rm"}', "there is no command 'rm'; there are: break, echo, later, no"),
             (b'{"command": 5}', 'a request is a JSON object with a "command"'),
             (b"[]", 'a request is a JSON object with a "command"'),
             (b"", "a request is one JSON object on one line"),
@@ -61,8 +62,14 @@ class ApiTests(SynchronousTestCase):
     def test_defect(self) -> None:
         """A command that breaks is answered without its inner words, and logged."""
         self.assertEqual(self.ask(b'{"command": "break"}'),
-                         {"ok": False, "error": "the server failed to do that; its log says why"})
+                         {"ok": False, "error": "the server failed to do that; its log says why", "kind": "failure"})
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_what_is_no_json(self) -> None:
+        """A result that JSON has no words for is a defect, too."""
+        self.api.register("odd", lambda request: {"a": object()})
+        self.assertEqual(self.ask(b'{"command": "odd"}')["kind"], "failure")
+        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
 
     def test_names_are_given_once(self) -> None:
         """Two commands cannot share a name."""

@@ -13,9 +13,9 @@ SIPD = ROOT / "sipd"
 #: Rooms that know nothing of sockets, clocks and each other.
 VALUES = {"message", "journal", "inventory", "wheel"}
 #: Values and seams over them.
-SEAMS = {"binding", "dialog", "interfaces", "config", "config_calls", "config_dress", "config_limits", "config_messages",
-         "config_originate", "config_patterns", "config_peers", "config_routing", "config_text", "config_trunks",
-         "config_users", "config_source", "config_changes", "state", "certificate", "records"}
+SEAMS = {"binding", "dialog", "interfaces", "config", "config_api", "config_calls", "config_dress", "config_limits",
+         "config_messages", "config_originate", "config_patterns", "config_peers", "config_routing", "config_text",
+         "config_trunks", "config_users", "config_source", "config_changes", "state", "certificate", "records"}
 #: The rooms of the middle.
 ROOMS = {"transaction", "transport", "resolver", "auth", "location", "registrar", "proxy", "calls", "peers", "messages",
          "routing", "core", "controller", "admin"}
