@@ -14,12 +14,12 @@ that another process or nobody issued. The price of a bound reached early is one
 from __future__ import annotations
 
 from collections.abc import Callable
-from hashlib import blake2b
 from hmac import compare_digest
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from sipd.inventory import Inventory, Table
+from sipd.message.identifiers import keyed_hash
 
 #: The count to give for credentials without one (RFC 2069): the nonce is good for this one request.
 ONCE = 1 << 32
@@ -43,8 +43,8 @@ class Nonces:
     def __init__(self, clock: IReactorTime, entropy: Callable[[int], bytes], inventory: Inventory,
                  lifetime: float = 300.0, limit: int = 131072) -> None:
         self._clock = clock
-        #: Copied for each nonce, which spares it taking in the key again.
-        self._keyed = blake2b(key=entropy(32), digest_size=_MAC_BYTES)
+        #: Copied for each nonce.
+        self._keyed = keyed_hash(entropy(32), _MAC_BYTES)
         #: The stamp of clock second 0; by chance, so that a nonce does not tell how long the server runs.
         self._origin = int.from_bytes(entropy(5), "big") - int(clock.seconds() * 1e6)
         self._last = 0

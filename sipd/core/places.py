@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv6Address
+from typing import Final
 
 from sipd.interfaces import IListener
 from sipd.message.hop import Hop, join_host_port
@@ -11,12 +12,12 @@ from sipd.message.uri import Uri, unescape
 from sipd.transport.listener import split_advertise
 
 #: The ports a domain name may be written with although nobody listens there: what DNS leads elsewhere by (RFC 3263).
-_WELL_KNOWN = (5060, 5061)
+_WELL_KNOWN: Final = (5060, 5061)
 
 #: Which of our listeners is asked first when we are our own next hop.
-_RANK = {"udp": 0, "tcp": 1, "tls": 2}
+_RANK: Final = {"udp": 0, "tcp": 1, "tls": 2}
 
-_SEPARATORS = str.maketrans("", "", "-.()")
+_SEPARATORS: Final = str.maketrans("", "", "-.()")
 
 
 class Places:

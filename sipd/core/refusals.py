@@ -6,13 +6,13 @@ same one and the ACK of a refused INVITE is known for what it is.
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from hmac import compare_digest
 from typing import TYPE_CHECKING
 
 from sipd.inventory import Inventory, Table
 from sipd.message import compose
 from sipd.message.errors import MalformedMessage
+from sipd.message.identifiers import keyed_hash
 from sipd.message.message import Message, Request
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ class Refusals:
         self._layer = layer
         self._after = after
         self._spread = spread
-        #: Copied for each tag, which spares it taking in the key again.
-        self._keyed = blake2b(key=secret, digest_size=8)
+        #: Copied for each tag.
+        self._keyed = keyed_hash(secret, 8)
         #: What the To tag would have been where the request had one of its own, as a re-INVITE has.
         self._within: Table[str, None] = inventory.table("refusals within dialogs", 1024, cache=True)
 

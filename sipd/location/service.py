@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from math import inf
+from typing import Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
@@ -22,13 +23,13 @@ from sipd.journal import Journal
 from sipd.location.table import BindingTable
 
 #: The clock on the wall is looked at again after this long (seconds), so that a step forward is noticed.
-_LONGEST_SLEEP = 60.0
+_LONGEST_SLEEP: Final = 60.0
 #: Told of changed bindings: the address-of-record, what has changed (one step each, as in `Location.change`), and why
 #: ("" when the phone asked for it itself, else "expired", "removed" or whatever was said to `change`).
 Watcher = Callable[[str, Sequence[Change], str], None]
 #: Addresses-of-record visited in one turn of the reactor when many expire at once, and the pause before the next turn.
-_SWEPT_PER_TURN = 500
-_PAUSE = 0.02
+_SWEPT_PER_TURN: Final = 500
+_PAUSE: Final = 0.02
 
 
 class Location:

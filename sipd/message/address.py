@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sipd.message import grammar
 from sipd.message.errors import MalformedMessage
@@ -12,7 +12,7 @@ from sipd.message.params import parse_params, unquote
 from sipd.message.uri import Uri
 
 #: Values longer than this (characters) are read each time instead of being kept.
-_CACHED_LENGTH = 200
+_CACHED_LENGTH: Final = 200
 
 
 class Address(NamedTuple):
@@ -65,7 +65,7 @@ class Address(NamedTuple):
         return unquote(self.display)
 
 
-_cached = lru_cache(maxsize=8192)(Address.read)
+_cached: Final = lru_cache(maxsize=8192)(Address.read)
 
 
 def uri_of(value: str, known: bool) -> Uri:
@@ -74,7 +74,7 @@ def uri_of(value: str, known: bool) -> Uri:
     return Address.parse(value).uri if known else Uri.read(Address.read(value).uri_text)
 
 
-_TAG = re.compile(r';[ \t\r\n]*tag[ \t\r\n]*(?:=[ \t\r\n]*([^;,"<>= \t\r\n][^;,"<> \t\r\n]*)?)?(?=[; \t\r\n]|$)',
+_TAG: Final = re.compile(r';[ \t\r\n]*tag[ \t\r\n]*(?:=[ \t\r\n]*([^;,"<>= \t\r\n][^;,"<> \t\r\n]*)?)?(?=[; \t\r\n]|$)',
                   re.IGNORECASE)
 
 

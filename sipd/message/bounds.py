@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from sipd.message.errors import MalformedMessage
 from sipd.message.message import Message, Request
 
@@ -47,4 +49,4 @@ class Bounds:
 
 
 #: Where whoever reads the message has bounds of their own.
-WITHOUT = Bounds(*[2**62] * 7)
+WITHOUT: Final = Bounds(*[2**62] * 7)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from sipd.message.message import Header, Message, Request
 from sipd.message.status import REASONS
 
-_COPIED = frozenset({"via", "from", "to", "call-id", "cseq"})
-_NO_BODY: Header = ("content-length", "0", "Content-Length: 0")
+_COPIED: Final = frozenset({"via", "from", "to", "call-id", "cseq"})
+_NO_BODY: Final[Header] = ("content-length", "0", "Content-Length: 0")
 
 
 def response(request: Message, status: int, reason: str = "", to_tag: str = "",

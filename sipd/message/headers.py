@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from sipd.message import grammar
 from sipd.message.errors import MalformedMessage
 
 #: Compact forms (s7.3.3 and the registry of header fields).
-COMPACT = {
+COMPACT: Final = {
     "a": "accept-contact", "b": "referred-by", "c": "content-type", "d": "request-disposition", "e": "content-encoding",
     "f": "from", "i": "call-id", "j": "reject-contact", "k": "supported", "l": "content-length", "m": "contact",
     "n": "identity-info", "o": "event", "r": "refer-to", "s": "subject", "t": "to", "u": "allow-events", "v": "via",
@@ -16,12 +17,12 @@ COMPACT = {
 }
 
 #: Fields a request or response has exactly one of (s7.3.1: the rest are lists or may be left out).
-SINGLE = frozenset({
+SINGLE: Final = frozenset({
     "call-id", "cseq", "from", "to", "max-forwards", "content-length", "content-type", "expires", "date", "min-expires",
     "timestamp",
 })
 
-_USUAL = (
+_USUAL: Final = (
     "Accept", "Accept-Contact", "Accept-Encoding", "Accept-Language", "Alert-Info", "Allow", "Allow-Events",
     "Authentication-Info", "Authorization", "Call-ID", "Call-Info", "Contact", "Content-Disposition",
     "Content-Encoding", "Content-Language", "Content-Length", "Content-Type", "CSeq", "Date", "Diversion",
@@ -35,16 +36,16 @@ _USUAL = (
 )
 
 #: Spellings met again and again, to their canonical name. Fixed, so that no stranger can make it grow.
-CANONICAL: dict[str, str] = {}
+CANONICAL: Final[dict[str, str]] = {}
 for _name in _USUAL:
     CANONICAL[_name] = CANONICAL[_name.lower()] = CANONICAL[_name.upper()] = _name.lower()
 for _short, _long in COMPACT.items():
     CANONICAL[_short] = CANONICAL[_short.upper()] = _long
 
 #: Canonical name to the usual spelling, for fields of our own.
-SPELLING = {name.lower(): name for name in _USUAL}
+SPELLING: Final = {name.lower(): name for name in _USUAL}
 
-_token = re.compile(grammar.TOKEN).fullmatch
+_token: Final = re.compile(grammar.TOKEN).fullmatch
 
 
 def canonical(name: str) -> str:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 #: Transports that deliver in order and without loss, so that no timer repeats a message (RFC 3261 s17).
-RELIABLE = frozenset({"tcp", "tls"})
+RELIABLE: Final = frozenset({"tcp", "tls"})
 
 #: The port of a transport when none is written (RFC 3261 s19.1.2).
-DEFAULT_PORT = {"udp": 5060, "tcp": 5060, "tls": 5061}
+DEFAULT_PORT: Final = {"udp": 5060, "tcp": 5060, "tls": 5061}
 
 #: Hosts that mean something only where the phone stands: RFC 1918, RFC 6598, link-local, unique local, loopback.
-PRIVATE = tuple(map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16",
-                                 "127.0.0.0/8", "fc00::/7", "fe80::/10", "::1/128")))
+PRIVATE: Final = tuple(map(ip_network, (
+    "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16", "127.0.0.0/8", "fc00::/7",
+    "fe80::/10", "::1/128")))
 
 
 class Hop(NamedTuple):

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from hashlib import blake2b
+from typing import Final
 
 #: Every branch of RFC 3261 begins with this (s8.1.1.7).
-MAGIC_COOKIE = "z9hG4bK"
+MAGIC_COOKIE: Final = "z9hG4bK"
 
 #: Gives so many random octets.
 Entropy = Callable[[int], bytes]
 
-_POOL = 4096
+_POOL: Final = 4096
+
+
+def keyed_hash(key: bytes, digest_size: int) -> blake2b:
+    """A BLAKE2b to copy for each text that is hashed with this key. BLAKE2b keeps a whole block until another octet
+    comes, so it is given one: else each copy would take in the key again."""
+    keyed = blake2b(key=key, digest_size=digest_size)
+    keyed.update(b"\0")
+    return keyed
 
 
 def chance(entropy: Entropy) -> float:

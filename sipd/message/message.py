@@ -13,8 +13,9 @@ from sipd.message.via import Via
 if TYPE_CHECKING:
     from sipd.interfaces import IFlow
 
-#: (canonical name, value without surrounding white space, the line as received without its last CRLF)
-Header = tuple[str, str, str]
+#: (canonical name, value without surrounding white space, the line as received without its last CRLF). Of any length to
+#: the type checker: mypyc would take a tuple of three apart and make it anew wherever it is kept.
+Header = tuple[str, ...]
 
 
 class Message:

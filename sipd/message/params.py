@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from sipd.message import grammar
 from sipd.message.errors import MalformedMessage
 
-LWS = " \t\r\n"
+LWS: Final = " \t\r\n"
 
 
 def parse_params(text: str) -> dict[str, str | None]:
@@ -31,7 +32,7 @@ def parse_params(text: str) -> dict[str, str | None]:
     return params
 
 
-_DELIMITER = re.compile(r'[",<>]')
+_DELIMITER: Final = re.compile(r'[",<>]')
 
 
 def split_list(text: str, most: int = 0) -> list[str]:
@@ -76,7 +77,7 @@ def _end_of_quoted_string(text: str, position: int) -> int:
             return position
 
 
-_QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
+_QUOTED_PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
 
 
 def unquote(text: str) -> str:

@@ -7,6 +7,7 @@ does not need does not stop a message; From and To are looked at because transac
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from sipd.message import grammar
 from sipd.message.address import Address, tag_of
@@ -18,36 +19,42 @@ from sipd.message.params import split_list
 from sipd.message.via import Via
 
 #: The look-behind lets a run of blanks be read once only, however long it is.
-_FOLD = re.compile(r"(?<![ \t])[ \t]*(?:\r\n[ \t]+)+")
-_METHOD = re.compile(grammar.TOKEN).fullmatch
-_STATUS_LINE = re.compile(r"SIP/2\.0 ([1-6][0-9][0-9])(?: (.*))?", re.IGNORECASE | re.DOTALL | re.ASCII).fullmatch
-_VERSION = re.compile(r"SIP/([0-9]+\.[0-9]+)", re.IGNORECASE | re.ASCII).fullmatch
-_CSEQ = re.compile(rf"([0-9]+)[ \t\r\n]+({grammar.TOKEN})").fullmatch
+_FOLD: Final = re.compile(r"(?<![ \t])[ \t]*(?:\r\n[ \t]+)+")
+_METHOD: Final = re.compile(grammar.TOKEN).fullmatch
+_STATUS_LINE: Final = re.compile(
+    r"SIP/2\.0 ([1-6][0-9][0-9])(?: (.*))?", re.IGNORECASE | re.DOTALL | re.ASCII).fullmatch
+_VERSION: Final = re.compile(r"SIP/([0-9]+\.[0-9]+)", re.IGNORECASE | re.ASCII).fullmatch
+_CSEQ: Final = re.compile(rf"([0-9]+)[ \t\r\n]+({grammar.TOKEN})").fullmatch
 #: The methods that have a name here; any token is one.
-_METHODS = frozenset({"INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "REGISTER", "MESSAGE", "SUBSCRIBE", "NOTIFY",
+_METHODS: Final = frozenset({"INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "REGISTER", "MESSAGE", "SUBSCRIBE", "NOTIFY",
                       "PUBLISH", "INFO", "PRACK", "UPDATE", "REFER"})
 #: From and To as nearly every phone writes them, and the tag; anything else is read by Address.
-_USUAL_ADDRESS = re.compile(
+_USUAL_ADDRESS: Final = re.compile(
     r'(?:"[^"\\]*" ?|[A-Za-z0-9 ._\-]*)<sips?:(?:[A-Za-z0-9._+*#\-]+@)?[A-Za-z0-9.\-]+'
     r'(?::(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}))?(?:;[a-z0-9\-]+(?:=[a-z0-9\-]+)?)*>'
     r'(?:;tag=([A-Za-z0-9._~*\-]+))?').fullmatch
 #: A Call-ID is one or two words (s25.1); whoever writes other visible characters is understood too.
-_CALL_ID = re.compile(r"[^\x00-\x20\x7f]+").fullmatch
+_CALL_ID: Final = re.compile(r"[^\x00-\x20\x7f]+").fullmatch
 
-_REQUIRED = ("from", "to", "call-id", "cseq")
-_BARE = "a bare CR or LF stands in the header fields"
+_REQUIRED: Final = ("from", "to", "call-id", "cseq")
+_BARE: Final = "a bare CR or LF stands in the header fields"
 
 #: Fields that many messages have in the same words, and the lines of these that were met: each is read once. Bounded in
 #: number and length (characters), and begun anew when it is full.
-_SAME = frozenset({
+_SAME: Final = frozenset({
     "accept", "allow", "allow-events", "content-disposition", "content-length", "content-type", "expires",
     "max-forwards", "min-se", "proxy-require", "require", "server", "session-expires", "supported", "user-agent",
 })
-_KNOWN_LINES: dict[str, Header] = {}
-_MOST_KNOWN, _LONGEST_KNOWN = 4096, 300
+_KNOWN_LINES: Final[dict[str, Header]] = {}
+_MOST_KNOWN: Final = 4096
+_LONGEST_KNOWN: Final = 300
+#: These of the known, whose To and Contact are the same too in all that begins a dialog or registers; strangers are
+#: never looked up here.
+_SAME_OF_KNOWN: Final = _SAME | {"to", "contact"}
+_LINES_OF_KNOWN: Final[dict[str, Header]] = {}
 #: From and To up to ">;tag=", or whole without a tag, as in _USUAL_ADDRESS: the same in all messages of a user. Bounded
 #: like the lines.
-_KNOWN_ADDRESSES: set[str] = set()
+_KNOWN_ADDRESSES: Final[set[str]] = set()
 
 
 def parse(data: bytes, stream: bool = False, bounds: Bounds = WITHOUT, known: bool = False) -> Request | Response:
@@ -62,15 +69,14 @@ def parse(data: bytes, stream: bool = False, bounds: Bounds = WITHOUT, known: bo
     end = data.find(b"\r\n\r\n")
     if end < 0:
         raise MalformedMessage("no empty line ends the header fields", message=what_can_be_read(data))
-    message = _parse_head(data[:end], known)
+    body = data[end + 4:]
+    message = _parse_head(data[:end], body, known)
     if end > bounds.unsuspicious or len(data) > bounds.message_size:
         bounds.check(message, end, len(data))
-    body = data[end + 4:]
     length = message.first.get("content-length")
     if length is None:
         if stream:
             raise MalformedMessage("no Content-Length on a stream", message=message)
-        message.body = body
         return message
     # str.isdigit takes other scripts' digits too
     if not (length.isascii() and length.isdigit()):
@@ -81,50 +87,54 @@ def parse(data: bytes, stream: bool = False, bounds: Bounds = WITHOUT, known: bo
     wanted = int(length) if len(length) < 10 else 10**9
     if wanted > len(body):
         raise MalformedMessage("the body is shorter than Content-Length", message=message)
-    message.body = body[:wanted] if wanted < len(body) else body
+    if wanted < len(body):
+        message.body = body[:wanted]
     return message
 
 
-def _parse_head(head: bytes, known: bool) -> Request | Response:
-    """Start line and headers. Raises MalformedMessage."""
+def _parse_head(head: bytes, body: bytes, known: bool) -> Request | Response:
+    """Start line and headers; the body is taken as it is. Raises MalformedMessage."""
     lines = head.decode("utf-8", "surrogateescape").split("\r\n")
     headers: list[Header] = []
     first: dict[str, str] = {}
     repeated: set[str] = set()
-    problem = _read_lines(lines, headers, first, repeated, False)
+    problem = _read_lines(lines, headers, first, repeated, False, known)
     if problem is None:
         if head.count(b"\n") >= len(lines) or head.count(b"\r") >= len(lines):
             raise MalformedMessage(_BARE, message=_partial(lines))
         lines = _unfold(lines)
         headers, first, repeated = [], {}, set()
-        problem = _read_lines(lines, headers, first, repeated, True) or ""
+        problem = _read_lines(lines, headers, first, repeated, True, known) or ""
     start = lines[0]
-    message: Request | Response
     if start[3:4] == "/" and start[:3].lower() == "sip":
         # s7.2: "SIP/" begins a status line, if of another version; a method has no slash. A response gets no answer.
         status = _STATUS_LINE(start)
         if status is None:
             raise MalformedMessage(f"not a status line: {start[:60]!r}", message=None)
         # s7.1: in whatever case it came, the version is sent in capitals
-        message = Response(int(status.group(1)), status.group(2) or "", headers, first, b"",
-                           start if start[:3] == "SIP" else f"SIP{start[3:]}")
-    else:
-        message, problem = _request(start, headers, first, problem)
-    message.repeated = repeated
-    _type_core(message, problem, known)
-    return message
+        response = Response(int(status.group(1)), status.group(2) or "", headers, first, body,
+                            start if start[:3] == "SIP" else f"SIP{start[3:]}")
+        response.repeated = repeated
+        _type_core(response, problem, known)
+        return response
+    request, problem = _request(start, headers, first, body, problem)
+    request.repeated = repeated
+    _type_core(request, problem, known)
+    return request
 
 
-def _read_lines(lines: list[str], headers: list[Header], first: dict[str, str], repeated: set[str],
-                joined: bool) -> str | None:
+def _read_lines(lines: list[str], headers: list[Header], first: dict[str, str], repeated: set[str], joined: bool,
+                known: bool) -> str | None:
     """Reads the header fields into these three; what is wrong with them, "" when nothing is.
 
     None when a line that continues another was met (s7.3.1): they are to be joined first, CRLFs and all. Raises
     MalformedMessage for a bare CR or LF."""
-    known, names = _KNOWN_LINES, CANONICAL
+    read, same = (_LINES_OF_KNOWN, _SAME_OF_KNOWN) if known else (_KNOWN_LINES, _SAME)
+    names = CANONICAL
     problem = ""
+    count = 0
     for line in lines[1:]:
-        header = known.get(line)
+        header = read.get(line)
         if header is None:
             # as nearly every line is written; names are few, so a longer text before ": " is not among them
             name, colon, value = line.partition(": ")
@@ -150,33 +160,35 @@ def _read_lines(lines: list[str], headers: list[Header], first: dict[str, str], 
             else:
                 value = value.strip(" \t")
             header = (key, value, line)
-            if key in _SAME and len(line) <= _LONGEST_KNOWN:
-                if len(known) >= _MOST_KNOWN:
-                    known.clear()
-                known[line] = header
+            # a To with a tag is that of one dialog
+            if key in same and len(line) <= _LONGEST_KNOWN and (key != "to" or line[-1] == ">"):
+                if len(read) >= _MOST_KNOWN:
+                    read.clear()
+                read[line] = header
         key = header[0]
-        if key not in first:
-            first[key] = header[1]
-        elif key in SINGLE:
-            # the refusal repeats the first of them
-            problem = problem or f"more than one {key} header field"
-            continue
-        else:
+        first.setdefault(key, header[1])
+        if len(first) == count:
+            if key in SINGLE:
+                # the refusal repeats the first of them
+                problem = problem or f"more than one {key} header field"
+                continue
             repeated.add(key)
+        count = len(first)
         headers.append(header)
     if not joined and ("\r" in lines[0] or "\n" in lines[0]):
         raise MalformedMessage(_BARE, message=_partial(lines))
     return problem
 
 
-def _request(start: str, headers: list[Header], first: dict[str, str], problem: str) -> tuple[Request, str]:
+def _request(start: str, headers: list[Header], first: dict[str, str], body: bytes,
+             problem: str) -> tuple[Request, str]:
     parts = start.split(" ")
     if len(parts) != 3:
         # enough of it is kept to answer: the response needs no start line of ours (s8.2.6)
-        message = Request(parts[0], "", headers, first, b"")
+        message = Request(parts[0], "", headers, first, body)
         return message, f"not a request line: {start[:60]!r}"
     method, uri_text, version = parts
-    message = Request(method, uri_text, headers, first, b"", start if version == "SIP/2.0" else "")
+    message = Request(method, uri_text, headers, first, body, start if version == "SIP/2.0" else "")
     # lower and not upper: the upper case of a long s, U+017F, is an S
     if version != "SIP/2.0" and version.lower() != "sip/2.0":
         if _VERSION(version) is None:
@@ -190,7 +202,7 @@ def _request(start: str, headers: list[Header], first: dict[str, str], problem: 
     return message, problem
 
 
-def _type_core(message: Request | Response, problem: str, known: bool) -> None:
+def _type_core(message: Message, problem: str, known: bool) -> None:
     """Types Via and CSeq and sees that the mandatory fields are there (s8.1.1). Raises MalformedMessage."""
     first = message.first
     _type_via(message)
@@ -209,9 +221,9 @@ def _type_core(message: Request | Response, problem: str, known: bool) -> None:
         raise MalformedMessage("CSeq is not a number below 2**32 and a method", message=message)
     message.cseq_number = value
     message.cseq_method = method
-    if type(message) is Response:
+    if not isinstance(message, Request):
         return  # From and To of a response are those we sent, and nobody could be told
-    if method != message.method:  # type: ignore[union-attr]
+    if method != message.method:
         raise MalformedMessage("CSeq names another method than the request line", message=message)
     call_id = message.call_id
     if (" " in call_id or not call_id.isprintable()) and _CALL_ID(call_id) is None:
@@ -222,6 +234,8 @@ def _type_core(message: Request | Response, problem: str, known: bool) -> None:
 def _checked(name: str, message: Message, known: bool) -> str:
     """The tag of From or To, "" when there is none; both must be readable. Raises MalformedMessage."""
     value = message.first[name]
+    if known and value[-1] == ">" and value in _KNOWN_ADDRESSES:
+        return ""
     address, found, tag = value.partition(">;tag=")
     if known and address in _KNOWN_ADDRESSES and (tag.isalnum() and tag.isascii() if found else value[-1] == ">"):
         return tag
@@ -315,7 +329,7 @@ def what_can_be_read(data: bytes) -> Message | None:
 
 
 #: The header fields an answer needs, as nearly everybody spells them.
-_ANSWERED = {spelling: name for spelling, name in CANONICAL.items()
+_ANSWERED: Final = {spelling: name for spelling, name in CANONICAL.items()
              if name in ("via", "from", "to", "call-id", "cseq")}
 
 

@@ -1,6 +1,8 @@
 """Reason phrases of the status codes sipd answers with or passes on (RFC 3261 s21 and the RFCs that extend it)."""
 
-REASONS = {
+from typing import Final
+
+REASONS: Final = {
     100: "Trying", 180: "Ringing", 181: "Call Is Being Forwarded", 182: "Queued", 183: "Session Progress",
     200: "OK", 202: "Accepted",
     300: "Multiple Choices", 301: "Moved Permanently", 302: "Moved Temporarily", 305: "Use Proxy",

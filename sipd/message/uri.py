@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from sipd.message import grammar
 from sipd.message.errors import MalformedMessage
 
 #: URIs longer than this (characters) are read each time instead of being kept: hostile ones must not fill the cache.
-_CACHED_LENGTH = 200
+_CACHED_LENGTH: Final = 200
 
 #: Parameters that must stand in both URIs or in neither for them to be equivalent (s19.1.4).
-_BOTH_OR_NEITHER = ("user", "ttl", "method", "maddr", "transport")
+_BOTH_OR_NEITHER: Final = ("user", "ttl", "method", "maddr", "transport")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ def _headers(text: str) -> list[tuple[str, str]]:
     return sorted((_comparable(name).lower(), _comparable(value)) for name, _, value in pairs)
 
 
-_ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
+_ESCAPE: Final = re.compile(r"%[0-9A-Fa-f]{2}")
 
 
 def unescape(text: str) -> str:
@@ -121,7 +122,7 @@ def unescape(text: str) -> str:
 
 
 #: Escapes of ; / ? : @ & = + $ and the comma, and of "%" itself: undone, it could make an escape of what follows it.
-_KEPT = re.compile(r"%(3[Bb]|2[Ff]|3[Ff]|3[Aa]|40|26|3[Dd]|2[Bb]|24|2[Cc]|25)")
+_KEPT: Final = re.compile(r"%(3[Bb]|2[Ff]|3[Ff]|3[Aa]|40|26|3[Dd]|2[Bb]|24|2[Cc]|25)")
 
 
 def _comparable(text: str) -> str:
@@ -175,4 +176,4 @@ def _parse(text: str) -> Uri:
     return Uri(scheme, user, password, host, port, tuple(params), headers)
 
 
-_cached = lru_cache(maxsize=8192)(_parse)
+_cached: Final = lru_cache(maxsize=8192)(_parse)

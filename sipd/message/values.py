@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 #: delta-seconds above this count as this (2**31 - 1, s20.19).
-MAX_DELTA_SECONDS = 2**31 - 1
+MAX_DELTA_SECONDS: Final = 2**31 - 1
 
-_QVALUE = re.compile(r"0(?:\.([0-9]{0,3}))?|1(?:\.0{0,3})?")
+_QVALUE: Final = re.compile(r"0(?:\.([0-9]{0,3}))?|1(?:\.0{0,3})?")
 
 
 def delta_seconds(text: str) -> int | None:

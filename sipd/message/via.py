@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
+from typing import Final
 
 from sipd.message import grammar
 from sipd.message.errors import MalformedMessage
@@ -54,9 +55,9 @@ class Via:
 
 
 #: Names of parameters as nearly everybody writes them.
-_USUAL_NAMES = {name: name for name in ("branch", "rport", "received", "maddr", "ttl", "alias", "keep", "i")}
+_USUAL_NAMES: Final = {name: name for name in ("branch", "rport", "received", "maddr", "ttl", "alias", "keep", "i")}
 #: Longer ones (characters) are read each time instead of being kept.
-_CACHED_LENGTH = 80
+_CACHED_LENGTH: Final = 80
 
 
 def is_group(host: str) -> bool:
@@ -84,7 +85,7 @@ def _read_head(text: str) -> tuple[str, str, str, int | None, str, bool]:
     return version, transport.upper(), host, port, sent_by, is_group(host)
 
 
-_head = lru_cache(maxsize=4096)(_read_head)
+_head: Final = lru_cache(maxsize=4096)(_read_head)
 
 
 def _params(text: str) -> dict[str, str | None]:

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Final
 from zlib import crc32
 
 from sipd.message.errors import Reject
-from sipd.message.message import Request, Response
+from sipd.message.message import Header, Request, Response
 from sipd.message.params import split_list
 from sipd.message.values import retry_after
 from sipd.proxy.targets import Groups
 
 #: Requests that start no dialog. For all others, those that nobody knows too, Record-Route may matter (s16.6 step 4).
-NO_DIALOG = frozenset({"ACK", "BYE", "CANCEL", "INFO", "MESSAGE", "OPTIONS", "PRACK", "PUBLISH", "REGISTER", "UPDATE"})
+NO_DIALOG: Final = frozenset({
+    "ACK", "BYE", "CANCEL", "INFO", "MESSAGE", "OPTIONS", "PRACK", "PUBLISH", "REGISTER", "UPDATE"})
 
 #: A request longer than this (octets) does not go by UDP unless it must (s18.1.1).
-MAX_DATAGRAM = 1300
+MAX_DATAGRAM: Final = 1300
 
 #: What a request without Max-Breadth gets, and the most that is believed (RFC 5393 s5.3.3).
-MAX_BREADTH = 60
-_BREADTH = ("max-breadth", "60", "Max-Breadth: 60")
+MAX_BREADTH: Final = 60
+_BREADTH: Final[Header] = ("max-breadth", "60", "Max-Breadth: 60")
 
 #: What a request without Max-Forwards gets (s16.6 step 3).
-_MAX_FORWARDS = 70
+_MAX_FORWARDS: Final = 70
 
 
 def breadth_share(request: Request, groups: Groups) -> int:
@@ -94,7 +96,7 @@ def add_via(request: Request, via_prefix: str, branch: str, record_routes: list[
     headers = request.headers
     line = via_prefix + branch
     value = line[5:]
-    top: list[tuple[str, str, str]] = [("via", value, line)]
+    top: list[Header] = [("via", value, line)]
     for route in record_routes:
         top.append(("record-route", route, f"Record-Route: {route}"))
     headers[0:0] = top

@@ -31,11 +31,12 @@ ASK: Final = 7
 Output = tuple[int, Any]
 
 #: No request is forwarded to more places than this, redirections counted in.
-MAX_BRANCHES = 64
+MAX_BRANCHES: Final = 64
 
 #: Preference among 4xx (s16.7 step 6: those that tell how to try again), lower is better; 50 is for all others. A 487
 #: answers a CANCEL of ours and would puzzle a caller who sent none.
-_RANK = {401: 0, 407: 0, 415: 10, 420: 10, 484: 10, 488: 12, 486: 20, 480: 60, 404: 62, 408: 80, 487: 90, 503: 95}
+_RANK: Final = {
+    401: 0, 407: 0, 415: 10, 420: 10, 484: 10, 488: 12, 486: 20, 480: 60, 404: 62, 408: 80, 487: 90, 503: 95}
 
 
 class BranchState:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Final
 
 from sipd.interfaces import IListener
 from sipd.message.address import Address
@@ -30,9 +31,9 @@ class Routing:
 
 
 #: Values of ours in a row that are taken off at once.
-_MOST_TAKEN = 16
+_MOST_TAKEN: Final = 16
 
-_NO_ROUTE = Routing(False, None, [])
+_NO_ROUTE: Final = Routing(False, None, [])
 
 
 class RouteHeaders:

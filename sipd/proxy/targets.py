@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from sipd.binding import Binding
 from sipd.message.address import Address
@@ -48,7 +48,7 @@ class Target:
 
 
 #: Targets taken from one redirection: one response must not make thousands of requests.
-MOST_REDIRECTED = 10
+MOST_REDIRECTED: Final = 10
 
 #: Targets tried at once, best group first.
 Groups = list[list[Target]]

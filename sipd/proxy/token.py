@@ -14,18 +14,18 @@ from __future__ import annotations
 from binascii import Error, a2b_base64, b2a_base64
 from hashlib import blake2b
 from hmac import compare_digest
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from sipd.message.identifiers import MAGIC_COOKIE
+from sipd.message.identifiers import MAGIC_COOKIE, keyed_hash
 
-_URLSAFE = bytes.maketrans(b"+/", b"-_")
-_STANDARD = bytes.maketrans(b"-_", b"+/")
+_URLSAFE: Final = bytes.maketrans(b"+/", b"-_")
+_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
 
 #: Hexadecimal digits of the MAC: 64 bits.
-_MAC_LENGTH = 16
+_MAC_LENGTH: Final = 16
 #: No token of ours is longer (characters), and so much of it is for flow ids and dress.
-_MAX_LENGTH = 500
-_ROOM = (_MAX_LENGTH - _MAC_LENGTH - 1) // 4 * 3
+_MAX_LENGTH: Final = 500
+_ROOM: Final = (_MAX_LENGTH - _MAC_LENGTH - 1) // 4 * 3
 
 
 class Direction(NamedTuple):
@@ -46,7 +46,7 @@ class RouteToken:
     def __init__(self, secret: bytes) -> None:
         #: Copied for each token, which spares it taking in the key again.
         self._keyed = blake2b(key=secret, digest_size=_MAC_LENGTH // 2)
-        self._keyed_branch = blake2b(key=secret, digest_size=10)
+        self._keyed_branch = keyed_hash(secret, 10)
 
     def make(self, call_id: str, caller_tag: str, caller: str = "", callee: str = "", dress: str = "") -> str:
         """The token for a request that starts a dialog; `caller` and `callee` are flow ids, "~" before them for nat;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from sipd.message.address import Address
 from sipd.message.errors import MalformedMessage, Reject
@@ -11,9 +12,9 @@ from sipd.message.uri import Uri
 from sipd.message.values import delta_seconds, qvalue
 
 #: Characters of one contact's URI and of its parameters: a binding is kept for hours and must stay small.
-MOST_TEXT = 1024
+MOST_TEXT: Final = 1024
 #: reg-id runs from 1 to this (RFC 5626 s4.2).
-MOST_REG_ID = 2**31 - 1
+MOST_REG_ID: Final = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)

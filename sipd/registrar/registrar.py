@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from email.utils import formatdate
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 
 from sipd.binding import Binding, Change
 from sipd.inventory import Inventory, Table
@@ -22,14 +22,14 @@ from sipd.registrar.rules import Limits, Registration, decide, news
 Answer = Callable[[int, str, tuple[tuple[str, str], ...]], None]
 
 #: What a binding keeps at most: characters of Call-ID, of all Path values, their number, characters of User-Agent.
-_MOST_CALL_ID = 512
-_MOST_PATH = 2048
-_MOST_PATH_VALUES = 8
-_MOST_USER_AGENT = 128
+_MOST_CALL_ID: Final = 512
+_MOST_PATH: Final = 2048
+_MOST_PATH_VALUES: Final = 8
+_MOST_USER_AGENT: Final = 128
 #: Contact lines longer than this (characters) are read each time: hostile ones must not fill the cache.
-_CACHED_LINE = 512
-_NOTHING: tuple[Contact, ...] = ()
-_BLANKS = str.maketrans("", "", " \t")
+_CACHED_LINE: Final = 512
+_NOTHING: Final[tuple[Contact, ...]] = ()
+_BLANKS: Final = str.maketrans("", "", " \t")
 
 
 class Locations(Protocol):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import Final
 
 from sipd.binding import Binding, Change
 from sipd.message.errors import Reject
@@ -24,7 +25,7 @@ from sipd.message.via import Via
 from sipd.registrar.contact import Contact
 
 #: s10.3 step 7: an hour or more is never too brief.
-_NEVER_BRIEF = 3600
+_NEVER_BRIEF: Final = 3600
 
 
 @dataclass(frozen=True, slots=True)

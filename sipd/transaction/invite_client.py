@@ -15,7 +15,7 @@ COMPLETED: Final = 2
 ACCEPTED: Final = 3
 TERMINATED: Final = 4
 
-STATES = ("calling", "proceeding", "completed", "accepted", "terminated")
+STATES: Final = ("calling", "proceeding", "completed", "accepted", "terminated")
 
 
 class InviteClient:
@@ -116,5 +116,5 @@ class InviteClient:
         return FINISH
 
 
-_ON_RESPONSE = (InviteClient._calling, InviteClient._proceeding, InviteClient._completed, InviteClient._accepted,
+_ON_RESPONSE: Final = (InviteClient._calling, InviteClient._proceeding, InviteClient._completed, InviteClient._accepted,
                 InviteClient._terminated)

@@ -14,7 +14,7 @@ CONFIRMED: Final = 2
 ACCEPTED: Final = 3
 TERMINATED: Final = 4
 
-STATES = ("proceeding", "completed", "confirmed", "accepted", "terminated")
+STATES: Final = ("proceeding", "completed", "confirmed", "accepted", "terminated")
 
 
 class InviteServer:

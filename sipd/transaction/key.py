@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from sipd.message.identifiers import MAGIC_COOKIE
 from sipd.message.message import Request
 
-_COOKIE = MAGIC_COOKIE.lower()
+_COOKIE: Final = MAGIC_COOKIE.lower()
 
 #: A client transaction: branch in lower case and the CSeq method. A server transaction: branch, sent-by, Call-ID and
 #: method, or the parts of RFC 2543 matching.

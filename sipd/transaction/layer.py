@@ -7,7 +7,7 @@ performed here after the machine has settled; nobody calls back into a machine i
 from __future__ import annotations
 
 import traceback
-from typing import Protocol
+from typing import Final, Protocol
 
 from zope.interface import classImplements
 
@@ -35,9 +35,9 @@ from sipd.wheel import Timer, TimerWheel
 Origin = tuple[str, str, str, int]
 
 #: Methods whose transactions a CANCEL finds by trying; those of all others stand in a table of their own.
-_TRIED = ("INVITE", "MESSAGE", "OPTIONS", "REGISTER", "BYE", "SUBSCRIBE", "NOTIFY", "PUBLISH", "INFO", "UPDATE",
+_TRIED: Final = ("INVITE", "MESSAGE", "OPTIONS", "REGISTER", "BYE", "SUBSCRIBE", "NOTIFY", "PUBLISH", "INFO", "UPDATE",
           "PRACK", "REFER")
-_NOT_TABLED = frozenset((*_TRIED, "CANCEL"))
+_NOT_TABLED: Final = frozenset((*_TRIED, "CANCEL"))
 
 
 class ClientUser(Protocol):
@@ -163,7 +163,8 @@ class ClientTransaction(_Transaction):
             elif kind == SEND:
                 self.flow.send(payload)
             elif kind == START:
-                self._start_timer(*payload)
+                timer, seconds = payload
+                self._start_timer(timer, seconds)
             elif kind == STOP_REPEAT:
                 self._stop_repeat()
             elif kind == STOP_DEADLINE:
@@ -246,7 +247,8 @@ class ServerTransaction(_Transaction):
                 else:
                     self._layer.send_anew(self, payload)
             elif kind == START:
-                self._start_timer(*payload)
+                timer, seconds = payload
+                self._start_timer(timer, seconds)
             elif kind == UP:
                 self._layer.core.ack(payload)
             elif kind == STOP_REPEAT:
@@ -326,11 +328,10 @@ class TransactionLayer:
                     error.message.flow = flow
                 self.core.malformed(error, flow)
                 return
-            message.flow = flow
-            if type(message) is Response:
-                self._response(message)
+            if isinstance(message, Response):
+                self._response(message, flow)
             else:
-                self._request(message, flow)  # type: ignore[arg-type]
+                self._request(message, flow)
         except Exception as bug:
             # the border: a bug of ours costs this message and is recorded, and the next message is served
             self._bug(bug)
@@ -340,7 +341,8 @@ class TransactionLayer:
     def _bug(self, error: Exception) -> None:
         self.journal.write("bug", reason="".join(traceback.format_exception(error)))
 
-    def _response(self, response: Response) -> None:
+    def _response(self, response: Response, flow: IFlow) -> None:
+        response.flow = flow
         via = response.via
         assert via is not None
         # s17.1.3: the branch we put, and the method of CSeq
@@ -355,6 +357,7 @@ class TransactionLayer:
         transaction.receive(response)
 
     def _request(self, request: Request, flow: IFlow) -> None:
+        request.flow = flow
         method = request.method
         key = server_key(request, "INVITE" if method == "ACK" else method)
         mark(request, flow)
@@ -396,8 +399,10 @@ class TransactionLayer:
         if flow is None:
             return None
         transaction = ServerTransaction()
-        machine = InviteServer if request.method == "INVITE" else NonInviteServer
-        transaction.machine = machine(self.values, flow.reliable)
+        if request.method == "INVITE":
+            transaction.machine = InviteServer(self.values, flow.reliable)
+        else:
+            transaction.machine = NonInviteServer(self.values, flow.reliable)
         transaction._layer = self
         transaction.flow = flow
         transaction.key = key
@@ -455,8 +460,10 @@ class TransactionLayer:
             clients.refused += 1
             return None
         transaction = ClientTransaction()
-        machine = InviteClient if request.method == "INVITE" else NonInviteClient
-        transaction.machine = machine(self.values, flow.reliable, request, data)
+        if request.method == "INVITE":
+            transaction.machine = InviteClient(self.values, flow.reliable, request, data)
+        else:
+            transaction.machine = NonInviteClient(self.values, flow.reliable, request, data)
         transaction._layer = self
         transaction.flow = flow
         transaction.key = (branch.lower(), request.method)

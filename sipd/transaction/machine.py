@@ -26,5 +26,5 @@ END: Final = 6
 Output = tuple[int, Any]
 Outputs = list[Output] | tuple[Output, ...]
 
-NOTHING: Outputs = ()
-FINISH: Outputs = ((STOP_REPEAT, None), (STOP_DEADLINE, None), (END, None))
+NOTHING: Final[Outputs] = ()
+FINISH: Final[Outputs] = ((STOP_REPEAT, None), (STOP_DEADLINE, None), (END, None))

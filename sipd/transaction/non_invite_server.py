@@ -13,7 +13,7 @@ PROCEEDING: Final = 1
 COMPLETED: Final = 2
 TERMINATED: Final = 3
 
-STATES = ("trying", "proceeding", "completed", "terminated")
+STATES: Final = ("trying", "proceeding", "completed", "terminated")
 
 
 class NonInviteServer:

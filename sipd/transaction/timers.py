@@ -20,7 +20,7 @@ L: Final = 11
 M: Final = 12
 
 #: Timers that repeat a message; a transaction runs one of these and one of the others at most.
-REPEATS = frozenset((A, E, G))
+REPEATS: Final = frozenset((A, E, G))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import socket
 import struct
 from collections.abc import Callable
 from itertools import islice
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.interfaces import IReadDescriptor
 from zope.interface import classImplements
@@ -28,29 +28,29 @@ from sipd.transport.flows import Receive, Watch, tell_users, udp_flow_id, write_
 from sipd.transport.listener import Listener
 
 #: Datagrams read per wake-up before others get their turn.
-BATCH = 32
+BATCH: Final = 32
 #: So often the socket is asked first whether more has come.
-ASKED = 3
+ASKED: Final = 3
 #: Octets of send and receive buffer asked of the kernel, which may give less.
-BUFFER = 4 * 1024 * 1024
+BUFFER: Final = 4 * 1024 * 1024
 #: Nothing shorter is a SIP message; phones send CRLFs, NULs and the like to keep a NAT open.
-SHORTEST = 20
+SHORTEST: Final = 20
 #: Flows remembered per listener. One that is forgotten is made again when its peer is next met.
-FLOWS = 32768
+FLOWS: Final = 32768
 
-_IP_RECVERR = 11
-_IPV6_RECVERR = 25
-_SO_SNDBUFFORCE = 32
-_SO_RCVBUFFORCE = 33
+_IP_RECVERR: Final = 11
+_IPV6_RECVERR: Final = 25
+_SO_SNDBUFFORCE: Final = 32
+_SO_RCVBUFFORCE: Final = 33
 #: Nine numbers on what a socket holds: the first is what waits to be read, the second the room for it, the last what
 #: was lost for want of room.
-_SO_MEMINFO = 55
-_MEMORY = struct.Struct("=9I")
+_SO_MEMINFO: Final = 55
+_MEMORY: Final = struct.Struct("=9I")
 #: When the datagram came that was read last.
-_SIOCGSTAMP = 0x8906
-_TIMEVAL = struct.Struct("ll")
+_SIOCGSTAMP: Final = 0x8906
+_TIMEVAL: Final = struct.Struct("ll")
 #: struct sock_extended_err: errno, origin, type, code.
-_EXTENDED_ERROR = struct.Struct("=IBBB")
+_EXTENDED_ERROR: Final = struct.Struct("=IBBB")
 _ORIGIN_LOCAL, _ORIGIN_ICMP, _ORIGIN_ICMP6 = 1, 2, 3
 
 
