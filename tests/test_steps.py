@@ -85,9 +85,11 @@ def forget() -> None:
     """Empties the caches of sipd: who wants to cost much repeats nothing."""
     for name, module in list(sys.modules.items()):
         if name.startswith("sipd."):
-            for value in vars(module).values():
+            for key, value in vars(module).items():
                 if hasattr(value, "cache_clear"):
                     value.cache_clear()
+                elif "_KNOWN" in key and isinstance(value, (dict, set)):
+                    value.clear()
 
 
 def curved(lines: list[int]) -> bool:

@@ -324,9 +324,10 @@ _KNOWN: tuple[Mutant, ...] = (
            'return "wrong password" if secret else "unknown user"', "raise Reject(403 if secret else 404)",
            _in("aut", "aut_users", "rules_auth")),
     Mutant("a new contact is answered before it is stored", "sipd/location/service.py",
-           "        self._store.commit(changes, partial(self._settle, aor, changes, done, why))",
+           "        self._store.commit(changes, lambda reason: self._settle(aor, changes, done, why, reason))",
            '        done("")\n'
-           "        self._store.commit(changes, partial(self._settle, aor, changes, lambda reason: None, why))",
+           "        self._store.commit(\n"
+           "            changes, lambda reason: self._settle(aor, changes, lambda text: None, why, reason))",
            ("tests.location.test_service", "tests.registrar.test_registrar")),
 )
 

@@ -10,7 +10,6 @@ processed independently"): both always hold exactly the changes that were acknow
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from math import inf
 from typing import Final
 
@@ -107,7 +106,7 @@ class Location:
     def latest(self, aor: str) -> list[Binding]:
         """As `bindings`, with the changes still on their way to the store."""
         bindings = self._table.live(aor, self._wall())
-        if aor in self._in_flight:
+        if self._in_flight and aor in self._in_flight:
             for changes in self._in_flight[aor]:
                 bindings = list(changed(tuple(bindings), changes))
         return bindings
@@ -141,7 +140,7 @@ class Location:
         if in_flight is None:
             in_flight = self._in_flight[aor] = []
         in_flight.append(changes)
-        self._store.commit(changes, partial(self._settle, aor, changes, done, why))
+        self._store.commit(changes, lambda reason: self._settle(aor, changes, done, why, reason))
 
     def _settle(self, aor: str, changes: list[Change], done: Callable[[str], None], why: str, reason: str) -> None:
         in_flight = self._in_flight[aor]

@@ -36,20 +36,24 @@ _USUAL_ADDRESS: Final = re.compile(
 #: A Call-ID is one or two words (s25.1); whoever writes other visible characters is understood too.
 _CALL_ID: Final = re.compile(r"[^\x00-\x20\x7f]+").fullmatch
 
-_REQUIRED: Final = ("from", "to", "call-id", "cseq")
+#: Status lines that were met, with status and reason. Bounded like the lines below.
+_KNOWN_STATUS: Final[dict[str, tuple[int, str]]] = {}
 _BARE: Final = "a bare CR or LF stands in the header fields"
 
 #: Fields that many messages have in the same words, and the lines of these that were met: each is read once. Bounded in
 #: number and length (characters), and begun anew when it is full.
 _SAME: Final = frozenset({
-    "accept", "allow", "allow-events", "content-disposition", "content-length", "content-type", "expires",
+    "accept", "allow", "allow-events", "content-disposition", "content-length", "content-type", "cseq", "expires",
     "max-forwards", "min-se", "proxy-require", "require", "server", "session-expires", "supported", "user-agent",
 })
 _KNOWN_LINES: Final[dict[str, Header]] = {}
 _MOST_KNOWN: Final = 4096
 _LONGEST_KNOWN: Final = 300
-#: These of the known, whose To and Contact are the same too in all that begins a dialog or registers; strangers are
-#: never looked up here.
+#: So long is the line of a CSeq below a thousand, as most are; typed, those are kept by their value.
+_LOW_CSEQ: Final = len("CSeq: 999 SUBSCRIBE")
+_KNOWN_CSEQS: Final[dict[str, tuple[int, str]]] = {}
+#: These of the known, whose To and Contact are the same too in all that registers or begins a dialog; strangers, who
+#: would learn from the time it takes who was called, are never looked up here.
 _SAME_OF_KNOWN: Final = _SAME | {"to", "contact"}
 _LINES_OF_KNOWN: Final[dict[str, Header]] = {}
 #: From and To up to ">;tag=", or whole without a tag, as in _USUAL_ADDRESS: the same in all messages of a user. Bounded
@@ -108,12 +112,9 @@ def _parse_head(head: bytes, body: bytes, known: bool) -> Request | Response:
     start = lines[0]
     if start[3:4] == "/" and start[:3].lower() == "sip":
         # s7.2: "SIP/" begins a status line, if of another version; a method has no slash. A response gets no answer.
-        status = _STATUS_LINE(start)
-        if status is None:
-            raise MalformedMessage(f"not a status line: {start[:60]!r}", message=None)
+        status, reason = _KNOWN_STATUS.get(start) or _status_line(start)
         # s7.1: in whatever case it came, the version is sent in capitals
-        response = Response(int(status.group(1)), status.group(2) or "", headers, first, body,
-                            start if start[:3] == "SIP" else f"SIP{start[3:]}")
+        response = Response(status, reason, headers, first, body, start if start[:3] == "SIP" else f"SIP{start[3:]}")
         response.repeated = repeated
         _type_core(response, problem, known)
         return response
@@ -161,7 +162,8 @@ def _read_lines(lines: list[str], headers: list[Header], first: dict[str, str], 
                 value = value.strip(" \t")
             header = (key, value, line)
             # a To with a tag is that of one dialog
-            if key in same and len(line) <= _LONGEST_KNOWN and (key != "to" or line[-1] == ">"):
+            if key in same and len(line) <= (_LOW_CSEQ if key == "cseq" else _LONGEST_KNOWN) and (
+                    key != "to" or line[-1] == ">"):
                 if len(read) >= _MOST_KNOWN:
                     read.clear()
                 read[line] = header
@@ -178,6 +180,19 @@ def _read_lines(lines: list[str], headers: list[Header], first: dict[str, str], 
     if not joined and ("\r" in lines[0] or "\n" in lines[0]):
         raise MalformedMessage(_BARE, message=_partial(lines))
     return problem
+
+
+def _status_line(start: str) -> tuple[int, str]:
+    """Status and reason. Raises MalformedMessage."""
+    found = _STATUS_LINE(start)
+    if found is None:
+        raise MalformedMessage(f"not a status line: {start[:60]!r}", message=None)
+    read = int(found.group(1)), found.group(2) or ""
+    if len(start) <= _LONGEST_KNOWN:
+        if len(_KNOWN_STATUS) >= _MOST_KNOWN:
+            _KNOWN_STATUS.clear()
+        _KNOWN_STATUS[start] = read
+    return read
 
 
 def _request(start: str, headers: list[Header], first: dict[str, str], body: bytes,
@@ -208,32 +223,26 @@ def _type_core(message: Message, problem: str, known: bool) -> None:
     _type_via(message)
     if problem:
         raise MalformedMessage(problem, message=message)
-    for name in _REQUIRED:
-        if not first.get(name):
-            raise MalformedMessage(f"no {name} header field", message=message)
-    number, _, method = first["cseq"].partition(" ")
-    if not method or "\t" in method or method[0] == " " or "\t" in number:
-        number, method = _cseq(first["cseq"])
-    if len(number) > 10:
-        number = number.lstrip("0") or "0"
-    value = int(number) if number.isascii() and number.isdigit() and len(number) <= 10 else -1
-    if not 0 <= value < 2**32:  # s8.1.1.5
+    from_, to, call_id, cseq = first.get("from"), first.get("to"), message.call_id, first.get("cseq")
+    if not from_ or not to or not call_id or not cseq:
+        missing = "from" if not from_ else "to" if not to else "call-id" if not call_id else "cseq"
+        raise MalformedMessage(f"no {missing} header field", message=message)
+    typed = _KNOWN_CSEQS.get(cseq) or _cseq(cseq)
+    if typed is None:
         raise MalformedMessage("CSeq is not a number below 2**32 and a method", message=message)
-    message.cseq_number = value
+    message.cseq_number, method = typed
     message.cseq_method = method
     if not isinstance(message, Request):
         return  # From and To of a response are those we sent, and nobody could be told
     if method != message.method:
         raise MalformedMessage("CSeq names another method than the request line", message=message)
-    call_id = message.call_id
     if (" " in call_id or not call_id.isprintable()) and _CALL_ID(call_id) is None:
         raise MalformedMessage("Call-ID is not a word", message=message)
-    message.know_tags(_checked("from", message, known), _checked("to", message, known))
+    message.know_tags(_checked("from", from_, message, known), _checked("to", to, message, known))
 
 
-def _checked(name: str, message: Message, known: bool) -> str:
+def _checked(name: str, value: str, message: Message, known: bool) -> str:
     """The tag of From or To, "" when there is none; both must be readable. Raises MalformedMessage."""
-    value = message.first[name]
     if known and value[-1] == ">" and value in _KNOWN_ADDRESSES:
         return ""
     address, found, tag = value.partition(">;tag=")
@@ -257,10 +266,23 @@ def _checked(name: str, message: Message, known: bool) -> str:
         raise MalformedMessage(f"{name}: {error.reason}", message=message) from None
 
 
-def _cseq(value: str) -> tuple[str, str]:
-    """Number and method of a CSeq with unusual white space, or one that is wrong."""
-    found = _CSEQ(value)
-    return (found.group(1), found.group(2)) if found is not None else ("", "")
+def _cseq(value: str) -> tuple[int, str] | None:
+    """Number and method of a CSeq, None when it is none."""
+    number, _, method = value.partition(" ")
+    if not method or "\t" in method or method[0] == " " or "\t" in number:
+        # unusual white space, or something wrong
+        found = _CSEQ(value)
+        if found is None:
+            return None
+        number, method = found.groups()
+    if len(number) > 10:
+        number = number.lstrip("0") or "0"
+    if len(number) > 10 or not (number.isascii() and number.isdigit()) or int(number) >= 2**32:  # s8.1.1.5
+        return None
+    typed = int(number), method
+    if typed[0] < 1000 and method in _METHODS and value == f"{typed[0]} {method}":
+        _KNOWN_CSEQS[value] = typed
+    return typed
 
 
 def _type_via(message: Message) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
@@ -37,7 +36,7 @@ class Via:
         head, semicolon, params = value.partition(";")
         self = Via()
         self.version, self.transport, self.host, self.port, self.sent_by, self.group = (
-            _head(head) if len(head) <= _CACHED_LENGTH else _read_head(head))
+            _KNOWN_HEADS.get(head) or _head(head))
         self.text = value
         self.params = _params(params) if semicolon else {}
         self.branch = self.params.get("branch") or ""
@@ -54,10 +53,12 @@ class Via:
         return self.params.get("maddr")
 
 
-#: Names of parameters as nearly everybody writes them.
-_USUAL_NAMES: Final = {name: name for name in ("branch", "rport", "received", "maddr", "ttl", "alias", "keep", "i")}
-#: Longer ones (characters) are read each time instead of being kept.
-_CACHED_LENGTH: Final = 80
+#: What stands before the parameters: version, transport, host, port, sent-by and whether that is a group.
+Head = tuple[str, str, str, int | None, str, bool]
+#: Those that were met; longer ones (characters) are read each time.
+_KNOWN_HEADS: Final[dict[str, Head]] = {}
+_MOST_KNOWN: Final = 4096
+_LONGEST_KNOWN: Final = 80
 
 
 def is_group(host: str) -> bool:
@@ -71,7 +72,7 @@ def is_group(host: str) -> bool:
     return address.is_multicast or str(address) == "255.255.255.255"
 
 
-def _read_head(text: str) -> tuple[str, str, str, int | None, str, bool]:
+def _read_head(text: str) -> Head:
     """Version, transport, host, port and sent-by: what stands before the parameters, the same in all a peer sends.
     Raises MalformedMessage."""
     found = grammar.via.fullmatch(text)
@@ -85,7 +86,14 @@ def _read_head(text: str) -> tuple[str, str, str, int | None, str, bool]:
     return version, transport.upper(), host, port, sent_by, is_group(host)
 
 
-_head: Final = lru_cache(maxsize=4096)(_read_head)
+def _head(text: str) -> Head:
+    """As `_read_head`, and kept."""
+    head = _read_head(text)
+    if len(text) <= _LONGEST_KNOWN:
+        if len(_KNOWN_HEADS) >= _MOST_KNOWN:
+            _KNOWN_HEADS.clear()
+        _KNOWN_HEADS[text] = head
+    return head
 
 
 def _params(text: str) -> dict[str, str | None]:
@@ -96,10 +104,13 @@ def _params(text: str) -> dict[str, str | None]:
     if "," in text:
         raise MalformedMessage(f"Via parameters cannot be read: {text[:80]!r}")
     for part in text.split(";"):
+        if part == "rport":
+            params.setdefault(part, None)
+            continue
         name, equals, value = part.partition("=")
-        key = _USUAL_NAMES.get(name) or name.lower()
-        if not key:
-            raise MalformedMessage(f"Via parameters cannot be read: {text[:80]!r}")
-        if key not in params:
-            params[key] = value if equals else None
+        if name != "branch":
+            name = name.lower()
+            if not name:
+                raise MalformedMessage(f"Via parameters cannot be read: {text[:80]!r}")
+        params.setdefault(name, value if equals else None)
     return params

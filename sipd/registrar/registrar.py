@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from email.utils import formatdate
-from functools import partial
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from sipd.binding import Binding, Change
 from sipd.inventory import Inventory, Table
@@ -17,6 +16,9 @@ from sipd.message.message import Request
 from sipd.message.values import delta_seconds
 from sipd.registrar.contact import Contact, parse_contacts
 from sipd.registrar.rules import Limits, Registration, decide, news
+
+if TYPE_CHECKING:
+    from sipd.location.service import Location
 
 #: Called once with status, reason ("" for the usual phrase) and headers.
 Answer = Callable[[int, str, tuple[tuple[str, str], ...]], None]
@@ -32,26 +34,10 @@ _NOTHING: Final[tuple[Contact, ...]] = ()
 _BLANKS: Final = str.maketrans("", "", " \t")
 
 
-class Locations(Protocol):
-    """What the registrar needs of the location service."""
-
-    def bindings(self, aor: str) -> list[Binding]:
-        """The stored, live bindings."""
-
-    def latest(self, aor: str) -> list[Binding]:
-        """These with the changes on their way to the store."""
-
-    def admits(self, aor: str, changes: list[Change]) -> bool:
-        """False when there is no room for the changes."""
-
-    def change(self, aor: str, changes: list[Change], done: Callable[[str], None]) -> None:
-        """Stores the changes, then calls `done` with "" or the reason why not."""
-
-
 class Registrar:
     """Answers REGISTER requests from the location service. `wall` tells seconds since the epoch."""
 
-    def __init__(self, location: Locations, limits: Limits, wall: Callable[[], float], journal: Journal,
+    def __init__(self, location: Location, limits: Limits, wall: Callable[[], float], journal: Journal,
                  inventory: Inventory) -> None:
         self._location = location
         self._limits = limits
@@ -83,16 +69,17 @@ class Registrar:
         changes: list[Change] = []
         if contacts != _NOTHING:
             current = self._location.latest(aor)
-            changes = decide(self._registration(request, aor, contacts, path), current, now, self._limits)
+            changes = decide(self._registration(request, aor, contacts, path, current), current, now, self._limits)
         if not changes:
             self._list(aor, path, answer)
             return
         if not self._location.admits(aor, changes):
             raise Reject(503, headers=(("Retry-After", "60"),))
-        self._location.change(aor, changes, partial(self._committed, aor, current, changes, path, answer))
+        self._location.change(
+            aor, changes, lambda reason: self._committed(aor, current, changes, path, answer, reason))
 
     def _registration(self, request: Request, aor: str, contacts: tuple[Contact, ...] | None,
-                      path: tuple[str, ...]) -> Registration:
+                      path: tuple[str, ...], current: list[Binding]) -> Registration:
         flow = request.flow
         if flow is None:
             raise Reject(500, "Registration Without a Flow")
@@ -104,10 +91,15 @@ class Registrar:
             expires = delta_seconds(header)
             if expires is None:
                 expires = -1
+        flow_id: str = flow.id
+        # a flow is of one peer: a refresh that comes over the same one comes from the same place
+        source = current[0].source if current and current[0].flow == flow_id else None
+        if source is None:
+            source = Hop(flow.transport, flow.address, flow.port)
+        agent = request.first.get("user-agent")
         return Registration(
-            aor, request.call_id, request.cseq_number, contacts, expires, path,
-            Hop(flow.transport, flow.address, flow.port), request.via, flow.id,
-            flow.listener.name, self._share(request.first.get("user-agent", "")[:_MOST_USER_AGENT]))
+            aor, request.call_id, request.cseq_number, contacts, expires, path, source, request.via, flow_id,
+            flow.listener.name, self._share(agent[:_MOST_USER_AGENT]) if agent else "")
 
     def _contacts(self, request: Request) -> tuple[Contact, ...] | None:
         """The contacts, empty for a query, None for "*" (s10.3 step 6)."""

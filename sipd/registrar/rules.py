@@ -68,6 +68,13 @@ def decide(registration: Registration, current: list[Binding], now: float, limit
     """
     if registration.contacts is None:
         return _remove_all(registration, current)
+    if len(registration.contacts) == 1 and len(current) == 1:
+        binding, contact = current[0], registration.contacts[0]
+        if _is_refresh(contact, binding):
+            # what nearly every REGISTER is; all that follows comes to the same here
+            expires = _granted(contact, registration, limits)
+            _check_order(registration, binding)
+            return [("put", _bound(contact, registration, expires, now)) if expires else ("delete", binding)]
     after = {binding.contact: binding for binding in current}
     puts: dict[str, Binding] = {}
     for contact in registration.contacts:
@@ -80,11 +87,7 @@ def decide(registration: Registration, current: list[Binding], now: float, limit
                 del after[binding.contact]
                 puts.pop(binding.contact, None)
         if expires:
-            after[contact.text] = puts[contact.text] = Binding(
-                registration.aor, contact.text, contact.params, contact.q, now + expires, registration.call_id,
-                registration.cseq, registration.path, contact.instance, contact.reg_id, registration.source,
-                behind_nat(contact, registration), registration.flow, registration.listener,
-                registration.user_agent, now)
+            after[contact.text] = puts[contact.text] = _bound(contact, registration, expires, now)
     if len(after) > limits.max_contacts and len(after) > len(current):
         raise Reject(403, "Too Many Contacts")
     changes: list[Change] = []
@@ -94,6 +97,15 @@ def decide(registration: Registration, current: list[Binding], now: float, limit
     for binding in puts.values():
         changes.append(("put", binding))
     return changes
+
+
+def _bound(contact: Contact, registration: Registration, expires: int, now: float) -> Binding:
+    """The binding of a contact for `expires` seconds."""
+    # as Binding(...) would, with no function of the interpreter's in between
+    return tuple.__new__(Binding, (
+        registration.aor, contact.text, contact.params, contact.q, now + expires, registration.call_id,
+        registration.cseq, registration.path, contact.instance, contact.reg_id, registration.source,
+        behind_nat(contact, registration), registration.flow, registration.listener, registration.user_agent, now))
 
 
 def _remove_all(registration: Registration, current: list[Binding]) -> list[Change]:
@@ -126,8 +138,7 @@ def _granted(contact: Contact, registration: Registration, limits: Limits) -> in
 def _same(contact: Contact, bindings: dict[str, Binding]) -> list[Binding]:
     """The bindings this contact stands for."""
     present = bindings.get(contact.text)
-    if present is not None and present.reg_id == contact.reg_id and present.instance == contact.instance:
-        # a refresh; nothing else can equal it, or it would have been replaced when this one came
+    if present is not None and _is_refresh(contact, present):
         return [present]
     same = []
     for binding in bindings.values():
@@ -135,6 +146,13 @@ def _same(contact: Contact, bindings: dict[str, Binding]) -> list[Binding]:
                 or contact.uri.equivalent(Uri.parse(binding.contact))):
             same.append(binding)
     return same
+
+
+def _is_refresh(contact: Contact, binding: Binding) -> bool:
+    """True when the contact is this binding's, word for word; no other of the address-of-record can equal it then, or
+    it would have been replaced when this one came."""
+    return (binding.contact == contact.text and binding.reg_id == contact.reg_id
+            and binding.instance == contact.instance)
 
 
 def behind_nat(contact: Contact, registration: Registration) -> bool:

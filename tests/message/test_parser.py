@@ -138,6 +138,11 @@ class ParserTests(TestCase):
         self.assertEqual((parse(one).to_tag, kept), ("b1", before))
         self.assertEqual((parse(one, known=True).to_tag, parse(one, known=True).to_tag), ("b1", "b1"))
         self.assertIn("<sip:somebody@biloxi.com", kept)
+        parse(message("To: <sip:somebody@biloxi.com>", without="To:"), known=True)
+        self.assertIn("To: <sip:somebody@biloxi.com>", parser._LINES_OF_KNOWN)
+        parse(message("To: <sip:somebody@example.net>", without="To:"))
+        for lines in (parser._LINES_OF_KNOWN, parser._KNOWN_LINES):
+            self.assertNotIn("To: <sip:somebody@example.net>", lines)
         for known in (False, True):
             for value in ("<sip:somebody@biloxi.com", "<sip:somebody@biloxi.com>;tag="):
                 self.assertRaises(MalformedMessage, parse, message(f"To: {value}", without="To:"), known=known)
