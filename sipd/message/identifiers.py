@@ -17,7 +17,7 @@ _POOL: Final = 4096
 
 def keyed_hash(key: bytes, digest_size: int) -> blake2b:
     """A BLAKE2b to copy for each text that is hashed with this key. BLAKE2b's own key takes a whole block, which each
-    copy would take in again; 32 octets of it in front, which is as good, leave room for most texts in the same block."""
+    copy would take in again; 32 octets of it in front, which is as good, leave room for most texts beside it."""
     keyed = blake2b(digest_size=digest_size)
     keyed.update(blake2b(key=key, digest_size=32).digest())
     return keyed

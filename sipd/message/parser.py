@@ -49,8 +49,8 @@ _SAME: Final = frozenset({
 _KNOWN_LINES: Final[dict[str, Header]] = {}
 _MOST_KNOWN: Final = 4096
 _LONGEST_KNOWN: Final = 300
-#: So long is the line of a CSeq below a thousand, as most are; typed, those are kept by their value.
-_LOW_CSEQ: Final = len("CSeq: 999 SUBSCRIBE")
+#: CSeqs that were met, with number and method: those below so many, as those of calls are.
+_LOW_CSEQ: Final = 10
 _KNOWN_CSEQS: Final[dict[str, tuple[int, str]]] = {}
 #: These of the known, whose To and Contact are the same too in all that registers or begins a dialog; strangers, who
 #: would learn from the time it takes who was called, are never looked up here.
@@ -162,8 +162,8 @@ def _read_lines(lines: list[str], headers: list[Header], first: dict[str, str], 
                 value = value.strip(" \t")
             header = (key, value, line)
             # a To with a tag is that of one dialog
-            if key in same and len(line) <= (_LOW_CSEQ if key == "cseq" else _LONGEST_KNOWN) and (
-                    key != "to" or line[-1] == ">"):
+            if key in same and len(line) <= _LONGEST_KNOWN and (
+                    value in _KNOWN_CSEQS if key == "cseq" else key != "to" or line[-1] == ">"):
                 if len(read) >= _MOST_KNOWN:
                     read.clear()
                 read[line] = header
@@ -280,7 +280,7 @@ def _cseq(value: str) -> tuple[int, str] | None:
     if len(number) > 10 or not (number.isascii() and number.isdigit()) or int(number) >= 2**32:  # s8.1.1.5
         return None
     typed = int(number), method
-    if typed[0] < 1000 and method in _METHODS and value == f"{typed[0]} {method}":
+    if typed[0] < _LOW_CSEQ and method in _METHODS and value == f"{typed[0]} {method}":
         _KNOWN_CSEQS[value] = typed
     return typed
 
