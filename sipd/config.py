@@ -25,6 +25,7 @@ from pydantic import (
 
 from sipd.config_api import Api
 from sipd.config_calls import Calls, Cdr
+from sipd.config_events import Events
 from sipd.config_limits import Limits, Overload, Section
 from sipd.config_messages import Messages
 from sipd.config_originate import Originate
@@ -304,6 +305,7 @@ class Config(Section):
     overload: Overload = Overload()
     calls: Calls = Calls()
     cdr: Cdr = Cdr()
+    events: Events = Events()
     log: Log = Log()
 
     @field_validator("listen")

@@ -34,7 +34,7 @@ _NAMED = ("users are stored under the first domain", _RESTART["auth", "realm"])
 #: The sections whose other changes a running server takes.
 _TAKEN = frozenset({"server", "listen", "auth", "users", "acls", "templates", "peers", "qualify", "routes", "groups",
                     "forward", "numbers", "routing", "registrar", "location", "proxy", "originate", "api", "messages",
-                    "timers", "limits", "overload", "calls", "cdr", "log"})
+                    "timers", "limits", "overload", "calls", "cdr", "events", "log"})
 
 
 def changes(old: Config, new: Config, taken: Collection[str] = (), renamed: bool = True) -> list[Change]:

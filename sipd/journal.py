@@ -52,6 +52,7 @@ CATALOGUE: dict[str, str] = {
     "script": "the script says: {text}",
     "script-failed": "the script failed at {place}: {reason}; the call is answered 500",
     "script-slow": "the script at {place} held the server for {milliseconds} ms",
+    "subscription-lost": "{watcher} is not told the {package} of {entity} any more: {reason}",
     "listener-up": "listening on {listener}",
     "listener-lost": "no longer listening on {listener}: {reason}",
     "connection-refused": "connection from {source} refused: {reason}",

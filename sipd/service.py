@@ -19,6 +19,7 @@ from sipd.admin.call_commands import CallCommands
 from sipd.admin.commands import StatusCommands, UserCommands
 from sipd.admin.control_socket import ControlSocket
 from sipd.admin.debug import Debug
+from sipd.admin.event_commands import EventCommands
 from sipd.admin.http_api import CannotListen, HttpApi
 from sipd.admin.inside_commands import InsideCommands
 from sipd.admin.message_commands import MessageCommands
@@ -44,6 +45,7 @@ from sipd.core.refusals import Refusals
 from sipd.core.route import Route
 from sipd.core.shedding import Shedding
 from sipd.core.uac import Uac
+from sipd.events.service import Events
 from sipd.interfaces import ILocationStore, IResolver, ITransports
 from sipd.inventory import Inventory
 from sipd.journal import Journal
@@ -93,6 +95,8 @@ class Outside:
     messages: IRecords = field(default_factory=MemoryRecords)
     #: The directory of small files, "" keeps none.
     state_dir: str = ""
+    #: Subscriptions and published state.
+    records: IRecords = field(default_factory=MemoryRecords)
 
 
 class Core:
@@ -158,6 +162,11 @@ class Core:
             journal, inventory, self.layer.values.timeout)
         self.route.offline = self.messages if config.messages.store_offline else None
         self.routing = RoutingParts(self, outside, inventory)
+        self.events = Events(
+            config.events, self.uac, self.wheel, outside.wall, self.location, self.calls, outside.records,
+            self.route.serving, refusals.tag, self.proxy.identifiers, self.aor, self.knows, self.qualify.unreachable,
+            journal, inventory)
+        self.route.events = self.events if config.events.packages else None
 
     def call_out(self, config: Config) -> None:
         """Registers at the carriers of the configuration and begins to ask who answers; once the listeners are open,
@@ -306,10 +315,13 @@ class Server(MultiService):
             dns_timeout=config.proxy.dns_timeout, cache=config.limits.dns_cache, journal=self.journal)
         bindings: ILocationStore = MemoryStore() if config.location.store == "memory" else SqliteStore(
             config.path(state.BINDINGS), reactor.callFromThread, time.time, self.inventory, sync=config.location.sync)
+        records: IRecords = MemoryRecords() if config.location.store == "memory" else SqliteRecords(
+            config.path(state.EVENTS), reactor.callFromThread, self.inventory, sync=config.location.sync)
         core = self.core = Core(
             config, here.domain, here.realm, _secret(directory), users,
             Outside(self._transports, resolver, bindings, reactor, time.time, os.urandom, SqliteRecords(
-                config.path(state.MESSAGES), reactor.callFromThread, self.inventory, sync="full"), directory),
+                config.path(state.MESSAGES), reactor.callFromThread, self.inventory, sync="full"), directory,
+                records),
             self.journal, self.inventory)
         core.location.start(core.knows)
         core.messages.load()
@@ -324,6 +336,7 @@ class Server(MultiService):
         self._control.start()
         self.http.prepare(config.api.place)
         self.http.settle()
+        core.events.start()
         core.call_out(config)
         _tune_collector()
 
@@ -358,6 +371,7 @@ class Server(MultiService):
                        core.shedding.overload, core.trunks.rows).register(api)
         core.routing.register(api)
         TrunkCommands(core.trunks, core.qualify, core.aor).register(api)
+        EventCommands(core.events.notifier, core.events, core.aor).register(api)
         OriginateCommands(
             core.controller.originate, NotBegun, lambda: list(core.controller.calls.values())).register(api)
         peers = PeerCommands(
@@ -407,6 +421,7 @@ class Server(MultiService):
             self._dns.close()
         if self.core is not None:
             self.core.messages.stop()
+            self.core.events.stop()
             self.core.location.stop()
             if self.core.calls.keeper is not None:
                 self.core.calls.keeper.close()

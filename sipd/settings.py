@@ -109,6 +109,8 @@ def configure(core: Core, config: Config, realm: str, stored: Iterable[StoredUse
         core.calls.keeper.configure(kept_files(config))
     core.route.configure(auth.required, registrar.open, config.proxy.guests)
     core.open_registrar = registrar.open
+    core.route.events = core.events if config.events.packages else None
+    core.events.configure(config.events)
     core.journal.calls, core.journal.registrations = config.log.calls, config.log.registrations
     core.listening()
     bound = {binding.aor for binding in core.location.everything()}

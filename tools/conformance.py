@@ -38,6 +38,7 @@ GROUPS = {
     "TRN": "Transports, NAT, framing, targets",
     "OUT": "Carriers: our registrations, and calls there",
     "QUA": "Qualify: who answers",
+    "SUB": "Subscriptions, published states",
     "ROB": "Robustness",
 }
 

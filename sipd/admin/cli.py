@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sipd import first_start, state
-from sipd.admin import act_cli, call_cli, message_cli, originate_cli, routing_cli, show_cli, trunk_cli
+from sipd.admin import act_cli, call_cli, event_cli, message_cli, originate_cli, routing_cli, show_cli, trunk_cli
 from sipd.admin.api import Command, Refused
 from sipd.admin.client import NoServer, follow
 from sipd.admin.commands import UserCommands
@@ -256,6 +256,7 @@ routing_cli.add_to(main, _JsonEverywhere, rows)
 message_cli.add_to(main, _JsonEverywhere, rows)
 act_cli.add_to(main, _JsonEverywhere)
 originate_cli.add_to(main, _JsonEverywhere, rows)
+event_cli.add_to(main, _JsonEverywhere, rows)
 
 
 def _password(given: str | None) -> tuple[str, bool]:

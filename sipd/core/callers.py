@@ -71,10 +71,11 @@ class Callers:
 
     # --- who
 
-    def authorize(self, request: Request, ours: str, uri: Uri) -> tuple[Policy, str]:
+    def authorize(self, request: Request, ours: str, uri: Uri, relayed: bool = True) -> tuple[Policy, str]:
         """Who may have a request relayed: a trunk, a user under their own name, or a guest who calls one of our users;
-        and what calls are counted under: the user's address-of-record, the trunk's name, "" for a guest. Raises Reject
-        (403, 405, 407)."""
+        and what calls are counted under: the user's address-of-record, the trunk's name, "" for a guest. What is not
+        `relayed` but served here is asked for credentials as by a user agent (RFC 6665 s4.2.1.3). Raises Reject (401,
+        403, 405, 407)."""
         policies = self._policies
         if self.own_dialogs and self._from_ourselves(request):
             behalf = self.speaks_for(request.call_id)
@@ -97,7 +98,7 @@ class Callers:
         policy = policies.users.get(caller, USUAL)
         if policy.plain or not self._is_known(request, policy):
             # without our token a To tag proves no dialog: the caller's name must be their own (s16.3 step 6)
-            user = self._authenticator.check(request, proxy=True)
+            user = self._authenticator.check(request, proxy=relayed)
             if not owns(user, caller):
                 policy = self._account(request, user, caller)
                 return policy, policy.name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from sipd.auth.authenticator import Unauthenticated, owns
@@ -11,6 +12,7 @@ from sipd.core import checks, content, uas
 from sipd.core.callers import NOT_PASSED_ON, Callers
 from sipd.core.places import Places
 from sipd.core.refusals import Refusals
+from sipd.core.serving import Events, Serving
 from sipd.interfaces import IFlow
 from sipd.journal import Journal
 from sipd.message import compose
@@ -80,6 +82,10 @@ class Offline(Protocol):
         """For one that goes where `first` says."""
 
 
+#: Methods of events (RFC 6665, RFC 3903).
+_EVENTS = frozenset({"SUBSCRIBE", "PUBLISH", "NOTIFY"})
+
+
 class Route:
     """The core that every request without a transaction comes to.
 
@@ -106,6 +112,7 @@ class Route:
         self._journal = journal
         self._unreachable = unreachable
         self._dialogs = {} if dialogs is None else dialogs
+        self.serving = Serving(layer, refusals)
         #: How requests are dressed in dialogs with trunks.
         self._wardrobe = wardrobe
         #: Asked where a request for one of our addresses goes before the location service is; None where nothing but
@@ -113,6 +120,8 @@ class Route:
         self.router: Router | None = None
         #: Told of each MESSAGE to one of our users; None where nothing is kept for them.
         self.offline: Offline | None = None
+        #: Serves subscriptions and publications; None: they are passed on.
+        self.events: Events | None = None
         self.configure(auth_required, open_registrar, guests)
 
     def configure(self, auth_required: bool, open_registrar: bool, guests: bool) -> None:
@@ -161,9 +170,15 @@ class Route:
         loop = loop_mark(request) if ours else ""
         if loop and has_looped(request, loop, self._places.sent_bys):
             raise Reject(482)                                    # RFC 5393
+        events = self.events if request.method in _EVENTS and ours else None
+        if events is not None:
+            if request.to_tag and events.within(request, key):
+                return                                           # in the dialog of a subscription: 403, 481
+            events = events if events.serves(request, ours) else None
         policy, caller = WITHIN, ""
         if routing.direction is None or not request.to_tag:
-            policy, caller = self._callers.authorize(request, ours, uri)  # 407, 403, 405: never an open relay
+            # 407, 401, 403, 405: never an open relay
+            policy, caller = self._callers.authorize(request, ours, uri, events is None)
         if not policy.plain:
             if request.method == "OPTIONS" and self._callers.asks_us(policy, ours, uri):
                 self._options(request)                           # a carrier, whether we are there
@@ -176,6 +191,9 @@ class Route:
             self._forward_on(request, key, routing, call)        # by Route, or by the Request-URI
         elif not uri.user:
             uas.refuse_unserved(request)                         # 404, 405
+        elif events is not None:
+            sender = caller if self._auth_required else caller or self._callers.claimed(request)
+            self.serving.serve(request, key, partial(events.serve, request, ours, sender))  # 403, 404, 412, 423, 481
         else:
             self._forward_to_user(request, key, ours, uri, loop, call, policy, caller)  # 404, 480
 
@@ -187,7 +205,8 @@ class Route:
         checks.require(request, uas.SUPPORTED)
         if request.body:
             content.check(request)
-        self._refusals.refuse(request, 200, "", uas.CAPABILITIES)
+        events = () if self.events is None else self.events.allow_events
+        self._refusals.refuse(request, 200, "", uas.CAPABILITIES + events)
 
     def _register(self, request: Request, key: Key, uri: Uri) -> None:
         """s10.3 steps 1 to 5; the registrar does the rest."""
@@ -263,6 +282,8 @@ class Route:
         if not groups:
             if self._users.by_aor(aor) is None and not self._open_registrar:
                 raise Reject(404)
+            if self.events is not None and request.method in ("SUBSCRIBE", "PUBLISH"):
+                raise self.events.unserved()                     # 489: nobody here knows the package
             if offline is None:
                 raise Reject(480)
         self._let_through(request)

@@ -9,7 +9,7 @@ from sipd.message.errors import Reject
 from sipd.message.message import Request
 
 #: What this server understands when it is itself the one addressed.
-ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER"
+ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, SUBSCRIBE, NOTIFY, PUBLISH"
 #: Extensions of the registrar (RFC 3327); those of calls are the phones' affair.
 SUPPORTED = frozenset({"path"})
 #: s11.2: what this server can do.

@@ -13,20 +13,20 @@ SIPD = ROOT / "sipd"
 #: Rooms that know nothing of sockets, clocks and each other.
 VALUES = {"message", "journal", "inventory", "wheel"}
 #: Values and seams over them.
-SEAMS = {"binding", "dialog", "interfaces", "config", "config_api", "config_calls", "config_dress", "config_limits",
-         "config_messages", "config_originate", "config_patterns", "config_peers", "config_routing", "config_text",
+SEAMS = {"binding", "dialog", "interfaces", "config", "config_api", "config_calls", "config_dress", "config_events",
+         "config_limits", "config_messages", "config_originate", "config_patterns", "config_peers", "config_routing", "config_text",
          "config_trunks", "config_users", "config_source", "config_changes", "state", "certificate", "records"}
 #: The rooms of the middle.
 ROOMS = {"transaction", "transport", "resolver", "auth", "location", "registrar", "proxy", "calls", "peers", "messages",
-         "routing", "core", "controller", "admin"}
+         "routing", "events", "core", "controller", "admin"}
 #: What starts the server and may know everything.
 TOP = {"service", "tap", "preflight", "first_start", "log", "reactor", "settings", "reloading", "routing_parts"}
 
 #: Modules of a room that other rooms may import: pure ones, without state of their own.
 SHARED = {
     "sipd.transport.listener", "sipd.transport.via_rules", "sipd.transaction.key",
-    "sipd.proxy.targets", "sipd.proxy.route_headers", "sipd.proxy.forward", "sipd.auth.digest", "sipd.core.keyring",
-    "sipd.peers.policy", "sipd.proxy.dressing", "sipd.proxy.identity",
+    "sipd.proxy.targets", "sipd.proxy.route_headers", "sipd.proxy.forward", "sipd.proxy.dialog_flows",
+    "sipd.auth.digest", "sipd.core.keyring", "sipd.core.checks", "sipd.calls.call", "sipd.peers.policy", "sipd.proxy.dressing", "sipd.proxy.identity",
 }
 #: Single names that other rooms may import from a module that has more: values, an exception and a pure function.
 SHARED_NAMES = {"sipd.auth.authenticator.Unauthenticated", "sipd.auth.authenticator.owns",

@@ -1,7 +1,7 @@
 """Conferences of three, parking, pickup, redial and click to dial, RFC 5359 s2.10, s2.11 and s2.15 to s2.18, as ladders
 through the real core; see test_flows_5359_hold.py for what all differ in.
 
-sipd has no dialog events and no park server of its own yet: phones play them, and their SUBSCRIBEs and NOTIFYs pass.
+sipd serves no events here, and has no park server: phones play them, and their SUBSCRIBEs and NOTIFYs pass.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Groups(TestCase):
     def begin(self, third: str, *more: str) -> tuple[Phone, ...]:
         """Phones, registered."""
         names = ("alice", "bob", third, *more)
-        self.rig = Rig(users=dict.fromkeys(names, "secret"))
+        self.rig = Rig(users=dict.fromkeys(names, "secret"), events={"packages": []})
         phones = tuple(self.rig.phone(name) for name in names)
         for phone in phones:
             phone.register()

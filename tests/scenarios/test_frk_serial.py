@@ -221,12 +221,12 @@ class Others(TestCase):
     @shows("FRK-22", "6665 4.1")
     def test_subscribe(self) -> None:
         """SUBSCRIBE to two: one 2xx goes up, and NOTIFYs of both pass, each by its own dialog's route."""
-        got = self.ask("SUBSCRIBE", "Event: dialog", "Expires: 600")
+        got = self.ask("SUBSCRIBE", "Event: conference", "Expires: 600")
         answers = [callee.answer(request, 200, "Expires: 600") for callee, request in zip(self.bs, got, strict=False)]
         self.a.take(200)
         self.a.silent()
         for callee, request, answer in zip(self.bs, got, answers, strict=False):
-            callee.in_callee_dialog("NOTIFY", request, answer, "Event: dialog", "Subscription-State: active")
+            callee.in_callee_dialog("NOTIFY", request, answer, "Event: conference", "Subscription-State: active")
             notify = self.a.take("NOTIFY")
             self.assertEqual(notify.from_tag, answer.to_tag)
             self.a.answer(notify, 200)
@@ -236,7 +236,7 @@ class Others(TestCase):
     @shows("FRK-22", "6665 4.1")
     def test_notify_before_the_answer(self) -> None:
         """A NOTIFY that overtakes the 2xx to its SUBSCRIBE passes too."""
-        got = self.ask("SUBSCRIBE", "Event: presence")
+        got = self.ask("SUBSCRIBE", "Event: conference")
         answer = self.bs[0].answer(got[0], 200, send=False)
         self.bs[0].in_callee_dialog("NOTIFY", got[0], answer, "Event: presence", "Subscription-State: active")
         self.a.answer(self.a.take("NOTIFY"), 200)

@@ -67,7 +67,8 @@ class Presence(TestCase):
         a = rig.phone("1001")
         a.request("OPTIONS", f"sip:{DOMAIN}")
         ok = a.take(200)
-        self.assertEqual(names(ok), ALWAYS | {"accept", "accept-encoding", "accept-language", "allow", "supported"})
+        self.assertEqual(names(ok), ALWAYS | {
+            "accept", "accept-encoding", "accept-language", "allow", "allow-events", "supported"})
         self.assertEqual(ok.values("supported"), ["path"])
         a.request("FOO", f"sip:{DOMAIN}")
         for answer in (ok, a.take(405)):

@@ -64,7 +64,7 @@ class Rig:
     def __init__(self, *, listen: tuple[tuple[str, str, int], ...] = LISTEN, store: ILocationStore | None = None,
                  resolver: IResolver | None = None, secret: bytes = b"s" * 32, clock: Clock | None = None,
                  network: MemoryNetwork | None = None, domain: str = DOMAIN,
-                 kept: IRecords | None = None, **settings: Any) -> None:
+                 kept: IRecords | None = None, records: IRecords | None = None, **settings: Any) -> None:
         settings.setdefault("auth", {"required": False})
         settings.setdefault("server", {"domains": [domain, "alias.example.com"] if domain == DOMAIN else [domain]})
         settings.setdefault("registrar", {"min_expires": 2})
@@ -90,13 +90,14 @@ class Rig:
             journal=self.journal)
         self.core = Core(self.config, domain, realm, secret, users,
                          Outside(self.transports, self.resolver, store or MemoryStore(), self.clock, self.wall, entropy,
-                                 kept or MemoryRecords()),
+                                 kept or MemoryRecords(), records or MemoryRecords()),
                          self.journal, self.inventory)
         self.core.location.start()
         self.transports.receive = self.core.layer.receive
         self.core.messages.load()
         self.core.listening()
         self.core.messages.start()
+        self.core.events.start()
         self.phones: list[Phone] = []
         self._hosts = itertools.count(10)
 

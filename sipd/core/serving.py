@@ -1,0 +1,71 @@
+"""Requests that this server answers itself once it has done something for them, in a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from sipd.message import compose
+from sipd.message.errors import MalformedMessage, Reject
+from sipd.message.message import Request
+
+if TYPE_CHECKING:
+    from sipd.core.refusals import Refusals
+    from sipd.transaction.key import Key
+    from sipd.transaction.layer import TransactionLayer
+
+#: Called once with status, reason ("" for the usual phrase) and headers.
+Answer = Callable[[int, str, tuple[tuple[str, str], ...]], None]
+
+
+class Serving:
+    """Makes the server transaction of a request and the function that answers it."""
+
+    def __init__(self, layer: TransactionLayer, refusals: Refusals) -> None:
+        self._layer = layer
+        self._refusals = refusals
+
+    def serve(self, request: Request, key: Key, work: Callable[[Answer], None]) -> None:
+        """Calls `work` with the answer, which is given once, now or later. What `work` refuses by an exception needs no
+        transaction: it comes out of here. Raises Reject (482, 503) too."""
+        origin = (request.uri_text, request.from_tag, request.call_id, request.cseq_number)
+        if not request.to_tag and origin in self._layer.origins:
+            raise Reject(482)  # s8.2.2.2: the same request over another path
+        server = self._layer.serve(request, key)
+        if server is None:
+            raise Reject(503, "Server Overloaded")
+        if not request.to_tag:
+            server.know_origin(origin)
+        assert request.flow is not None
+        request.flow.known = True
+
+        def answer(status: int, reason: str, headers: tuple[tuple[str, str], ...]) -> None:
+            server.answer(status, compose.response(request, status, reason, self._refusals.tag(request), headers))
+
+        try:
+            work(answer)
+        except (Reject, MalformedMessage):
+            server.end()  # refused without state, as every refusal of a check
+            raise
+        if server.request is not None:
+            self._layer.promise_trying(server)  # RFC 4320 s4.1: while the store takes its time
+
+
+class Events(Protocol):
+    """What is served by SUBSCRIBE and PUBLISH."""
+
+    @property
+    def allow_events(self) -> tuple[tuple[str, str], ...]:
+        """The Allow-Events header, none where nothing is served."""
+
+    def within(self, request: Request, key: Key) -> bool:
+        """Serves a request in the dialog of a subscription; False for any other. Raises Reject."""
+
+    def serves(self, request: Request, entity: str) -> bool:
+        """True for a request that is served, False for one that is passed on."""
+
+    def serve(self, request: Request, entity: str, sender: str, answer: Answer) -> None:
+        """Serves it; answers once. Raises Reject."""
+
+    def unserved(self) -> Reject:
+        """The refusal of what nobody serves."""

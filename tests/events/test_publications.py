@@ -1,0 +1,212 @@
+"""PUBLISH on the real core in virtual time (RFC 3903), and what watchers are told of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import TestCase
+
+from sipd.message.message import Response
+from sipd.records import Change, Done, MemoryRecords
+from tests.events.watching import Watcher
+from tests.support.cases import shows
+from tests.support.rig import Phone, Rig
+
+
+def pidf(state: str, note: str = "", number: str = "t1", more: str = "") -> bytes:
+    """A small presence document."""
+    noted = f"<note>{note}</note>" if note else ""
+    return (f'<?xml version="1.0"?><presence xmlns="urn:ietf:params:xml:ns:pidf" entity="sip:1002@example.com">'
+            f'<tuple id="{number}"><status><basic>{state}</basic></status>{noted}</tuple>{more}</presence>').encode()
+
+
+def publish(phone: Phone, body: bytes = b"", etag: str = "", expires: int | None = 600, status: int = 200,
+            event: str = "presence", kind: str = "application/pidf+xml", entity: str = "1002", *extra: str,
+            **fields: Any) -> Response:
+    """A PUBLISH and its answer."""
+    lines = [f"Event: {event}"] if event else []
+    lines += [f"SIP-If-Match: {etag}"] if etag else []
+    lines += [f"Expires: {expires}"] if expires is not None else []
+    lines += [f"Content-Type: {kind}"] if body else []
+    phone.request("PUBLISH", f"sip:{entity}@example.com", *lines, *extra, body=body, **fields)
+    answer = phone.take(status)
+    assert isinstance(answer, Response)
+    return answer
+
+
+class PublishTests(TestCase):
+    """1002 publishes, 1001 watches."""
+
+    def setUp(self) -> None:
+        self.rig = Rig()
+        self.a, self.b = self.rig.phone("1001"), self.rig.phone("1002")
+
+        self.watcher = Watcher(self.a, "1002")
+        self.news()
+
+    def news(self) -> list[str]:
+        """What the watcher has heard, after the pause that presence makes."""
+        self.rig.advance(6.0, 0.05)
+        return self.watcher.news()
+
+    def finish(self) -> None:
+        """Ends it."""
+        self.watcher.end()
+        self.rig.finish()
+
+    @shows("SUB-17", "3903 6")
+    def test_initial(self) -> None:
+        """200 with an entity tag and the time granted; watchers are told what was published."""
+        answer = publish(self.b, pidf("open", "At lunch"))
+        self.assertEqual(answer.first["expires"], "600")
+        self.assertTrue(answer.first["sip-etag"])
+        body, = self.watcher.news()
+        self.assertIn("<note>At lunch</note>", body)
+        self.assertIn('<presence xmlns="urn:ietf:params:xml:ns:pidf" entity="sip:1002@example.com">', body)
+        publish(self.b, b"", answer.first["sip-etag"], 0)
+        self.finish()
+
+    @shows("SUB-18", "3903 6")
+    def test_life(self) -> None:
+        """A refresh tells nobody, a change and a removal everybody; each gives another tag, and the old one is worth
+        nothing."""
+        tags = [publish(self.b, pidf("open")).first["sip-etag"]]
+        self.assertIn("<basic>open<", self.news()[0])
+        tags.append(publish(self.b, b"", tags[-1]).first["sip-etag"])
+        self.assertEqual(self.news(), [])
+        tags.append(publish(self.b, pidf("closed"), tags[-1]).first["sip-etag"])
+        self.assertIn("<basic>closed<", self.news()[0])
+        self.b.register(expires=100)
+        removed = publish(self.b, b"", tags[-1], 0)
+        self.assertEqual(removed.first["expires"], "0")
+        self.assertIn("<note>Ready<", self.news()[0])  # what the registration tells
+        for tag in (*tags, removed.first["sip-etag"]):
+            publish(self.b, b"", tag, status=412)
+        self.assertEqual(len(set(tags)), 3)
+        self.rig.advance(100.0)
+        self.finish()
+
+    @shows("SUB-19", "3903 6")
+    def test_refused(self) -> None:
+        """What is wrong with a PUBLISH, each with its own answer, and nothing is kept."""
+        publish(self.b, pidf("open"), "nothing", status=412)
+        publish(self.b, pidf("open"), event="", status=489)
+        publish(self.b, pidf("open"), event="conference", status=489)
+        publish(self.b, b"", status=400)
+        publish(self.b, pidf("open"), "one, two", status=400)
+        publish(self.b, b"v=0\r\n", kind="application/sdp", status=415)
+        publish(self.b, b"<presence/>", status=400)
+        publish(self.b, b"no xml", status=400)
+        publish(self.b, pidf("perhaps"), status=400)
+        publish(self.b, pidf("open"), expires=30, status=423)
+        publish(self.b, pidf("open", "x" * 40000), status=413)
+        publish(self.b, pidf("open"), entity="nobody", status=403)
+        publish(self.a, pidf("open"), entity="1002", status=403)
+        self.b.request("PUBLISH", "sip:1002@example.com", "Event: presence", "Content-Encoding: gzip",
+                       "Content-Type: application/pidf+xml", body=pidf("open"))
+        self.assertIn("identity", self.b.take(415).first["accept-encoding"])
+        for number in range(10):
+            publish(self.b, pidf("open", number=f"t{number}"), expires=60)
+        publish(self.b, pidf("open"), status=503)
+        self.rig.advance(61.0)
+        self.finish()
+
+    @shows("SUB-20", "3903 4.5")
+    def test_expires(self) -> None:
+        """What nobody refreshes is gone: watchers are told, and its tag is worth nothing."""
+        answer = publish(self.b, pidf("open"), expires=60)
+        self.assertIn("<basic>open<", self.news()[0])
+        self.rig.advance(50.0)
+        self.assertIn("<basic>closed<", self.news()[0])
+        publish(self.b, b"", answer.first["sip-etag"], status=412)
+        self.finish()
+
+    @shows("SUB-17", "3856 6.11")
+    def test_several(self) -> None:
+        """Several publishers of one user are told as one document: what is open first, ids apart, extensions kept."""
+        person = ('<dm:person xmlns:dm="urn:ietf:params:xml:ns:pidf:data-model" id="p"><rpid:activities '
+                  'xmlns:rpid="urn:ietf:params:xml:ns:pidf:rpid"><rpid:away/></rpid:activities></dm:person>')
+        first = publish(self.b, pidf("closed", "At home"))
+        second = publish(self.b, pidf("open", "In the car", more=person))
+        body = self.news()[-1]
+        self.assertLess(body.index("In the car"), body.index("At home"))
+        self.assertIn('id="t1"', body)
+        self.assertIn('id="t1-1"', body)
+        self.assertIn("<rpid:away/>", body)
+        publish(self.b, b"", second.first["sip-etag"], 0)
+        self.assertNotIn("In the car", self.news()[-1])
+        publish(self.b, b"", first.first["sip-etag"], 0)
+        self.assertIn("Not online", self.news()[-1])
+        self.finish()
+
+    @shows("SUB-19", "3903 6")
+    def test_in_order(self) -> None:
+        """While a PUBLISH is being stored another one about the same waits: of two that know the same tag one wins. What
+        cannot be stored is answered 500 and changes nothing."""
+        store = SlowRecords()
+        rig = Rig(records=store)
+        b = rig.phone("1002")
+        b.request("PUBLISH", "sip:1002@example.com", "Event: presence", "Content-Type: application/pidf+xml",
+                  body=pidf("open"))
+        b.silent()
+        store.release()
+        tag = b.take(200).first["sip-etag"]
+        for state in ("open", "closed"):
+            b.request("PUBLISH", "sip:1002@example.com", "Event: presence", "Content-Type: application/pidf+xml",
+                      f"SIP-If-Match: {tag}", body=pidf(state))
+        store.release("the disk is full")
+        b.take(500)
+        store.release()
+        b.take(200)
+        b.request("PUBLISH", "sip:1002@example.com", "Event: presence", f"SIP-If-Match: {tag}")
+        b.take(412)
+        for _ in range(18):
+            b.request("PUBLISH", "sip:1002@example.com", "Event: presence", "Expires: 60",
+                      "Content-Type: application/pidf+xml", body=pidf("open"))
+        b.take(503)
+        while store.waiting:
+            store.release()
+        self.assertEqual({one.status for one in b.drain()}, {200, 503})  # type: ignore[attr-defined]
+        rig.advance(3601.0, 10.0)
+        while store.waiting:
+            store.release()
+        rig.finish()
+
+    @shows("SUB-22")
+    def test_hostile_xml(self) -> None:
+        """Document types, entities, files, depths and sizes: refused before anything is expanded, opened or kept."""
+        laughs = "".join(f'<!ENTITY l{n + 1} "{f"&l{n};" * 10}">' for n in range(9))
+        start = '<presence xmlns="urn:ietf:params:xml:ns:pidf" entity="sip:x">'
+        for text, status in (
+                (f'<!DOCTYPE p [<!ENTITY l0 "ha">{laughs}]>{start}&l9;</presence>', 400),
+                (f'<!DOCTYPE p [<!ENTITY e SYSTEM "file:///etc/passwd">]>{start}<note>&e;</note></presence>', 400),
+                (f'<!DOCTYPE p SYSTEM "http://192.0.2.99/x.dtd">{start}</presence>', 400),
+                (f"{start}<note>&unknown;</note></presence>", 400),
+                (start + "<a>" * 30000 + "</a>", 413), (start + "<a>" * 40 + "</a>" * 40 + "</presence>", 413),
+                (start + "<a/>" * 3000 + "</presence>", 413),
+                (start + "<a " + " ".join(f'b{n}=""' for n in range(100)) + "/></presence>", 413),
+                (start + "<tuple id='x'/></presence>", 400), (f"{start}\x00</presence>", 400), (start, 400)):
+            body = text.encode()
+            if len(body) > 32768:
+                status = 413
+            publish(self.b, body, status=status)
+        self.assertEqual(list(self.rig.core.events.compositor.publications("presence", "1002@example.com")), [])
+        self.finish()
+
+
+class SlowRecords(MemoryRecords):
+    """A disk that the test moves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting: list[tuple[Any, Done]] = []
+
+    def commit(self, changes: Any, done: Done) -> None:
+        """Waits."""
+        self.waiting.append((changes, done))
+
+    def release(self, reason: str = "") -> None:
+        """The oldest commit is done, or has failed."""
+        changes, done = self.waiting.pop(0)
+        kept: list[Change] = [] if reason else changes
+        super().commit(kept, lambda nothing: done(reason))
