@@ -90,7 +90,7 @@ class Rig:
             journal=self.journal)
         self.core = Core(self.config, domain, realm, secret, users,
                          Outside(self.transports, self.resolver, store or MemoryStore(), self.clock, self.wall, entropy,
-                                 kept or MemoryRecords(), records or MemoryRecords()),
+                                 kept or MemoryRecords(), records=records or MemoryRecords()),
                          self.journal, self.inventory)
         self.core.location.start()
         self.transports.receive = self.core.layer.receive
