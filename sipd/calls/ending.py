@@ -69,8 +69,12 @@ class Ending:
         direction = self._token.check(users[nearest] or "", call.call_id, tags[0], tags[1])
         if direction is None:
             return None  # not the Record-Route of this call
-        route = values[:own[0]][::-1] if to_callee else values[own[-1] + 1:]
-        target = Target(str(for_request(Address.parse(contact).uri)), tuple(route), direction.flow_id, direction.only,
-                        self._routes.side(values[nearest]))
+        uri = str(for_request(Address.parse(contact).uri))
+        if direction.dress:
+            # a trunk's: it goes through ourselves, where requests to trunks are dressed
+            target = Target(uri, tuple(values[:own[-1] + 1][::-1] if to_callee else values[own[0]:]))
+        else:
+            target = Target(uri, tuple(values[:own[0]][::-1] if to_callee else values[own[-1] + 1:]),
+                            direction.flow_id, direction.only, self._routes.side(values[nearest]))
         cseq = call.cseq if to_callee else dialog.cseq
         return Ask("BYE", target, to, from_, call.call_id, cseq, headers=(("Reason", _REASON),))

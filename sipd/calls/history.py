@@ -21,6 +21,8 @@ STEPS: dict[str, str] = {
     "hop-failed": "{0} is left: {1}; where there is another way, that is tried",
     "patience": "nobody took it in time; whoever rings is cancelled, and the next ones are tried",
     "cancel": "CANCEL to {0}",
+    "routing": "{0}",
+    "asked": "{0} wants credentials ({1}): {2}",
     "cancelled": "the caller gives up{0}",
     "bye": "BYE from the {0}",
     "refresh": "{0} from the {1}",

@@ -63,10 +63,9 @@ def agreed(response: Response, offered: int) -> int:
 
 def _knows_timers(request: Request, supported: str) -> bool:
     """Whether the option tag stands in Supported; `supported` is its first line."""
-    if "timer" in supported.lower():
-        return True
-    return (request.repeated is None or "supported" in request.repeated) and any(
-        tag.lower() == "timer" for tag in request.values("supported"))
+    if "timer" not in supported.lower() and not (request.repeated is None or "supported" in request.repeated):
+        return False
+    return any(tag.lower() == "timer" for tag in request.values("supported"))
 
 
 def _seconds(value: str) -> int:
