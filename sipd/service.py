@@ -138,6 +138,7 @@ class Core:
                            inventory)
         self.policies = Policies(self.calls.in_use)
         settings.configure_policies(self.policies, config, self.aor)
+        self.calls.ourselves = lambda sent_by: sent_by in self.places.sent_bys
         self.calls.hang_up = Ending(self.uac, self.routes, token).hang_up
         self.trunks = Trunks(self.uac, self.wheel, self.proxy.identifiers, outside.entropy, secret, self.aor,
                              outside.wall, journal, inventory, self.policies)

@@ -95,7 +95,7 @@ class Call:
     __slots__ = ("calls", "number", "call_id", "tag", "caller", "called", "from_", "to", "uri", "contact", "source",
                  "user_agent", "cseq", "started", "wall", "answered", "ended", "state", "status", "phrase", "why", "by",
                  "legs", "ringing", "peers", "dialogs", "steps", "left_out", "timer", "looked_at", "offered",
-                 "given_up", "answerer", "branches")
+                 "given_up", "answerer", "branches", "inside")
 
     def __init__(self, calls: Calls, number: int, call_id: str, tag: str) -> None:
         self.calls = calls
@@ -119,8 +119,10 @@ class Call:
         self.phrase = ""
         #: Why it ended, one of the words above, and who ended it: "caller", "callee" or "server".
         self.why = self.by = ""
-        #: How many times its INVITE is on its way through us: more than one where it came by two paths, or by itself.
+        #: How many times its INVITE is on its way through us: more than one where it came by two paths.
         self.legs = 1
+        #: The INVITE that came last came through ourselves, as part of the same way.
+        self.inside = False
         #: The targets that are being called, and the peers that count as busy with this call.
         self.ringing: list[Target] = []
         self.peers: list[str] = []

@@ -64,6 +64,8 @@ class Calls:
         self.keeper: Keeper | None = None
         #: Ends a call that has lasted too long, by BYEs; None: it is only forgotten.
         self.hang_up: Callable[[Call], None] | None = None
+        #: Whether a sent-by of a Via is ours.
+        self.ourselves: Callable[[str], bool] = _nobody
         #: What is left out of the names of users.
         self.at_home = f"@{domain}"
         #: How many calls there were.
@@ -98,9 +100,12 @@ class Calls:
         if call is not None:
             if call.caller != caller:
                 return None  # somebody who has seen another's Call-ID
-            if call.state != CONFIRMED:
-                call.legs += 1
+            via = request.via
+            call.inside = via is not None and self.ourselves(via.sent_by)
+            if not call.inside:
                 self._beginning = request
+                if call.state != CONFIRMED:
+                    call.legs += 1
             call.note("again", request.uri_text)
             return call
         if len(table) >= table.limit:
@@ -327,3 +332,7 @@ class Calls:
             self._told_full = True
             self.journal.write("limit-reached", table="calls", limit=self.table.limit,
                                reason="further calls go on untracked")
+
+
+def _nobody(sent_by: str) -> bool:
+    return False

@@ -48,7 +48,7 @@ class Forwarding:
     """One request on its way through the proxy."""
 
     __slots__ = ("proxy", "number", "request", "server", "context", "prepared", "mark", "ring_timer", "reason",
-                 "plan", "said", "call", "within", "dress")
+                 "plan", "said", "call", "leg", "within", "dress")
 
     def __init__(self, proxy: Proxy, request: Request, server: ServerTransaction, groups: Groups, mark: str,
                  breadth: int, plan: Plan | None = None, call: Call | None = None, dress: Dress | None = None) -> None:
@@ -73,6 +73,8 @@ class Forwarding:
         within = call is not None and request.to_tag != ""
         #: The call that this INVITE began, and the call in which this request is one of many.
         self.call = None if within else call
+        #: The same, but not where the INVITE came through ourselves: what becomes of that is a branch's affair.
+        self.leg = self.call if self.call is not None and not self.call.inside else None
         self.within = call if within else None
 
     def perform(self, outputs: list[Output]) -> None:
@@ -197,8 +199,8 @@ class Forwarding:
     def cancelled(self, request: Request) -> None:
         """See ServerUser: the caller's CANCEL, whose Reason travels on (RFC 3326)."""
         self.reason = request.all("reason")
-        if self.call is not None:
-            self.call.cancelled(", ".join(self.reason))
+        if self.leg is not None:
+            self.leg.cancelled(", ".join(self.reason))
         self.perform(self.context.cancel())
 
     def _planned(self, stage: Stage | None) -> None:
@@ -405,8 +407,8 @@ class Forwarding:
         """Lets go of everything: only the 2xx of an INVITE may still come, and need the server transaction alone."""
         self._stop_ring_timer()
         call = self.call or self.within
-        if self.call is not None:
-            self.call.settled()
+        if self.leg is not None:
+            self.leg.settled()
         for branch in self.context.branches:
             assert isinstance(branch, Branch)
             if not branch.superseded:  # one that comes alive late must be cancelled yet
@@ -426,6 +428,6 @@ class Forwarding:
             return
         if self.within is not None:
             self.within.over(request, status, response)
-        elif self.call is not None and status >= 300:
+        elif self.leg is not None and status >= 300:
             phrase = response.reason if response is not None and response.status == status else phrase_of(self.said)
-            self.call.refused(status, phrase or compose.phrase(status))
+            self.leg.refused(status, phrase or compose.phrase(status))

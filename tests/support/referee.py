@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from math import inf
 from typing import NamedTuple
 
+from sipd.calls.call import TERMINATED
 from tests.support.network import MemoryFlow
 from tests.support.plain import Plain
 from tests.support.random_call import RandomCall
@@ -78,6 +79,7 @@ class Referee:
                 self.non_invite(branch, method, arrivals, answers)
         for key in self.answered:
             assert key in self.got, f"{key}: a response to nobody"
+        self.calls()
         self.nothing_left()
 
     def happened(self) -> set[str]:
@@ -393,6 +395,24 @@ class Referee:
                  and not self.gone(self.asked[child, method][0].flow, one.at)]
         if below and not self.gone(arrivals[0].flow, inf):
             assert finals, f"{branch} {method}: the answer was lost here"
+
+    def calls(self) -> None:
+        """The call table saw what the caller saw: one call for its INVITE, answered or ended with that status; and
+        every call has an end and a reason for it, after it began, with nobody left who rings."""
+        over = list(self.call.rig.core.calls.finished.values())
+        for call in over:
+            assert call.why and call.ended >= call.started, f"{call.call_id}: {call.why}"
+            assert not call.ringing and not call.peers and call.timer is None, f"{call.call_id}: somebody rings still"
+            assert all(dialog.state == TERMINATED for dialog in call.dialogs), f"{call.call_id}: a dialog is open"
+            assert call.was_answered or call.status >= 300, f"{call.call_id}: ended with {call.status}"
+        first = [branch for (branch, method), arrivals in self.got.items()
+                 if method == "INVITE" and not arrivals[0].message.to_tag and (branch, method) not in self.asked]
+        if len(first) == 1 and len(over) == 1 and self.children[first[0], "INVITE"]:
+            finals = [one.message.status for one in self.answered[first[0], "INVITE"] if one.message.final]
+            if finals and finals[0] < 300:
+                assert over[0].was_answered and over[0].status == finals[0], f"answered, and the table says {over[0].status}"
+            elif finals:
+                assert over[0].status == finals[0], f"{finals[0]}, and the table says {over[0].status}"
 
     def nothing_left(self) -> None:
         """No bug, no entry in a table, no timer, nobody who waits for a flow."""
