@@ -55,7 +55,7 @@ class OriginateCommands:
             raise Refused(str(error)) from None
         if request.get("follow", False) is True:
             return _Followed(call)
-        outcome: Deferred[dict[str, Any]] = Deferred()
+        outcome: Deferred[dict[str, Any]] = Deferred(lambda outcome: call.give_up())
         _when_over(call, lambda connected: outcome.callback({
             "connected": connected, **{key: call.row()[key] for key in ("number", "first", "second", "way")},
             "steps": call.steps[:]}))

@@ -60,6 +60,8 @@ class Originated:
         self._offer: Invite | None = None
         self._offered: Description | None = None
         self._rang: set[int] = set()
+        #: How long the first may take to tell how its own call goes (seconds of the clock), 0 before it tells anything.
+        self._until = 0.0
 
     # --- the way forward
 
@@ -131,7 +133,7 @@ class Originated:
             return
         if 200 <= outcome.status < 300:
             # RFC 3515 s2.4.4: the first NOTIFY comes at once
-            if self._timer is None:
+            if not self._until:
                 self._wait(self.controller.layer.values.timeout)
         elif self.way == REFER or not self.first.up:
             self._fail(self.first, outcome.status, f"refuses REFER: {outcome.reason}")
@@ -158,7 +160,10 @@ class Originated:
             if status in (180, 183) and 1 not in self._rang:
                 self._rang.add(1)
                 self._step("ringing", self.second)
-            self._wait(self.patience + self.controller.layer.values.timeout)
+            now = self.controller.wheel.now
+            # from the first word on, however many follow
+            self._until = self._until or now + self.patience + self.controller.layer.values.timeout
+            self._wait(max(0.0, self._until - now))
 
     def _handed_over(self) -> None:
         """The first has taken it over and says no more of it."""
@@ -270,10 +275,13 @@ class Originated:
         self._timer = None
         if self.state in (RINGING, CALLING):
             self._fail(self.first if self.state == RINGING else self.second, 408, "did not answer")
-        elif self.state == REFERRED and self.first.up:
-            self._handed_over()
         elif self.state == REFERRED:
-            self._fail(self.first, 0, "hung up")
+            if not self.first.up:
+                self._fail(self.first, 0, "hung up")
+            elif 1 in self._rang:
+                self._fail(self.second, 408, "did not answer")
+            else:
+                self._handed_over()
         elif self.state == JOINING:
             self._fail(self.first, 408, "does not answer any more")
         elif self.state == CONNECTED:

@@ -61,7 +61,7 @@ class Leg:
     """
 
     __slots__ = ("controller", "call", "side", "name", "uri", "shown", "behalf", "contact", "call_id",
-                 "invite", "dialog", "state", "accepting", "told", "_asked", "response")
+                 "invite", "dialog", "state", "accepting", "told", "asked", "response")
 
     def __init__(self, controller: Controller, call: Party, side: int, name: str, uri: str, shown: str,
                  behalf: str = "") -> None:
@@ -84,7 +84,7 @@ class Leg:
         #: Our Contact value, as the other side has it.
         self.told = ""
         #: Requests of ours under way here.
-        self._asked = 0
+        self.asked = 0
         #: The 2xx that made the dialog: what the other side is able to do.
         self.response: Response | None = None
 
@@ -114,7 +114,7 @@ class Leg:
             self.invite.cancel()
         elif self.state == _UP:
             self.bye()
-        elif self.state == _IDLE or (self.state == _ENDING and not self._asked):
+        elif self.state == _IDLE or (self.state == _ENDING and not self.asked):
             self._leave()
 
     # --- requests of ours
@@ -140,15 +140,15 @@ class Leg:
         ask = Ask(method, Target(own.target, own.routes), own.remote, own.local, own.call_id, number - 1,
                   contact="" if method in ("BYE", "INFO", "MESSAGE") else self.contact, headers=headers, body=body,
                   blames=False)
-        self._asked += 1
+        self.asked += 1
 
         def told(outcome: Outcome) -> None:
-            self._asked -= 1
+            self.asked -= 1
             own.local_cseq = max(own.local_cseq, ask.cseq)
             done(outcome)
 
         if self.controller.uac.send(ask, told) is None:
-            self._asked -= 1
+            self.asked -= 1
             self.controller.wheel.start(0.0, done, Outcome(0, "too much is under way here"))
 
     def bye(self, headers: tuple[tuple[str, str], ...] = ()) -> None:
@@ -229,7 +229,7 @@ class Leg:
     # --- the end
 
     def _leave_if_over(self) -> None:
-        if self.state == _ENDING and not self._asked:
+        if self.state == _ENDING and not self.asked:
             self._leave()
 
     def _leave(self) -> None:

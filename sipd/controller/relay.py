@@ -23,6 +23,9 @@ _FIELDS = ("content-type", "content-disposition", "content-encoding", "content-l
            "warning", "allow-events")
 _SPELLED = {name: "-".join(part.capitalize() for part in name.split("-")) for name in _FIELDS}
 
+#: Requests to one party under way at a time.
+_MOST_ASKED = 16
+
 
 class Relay:
     """Carries requests between the two legs of a call."""
@@ -43,6 +46,8 @@ class Relay:
                 leg.answer(server, 491)  # s14.2
             else:
                 self._begin(leg, other, request, server)
+        elif method in _PASSED and other.asked >= _MOST_ASKED:
+            leg.answer(server, 503)
         elif method in _PASSED:
             other.ask(method, lambda outcome: self._answer(leg, server, outcome), _fields(request), request.body)
         else:

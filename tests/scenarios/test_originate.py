@@ -88,6 +88,20 @@ class ReferTests(SynchronousTestCase):
         self.assertEqual(steps(call)[-2:], ["handed over 1001", "connected"])
         play.finish()
 
+    def test_tells_for_ever(self) -> None:
+        """NOTIFYs that say that it rings, and say it again, do not keep the call for ever."""
+        play = self.play
+        call, invite, sent, refer = play.referred()
+        self.a.answer(refer, 202)
+        for number in range(1, 13):
+            play.notify(refer, invite, sent, "SIP/2.0 180 Ringing", cseq=number)
+            play.rig.advance(4.9)
+        self.assertEqual(steps(call)[-1], "ringing 1002")
+        play.rig.advance(3)
+        play.taken_bye(self.a)
+        self.assertEqual((steps(call)[-1], call.steps[-1]["status"]), ("failed 1002", 408))
+        play.finish()
+
     def test_told_half(self) -> None:
         """A subscription that ends before the call is answered says no more: handed over, too."""
         play = self.play

@@ -310,6 +310,22 @@ class ControlledTests(SynchronousTestCase):
         play.taken_bye(self.b)
         play.finish()
 
+    def test_too_much_to_pass_on(self) -> None:
+        """What one party sends and the other does not answer is bounded."""
+        play = self.play
+        call, one, first, two, second = play.connected()
+        for number in range(20, 40):
+            self.a.in_callee_dialog("INFO", one, first, cseq=number)
+            play.rig.advance(0.02, 0.02)
+        answers = [message.status for message in self.a.drain() if isinstance(message, Response)]
+        self.assertEqual(answers, [503] * 4)
+        play.hang_up(self.a, one, first, 40)
+        for message in self.b.drain():
+            self.b.answer(message, 200)  # type: ignore[arg-type]
+        play.rig.advance(1)
+        self.a.drain()
+        play.finish()
+
     def test_gone_without_a_word(self) -> None:
         """Every ten minutes both are asked; where the dialog is gone the call is over."""
         play = self.play
