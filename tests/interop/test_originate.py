@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -29,7 +30,7 @@ class OriginateTests(unittest.TestCase):
         self.addCleanup(self.server.end)
         # without call_transfer it would follow REFER too, but does not say so in Allow
         self.first = self._phone("1001", "tcp", "first-secret", ";call_transfer=yes")
-        self.second = self._phone("1002", "udp", "second-secret")
+        self.second = self._phone("1002", "tls", "second-secret")
 
     def _phone(self, user: str, transport: str, password: str, account: str = "") -> Phone:
         phone = Phone(
@@ -81,7 +82,7 @@ class OriginateTests(unittest.TestCase):
         self._heard()
 
     def test_held_here(self) -> None:
-        """Third-party call control (RFC 3725), over TCP and UDP; first the one, then the other hangs up."""
+        """Third-party call control (RFC 3725), over TCP and TLS; first the one, then the other hangs up."""
         self._controlled(self.first)
         self._controlled(self.second)
 
@@ -98,6 +99,14 @@ class OriginateTests(unittest.TestCase):
         self.second.command("hangup")
         self.second.wait_event("CALL_CLOSED")
         self._heard()
+
+    def test_given_up(self) -> None:
+        """^C while the first rings: it stops ringing."""
+        command = self.sipctl("originate", "1001", "1002")
+        self.first.wait_event("CALL_INCOMING")
+        command.send_signal(signal.SIGINT)
+        self.first.wait_event("CALL_CLOSED")
+        self.assertIn("given up", self._end(command, 6))
 
     def test_declined(self) -> None:
         """The second declines: the first is let go, and the command says who it was."""
