@@ -346,7 +346,9 @@ class Config(Section):
     @field_validator("groups")
     @classmethod
     def _another_kind(cls, value: dict[str, Group], info: ValidationInfo) -> dict[str, Group]:
-        check_groups(value, info.data.get("users", ()), info.data.get("peers", {}))
+        wrong = check_groups(value, info.data.get("users", ()), info.data.get("peers", {}))
+        if wrong:
+            raise Mistakes(wrong)
         return value
 
     def path(self, name: str) -> str:

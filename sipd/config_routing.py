@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, field_
 
 from sipd.config_limits import Section
 from sipd.config_patterns import Hours, Match, Names, every_name, hours, names, parse, rewrite_fields
+from sipd.config_peers import Mistake
 from sipd.config_trunks import Peer, peer_name
 from sipd.config_users import user_name
 
@@ -284,16 +285,19 @@ GroupName = Annotated[str, AfterValidator(peer_name)]
 ForwardName = Annotated[str, AfterValidator(user_name)]
 
 
-def check_groups(groups: Mapping[str, Group], users: Collection[str], peers: Mapping[str, Peer]) -> None:
-    """A name is for one thing, and no group is in a group. Raises ValueError."""
+def check_groups(groups: Mapping[str, Group], users: Collection[str], peers: Mapping[str, Peer]) -> list[Mistake]:
+    """What is wrong: a name is for one thing, and no group is in a group."""
+    wrong = []
     for name, group in groups.items():
-        if name in users:
-            raise ValueError(f"{name} stands under [users] too; a name is for one thing")
-        if name in peers:
-            raise ValueError(f"{name} stands under [peers] too; a name is for one thing")
+        for section, taken in (("users", users), ("peers", peers)):
+            if name in taken:
+                wrong.append(Mistake(("groups", name), None,
+                                     f"{name} stands under [{section}] too; a name is for one thing"))
         for member in group.members:
             if member in groups:
-                raise ValueError(f"{name}: {member} is a group itself; the members are users and peers")
+                wrong.append(Mistake(("groups", name, "members"), member,
+                                     f"{member} is a group itself; the members are users and peers"))
+    return wrong
 
 
 class Whole(Protocol):

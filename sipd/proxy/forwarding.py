@@ -242,14 +242,20 @@ class Forwarding:
         self.perform(self.context.ring_timeout())
 
     def _silent(self, branch: Branch) -> None:
-        """Nothing from a hop that has alternatives: the next one is tried beside it."""
+        """Nothing from a hop that has alternatives: the next one is tried beside it, or what the plan has."""
         branch.timer = None
         hop = branch.hop
-        if branch.rang or branch.done or branch.cancel_wanted or not branch.hops or hop is None:
+        if branch.rang or branch.done or branch.cancel_wanted or hop is None:
             return
         self.proxy.blame(hop, "silent")
         if self.call is not None:
             self.call.note("hop-failed", hop, "silent")
+        if not branch.hops:
+            branch.stop_timers()
+            if self.call is not None:
+                self.call.failed(branch.target, 408, "silent")
+            self.perform(self.context.silent(branch))
+            return
         other = Branch(self, branch.target)
         other.hops, branch.hops = branch.hops, []
         if branch.worn is not None:
@@ -346,7 +352,7 @@ class Forwarding:
         if self.context.invite:
             branch.request = request
             branch.timer_c = wheel.start(proxy.values.timer_c, self._timer_c, branch)
-        if branch.hops:
+        if branch.hops or target.hasty:
             branch.timer = wheel.start(proxy.values.hop_timeout, self._silent, branch)
         branch.transaction = proxy.layer.send_request(request, data, branch_id, flow, branch)
         if branch.transaction is None:  # the table is full, which is not the hop's fault

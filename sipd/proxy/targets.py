@@ -25,7 +25,8 @@ class Target:
     that is called there, "" for none of ours. `dress` is how a request looks that goes to a trunk, or comes from one.
     """
 
-    __slots__ = ("uri", "route", "flow_id", "only", "listener", "q", "breadth", "headers", "peer", "dress")
+    __slots__ = ("uri", "route", "flow_id", "only", "listener", "q", "breadth", "headers", "peer", "dress",
+                 "hasty")
 
     def __init__(self, uri: str, route: tuple[str, ...] = (), flow_id: str = "", only: bool = False,
                  listener: str = "", q: int = 1000, peer: str = "") -> None:
@@ -39,11 +40,13 @@ class Target:
         self.headers: tuple[tuple[str, str], ...] = ()
         self.peer = peer
         self.dress: Dress | None = None
+        #: True: others are tried after it, so that it may say nothing for [proxy] hop_timeout only.
+        self.hasty = False
 
     def copy(self) -> Target:
         """Another one that leads there."""
         copy = Target(self.uri, self.route, self.flow_id, self.only, self.listener, self.q, self.peer)
-        copy.breadth, copy.headers, copy.dress = self.breadth, self.headers, self.dress
+        copy.breadth, copy.headers, copy.dress, copy.hasty = self.breadth, self.headers, self.dress, self.hasty
         return copy
 
 

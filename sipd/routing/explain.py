@@ -71,7 +71,7 @@ class _Explanation:
         ways: dict[_Came, list[tuple[str, int]]] = {}
         for word, status in OUTCOMES:
             ways.setdefault(self._after((*statuses, status)), []).append((word, status))
-        if len(ways) == 1 and len(next(iter(ways)).said) == 1:
+        if len(ways) == 1 and not next(iter(ways)).targets and len(next(iter(ways)).said) == 1:
             return  # it ends here, whatever comes of it
         for way, outcomes in ways.items():
             self.steps.append(Step(depth + 1, " or ".join(word for word, _ in outcomes) + ":"))

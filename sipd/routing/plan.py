@@ -151,12 +151,14 @@ class Walk:
         down = [name for name in entries if name in self._rules.trunks and self._world.trunk_down(name)]
         if len(down) == len(entries):
             down = []  # where all seem dead an attempt is better than our guess
+        left = [name for name in entries if name not in down]
         status = _PASSED_OVER
         for name in entries:
             if name in down:
                 self._say(f"{name} is passed over: it does not answer, or refuses us")
                 continue
-            came = yield from self.name(name, number, route.timeout)
+            left.pop(0)
+            came = yield from self.name(name, number, route.timeout, bool(left) and NO_ANSWER in route.failover)
             if came and not fails_over(came, route.failover, name not in self._rules.trunks):
                 return came
             status = came or status
@@ -186,13 +188,14 @@ class Walk:
 
     # --- names
 
-    def name(self, name: str, number: str, timeout: float = 0.0) -> Walking:
-        """A user, a group or a trunk; for the last one with this number, unless it is named with one of its own."""
+    def name(self, name: str, number: str, timeout: float = 0.0, hasty: bool = False) -> Walking:
+        """A user, a group or a trunk; for the last one with this number, unless it is named with one of its own, and
+        `hasty` where others follow and it has to say something soon."""
         name, number = self._rules.split(name, number)
         if name in self._rules.groups:
             return (yield from self._group(name, number, timeout))
         if name in self._rules.trunks:
-            return (yield from self._trunk(name, number, timeout))
+            return (yield from self._trunk(name, number, timeout, hasty))
         return (yield from self._user(self._rules.aor(name), timeout))
 
     def _address(self, aor: str) -> Walking:
@@ -202,10 +205,11 @@ class Walk:
             return (yield from self._group(group, group, 0.0))
         return (yield from self._user(aor, 0.0))
 
-    def _trunk(self, name: str, number: str, timeout: float) -> Walking:
+    def _trunk(self, name: str, number: str, timeout: float, hasty: bool) -> Walking:
         target = self._trunk_target(name, number)
         if target is None:
             return _PASSED_OVER
+        target.hasty = hasty
         return (yield self._stage([[target]], timeout, f"{name} with {number}"))
 
     def _trunk_target(self, name: str, number: str) -> Target | None:
@@ -319,13 +323,15 @@ class Walk:
         return (yield from self._at_once(list(flat), number, 0.0, False, number))
 
     def _one_by_one(self, members: list[str], number: str, patience: float) -> Walking:
-        came = set()
+        """It comes to what the last one said who was called."""
+        said, left_out = 0, set()
         for member in members:
             groups, status = self._member(member, number)
             if groups:
-                status = yield self._stage(groups, patience / len(groups), member)
-            came.add(status)
-        return next((status for status in (408, 486) if status in came), max(came))
+                said = yield self._stage(groups, patience / len(groups), member)
+            else:
+                left_out.add(status)
+        return said or (486 if left_out == {486} else 480)
 
     def _at_once(self, members: list[str], number: str, patience: float, by_q: bool, name: str) -> Walking:
         targets: list[Target] = []

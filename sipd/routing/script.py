@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Coroutine, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from inspect import isawaitable, iscoroutine
 from time import struct_time
@@ -203,15 +203,15 @@ class Script:
             return
         mark = object()
         self._waiting[mark] = None
-        answer: Deferred[Any] = Deferred.fromCoroutine(self._each_step(came)) if iscoroutine(came) else \
-            Deferred.fromCoroutine(_awaited(came))
+        stretches = _Stretches(self, came) if iscoroutine(came) else None
+        answer: Deferred[Any] = Deferred.fromCoroutine(_awaited(stretches or came))
         answer.addTimeout(self._timeout, self._clock)
 
         def known(came: Any) -> None:
             self._waiting.pop(mark, None)
             try:
                 said = self._answer(came) if not isinstance(came, Failure) else self._failed(
-                    came.value or ScriptError("it failed"), came)
+                    came.value or ScriptError("it failed"), came, stretches.line if stretches is not None else 0)
             except ScriptError as error:
                 said = self._failed(error)
             done(said)
@@ -236,14 +236,10 @@ class Script:
             path = code.co_filename if isinstance(code, CodeType) else self._path
             self._journal.write("script-slow", place=f"{path}:{line}", milliseconds=round(seconds * 1000))
 
-    async def _each_step(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Runs an asynchronous function, each stretch between two waits by the clock; named by where it waits next."""
-        return await _Stretches(self, coroutine)
-
-    def stretch(self, coroutine: Any, step: Callable[[Any], Any], argument: Any) -> Any:
-        """One of them."""
+    def stretch(self, coroutine: Any, step: Callable[[Any], Any], argument: Any, line: int) -> Any:
+        """Runs an asynchronous function up to where it waits next, by which line it is named then; it waited at `line`
+        before."""
         began = self._clock.seconds()
-        line = coroutine.cr_frame.f_lineno if coroutine.cr_frame is not None else 0
         try:
             return step(argument)
         finally:
@@ -305,18 +301,19 @@ class Script:
 
     # --- what goes wrong
 
-    def _failed(self, error: BaseException, failure: Failure | None = None) -> Refusal:
+    def _failed(self, error: BaseException, failure: Failure | None = None, line: int = 0) -> Refusal:
         if self._journal.sinks:
             found = failure.getTracebackObject() if failure is not None else None
-            place = self._place(error.__traceback__ or found, error)
+            place = self._place(error.__traceback__ or found, error, line)
             self._journal.write("script-failed", place=place, reason=_words(error, self._timeout))
         return Refusal(500)
 
-    def _place(self, traceback: TracebackType | None, error: BaseException) -> str:
-        """File and line of the innermost frame that is the script's; of the function where none is."""
+    def _place(self, traceback: TracebackType | None, error: BaseException, waits: int = 0) -> str:
+        """File and line of the innermost frame that is the script's; where none is, where it `waits`, or the
+        function."""
         if isinstance(error, SyntaxError) and error.filename == self._path:
             return f"{self._path}:{error.lineno}"
-        line = 0
+        line = waits if isinstance(error, TookTooLong) else 0
         while traceback is not None:
             if traceback.tb_frame.f_code.co_filename == self._path:
                 line = traceback.tb_lineno
@@ -331,14 +328,17 @@ class _Stretches:
     def __init__(self, script: Script, coroutine: Any) -> None:
         self._script = script
         self._coroutine = coroutine
+        #: Where it waits.
+        self.line = coroutine.cr_code.co_firstlineno
 
     def __await__(self) -> Generator[Any, Any, Any]:
         step, argument = self._coroutine.send, None
         while True:
             try:
-                waits = self._script.stretch(self._coroutine, step, argument)
+                waits = self._script.stretch(self._coroutine, step, argument, self.line)
             except StopIteration as end:
                 return end.value
+            self.line = self._coroutine.cr_frame.f_lineno
             try:
                 step, argument = self._coroutine.send, (yield waits)
             except BaseException:
