@@ -250,11 +250,8 @@ class Delivery:
         found = verdict(outcome.status, outcome.retry_after, message.seen)
         said = f"{outcome.status} {outcome.reason}" if outcome.status else outcome.reason
         if found == DELIVERED:
-            if self._journal.sinks:
-                self._journal.write("message-delivered", number=message.number, sender=message.sender, aor=message.aor,
-                                    contact=binding.contact)
             made.box.failures = 0
-            self._boxes.end(message, "", partial(self._step, made))
+            self._boxes.end(message, "", partial(self._delivered, made, message, binding.contact))
         elif found == DECLINED:
             self._boxes.end(message, f"declined: {said}")
             self._step(made)
@@ -270,6 +267,13 @@ class Delivery:
             # who gave an answer has not got it unawares; who gave none perhaps has
             message.seen = not outcome.status
             self._step(made)
+
+    def _delivered(self, made: Round, message: StoredMessage, contact: str) -> None:
+        """A phone has it, and the store has let go of it."""
+        if self._journal.sinks:
+            self._journal.write("message-delivered", number=message.number, sender=message.sender, aor=message.aor,
+                                contact=contact)
+        self._step(made)
 
     def leaves(self, message: StoredMessage) -> None:
         """A message is taken away, perhaps from under its delivery."""

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Kinds of records.
 _MESSAGE, _ENDED = "message", "ended"
+#: The last number given, so that none is given twice.
+_LAST, _COUNT = "last", "number"
 #: Messages that were not delivered, which people are shown.
 _MOST_ENDED = 1000
 #: Seconds between two looks for what has expired, at most.
@@ -114,8 +116,8 @@ class Mailboxes:
 
     def load(self) -> None:
         """Reads the store. What is there for somebody who is no user any more ends. Raises RecordError."""
-        for kind, key, text in sorted(self._records.load(), key=_number):
-            number = _number((kind, key, text))
+        for kind, key, text in sorted(self._records.load(), key=lambda record: _digits(record[1])):
+            number = _digits(text if kind == _LAST else key)
             self._count = max(self._count, number)
             if kind == _MESSAGE:
                 message = StoredMessage.read(number, text)
@@ -155,7 +157,8 @@ class Mailboxes:
                 done(None, Refusal(482))
             return
         self._enter(message)
-        self._commit([(_MESSAGE, str(message.number), message.text())], partial(self._stored, message, done))
+        self._commit([(_MESSAGE, str(message.number), message.text()), (_LAST, _COUNT, str(self._count))],
+                     partial(self._stored, message, done))
 
     def _admitted(self, request: Request, aor: str) -> StoredMessage:
         settings, now = self._settings, self._wall()
@@ -225,7 +228,7 @@ class Mailboxes:
                 changes.append((_ENDED, str(next(iter(self.ended))), None))
             told = self._notice(message, reason)
             if told is not None:
-                changes.append((_MESSAGE, str(told.number), told.text()))
+                changes += [(_MESSAGE, str(told.number), told.text()), (_LAST, _COUNT, str(self._count))]
                 self._enter(told)
         self._commit(changes, partial(self._ended, message, row, told, then))
 
@@ -355,5 +358,5 @@ def _nobody(anything: Any) -> None:
     """Until somebody delivers."""
 
 
-def _number(record: tuple[str, str, str]) -> int:
-    return int(record[1]) if record[1].isascii() and record[1].isdigit() else 0
+def _digits(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() else 0

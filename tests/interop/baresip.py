@@ -17,7 +17,8 @@ from tests.interop.tones import read_samples, strength, write_tone
 
 Event = dict[str, Any]
 
-_MODULES = ("g711.so", "aufile.so", "aubridge.so", "sndfile.so", "uuid.so", "account.so", "menu.so", "ctrl_tcp.so")
+_MODULES = ("g711.so", "aufile.so", "aubridge.so", "sndfile.so", "uuid.so", "account.so", "menu.so",
+            "ctrl_tcp.so", "cons.so")
 
 
 def _free_pair() -> int:
@@ -38,10 +39,11 @@ class Phone:
 
     def __init__(
         self, directory: Path, server: str, user: str, password: str, transport: str, tone: float,
-        account: str = "",
+        account: str = "", domain: str = "",
     ) -> None:
         """`server` is `address:port` of the listener for `transport` (udp, tcp, tls); `tone` in hertz; `account` are
-        further parameters of its account, such as ";call_transfer=yes"."""
+        further parameters of its account, such as ";call_transfer=yes"; `domain` is that of the user where it is not
+        `server`."""
         program = shutil.which("baresip")
         if program is None:
             raise FileNotFoundError("baresip is not installed (Debian: apt-get install baresip-core)")
@@ -59,14 +61,15 @@ class Phone:
         self._buffer = b""
         self._token = 0
         write_tone(directory / "tone.wav", tone, 60)
-        control = free_port()
+        control, console = free_port(), free_port()
         self.port = _free_pair()
         lines = [
             "poll_method epoll", f"sip_listen 127.0.0.1:{self.port}", "net_interface 127.0.0.1",
             f"audio_source aufile,{directory / 'tone.wav'}", "audio_player aubridge,nil", "audio_alert aubridge,nil",
             "audio_txmode thread", "ausrc_srate 8000", "auplay_srate 8000", "ausrc_channels 1", "auplay_channels 1",
             "jitter_buffer_delay 2-5", "call_max_calls 4", f"snd_path {directory}",
-            f"ctrl_tcp_listen 127.0.0.1:{control}", "module_path /usr/lib/baresip/modules",
+            f"ctrl_tcp_listen 127.0.0.1:{control}", f"cons_listen 127.0.0.1:{console}",
+            "module_path /usr/lib/baresip/modules",
             *(f"{'module_app' if name in ('account.so', 'menu.so', 'ctrl_tcp.so') else 'module'} {name}"
               for name in _MODULES if name != "uuid.so"),
             "module_tmp uuid.so",
@@ -79,10 +82,13 @@ class Phone:
                 stderr=subprocess.STDOUT,
             )
         self._control = self._connect(control)
+        #: Where it shows what people are to read, such as text messages.
+        self._console = self._connect(console)
+        self._shown = b""
         # The account comes in through the control port, not from a file, so that its REGISTER_OK is not missed.
         self.command(
             "uanew",
-            f'"Phone {user}" <sip:{user}@{server};transport={transport}>;auth_user={user};auth_pass={password}'
+            f'"Phone {user}" <sip:{user}@{domain or server};transport={transport}>;auth_user={user};auth_pass={password}'
             f';regint=600;outbound="sip:{server};transport={transport}";audio_codecs=PCMU/8000/1;answermode=manual{account}',
         )
 
@@ -107,6 +113,8 @@ class Phone:
         """Ends the phone: it unregisters on SIGTERM; SIGKILL after five seconds."""
         if hasattr(self, "_control"):
             self._control.close()
+        if hasattr(self, "_console"):
+            self._console.close()
         shutil.rmtree(self._short, ignore_errors=True)
         if self.process.poll() is None:
             self.process.terminate()
@@ -127,6 +135,16 @@ class Phone:
         if not answer.get("ok"):
             raise AssertionError(f"{name} {parameters}: {answer.get('data')}")
         return str(answer.get("data", ""))
+
+    def shown(self, seconds: float, wanted: str = "") -> str:
+        """What it has shown to people until now, after so many seconds; or earlier, when `wanted` is among it."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and not (wanted and wanted.encode() in self._shown):
+            try:
+                self._shown += self._console.recv(65536)
+            except TimeoutError:
+                continue
+        return self._shown.decode(errors="replace")
 
     def wait_event(self, kind: str, seconds: float = 10.0) -> Event:
         """Waits for the next event of that type, such as CALL_ESTABLISHED, and takes it and all before it out."""
