@@ -41,6 +41,7 @@ CATALOGUE: dict[str, str] = {
     "peer-failed": "peer {peer} cannot register: {reason}; tried again in {seconds} s",
     "peer-unregistered": "peer {peer} is no longer registered",
     "peer-asks": "peer {peer} at {source} does not take our credentials for {method}: {status} (call {call_id})",
+    "peer-nobody": "[peers.{peer}] is about a user whom nobody has added",
     "peer-unreachable": "{peer} does not answer any more: {reason}",
     "peer-reachable": "{peer} is {state}, {milliseconds} ms away",
     "message-stored": "message {number} from {sender} to {aor} is stored until somebody is there",

@@ -277,8 +277,17 @@ class Server(MultiService):
     def take(self, config: Config) -> None:
         """From now on this is the configuration: the parts are set to it already."""
         self.config = config
+        self._note_nobodies()
         if self._user_commands is not None:
             self._user_commands.serve((*config.server.domains, *config.server.tenants))
+
+    def _note_nobodies(self) -> None:
+        """A misspelt name in [peers.NAME] would say nothing to anybody; users of the store may come and go."""
+        core = self.core
+        if core is not None and self.journal.sinks:
+            for name, peer in self.config.peers.items():
+                if not peer.uri and core.users.by_aor(core.aor(name)) is None:
+                    self.journal.write("peer-nobody", peer=name)
 
     def startService(self) -> None:
         """Opens state, stores and sockets. Raises StateError or OSError, whose text is for people."""
@@ -339,6 +348,7 @@ class Server(MultiService):
         self.http.settle()
         core.events.start()
         core.call_out(config)
+        self._note_nobodies()
         _tune_collector()
 
     def certificate(self, config: Config) -> tuple[str, str] | None:

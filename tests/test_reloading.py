@@ -198,6 +198,26 @@ class ReloadTests(ServerTestCase):
         self.assertEqual(server.reloading.reload(), [])
         self.assertIn(("reloaded", {"change": "nothing is different"}), self.records)
 
+    async def test_policies(self) -> None:
+        """Policies change with the file, for the next request; a carrier whose policy alone changes stays as it is. A
+        section that is about nobody is told in the journal, at the start and at each reload."""
+        carrier = "[peers.c]\nuri = 'sip:203.0.113.1'\n"
+        server = self.start(self.text(f"[users]\n1001 = 'a'\n[peers.1001]\ncall_limit = 1\n[peers.1009]\ncall_limit = 2\n{carrier}"))
+        core: Any = server.core
+        trunk = core.trunks.trunks["c"]
+        nobody = ("peer-nobody", {"peer": "1009"})
+        self.assertEqual(self.records.count(nobody), 1)
+        self.assertEqual(core.policies.users["1001@example.com"].call_limit, 1)
+        self.write(self.text("[users]\n1001 = 'a'\n[templates.t]\ncall_limit = 3\n[peers.1001]\nextends = ['t']\n"
+                             f"[peers.1009]\ncall_limit = 2\n{carrier}call_limit = 9\n"))
+        self.assertEqual(server.reloading.reload(), [
+            "template t added", 'peer 1001: extends: [] -> ["t"]', "peer 1001: call_limit: 1 -> 0",
+            "peer c: call_limit: 0 -> 9"])
+        self.assertEqual(core.policies.users["1001@example.com"].call_limit, 3)
+        self.assertIs(core.trunks.trunks["c"], trunk)
+        self.assertEqual((core.policies.trunks["c"].call_limit, trunk.config.call_limit), (9, 9))
+        self.assertEqual(self.records.count(nobody), 2)
+
     async def test_wrong_file(self) -> None:
         """Every mistake at once, with file and line; nothing has changed, and the journal says so."""
         server = self.start(self.text())

@@ -395,4 +395,40 @@ _TRUNKS: tuple[Mutant, ...] = (
            "(shown is None or params[\"nonce\"] in shown)", "True", _DRESSED),
 )
 
-MUTANTS: tuple[Mutant, ...] = (*_TRANSACTIONS, *_FORKS, *_PLANNED, *_FORWARDED, *_KNOWN, *_TRUNKS)
+_CALLERS = "sipd/core/callers.py"
+
+#: Who calls, and what they may do.
+_POLICIES: tuple[Mutant, ...] = (
+    Mutant("a carrier's address makes whoever is there anybody here", _CALLERS,
+           "return None if self._users.by_aor(self.claimed(request)) is not None else found", "return found",
+           _in("policy", "out_calls")),
+    Mutant("a carrier that logs in calls under any name", _CALLERS,
+           '"credentials" not in trunk.identify_by or self._users.by_aor(caller) is not None:',
+           '"credentials" not in trunk.identify_by:', _in("policy")),
+    Mutant("a carrier is let through to anywhere", _CALLERS,
+           "if policy.may_reach(number, bool(ours) and self._is_inside(ours)):",
+           "if policy.may_reach(number, True):", _in("policy", "out_calls")),
+    Mutant("strangers reach carriers by routes", _CALLERS, "if uri.user and not self._is_inside(ours):",
+           "if not uri.user:", _in("policy")),
+    Mutant("a route outside is nothing for somebody's number", _CALLERS,
+           "return self._users.by_aor(ours) is not None or self._bound(ours) if led is None else led",
+           "return self._users.by_aor(ours) is not None or self._bound(ours) or bool(led)", _in("policy")),
+    Mutant("good credentials from anywhere", _CALLERS,
+           "if policy.source_acl is not None and not policy.source_acl.permits(flow.address):", "if False:",
+           _in("policy")),
+    Mutant("a maddr passes the ACL of Contacts", _CALLERS, 'for host in (uri.host, uri.param("maddr")):',
+           "for host in (uri.host,):", _in("policy")),
+    Mutant("privacy is not kept", _CALLERS,
+           "if self._is_private(request) and not self._policies.users.get(ours, USUAL).trust_identity:", "if False:",
+           _in("policy")),
+    Mutant("limits keep from emergency numbers", _CALLERS,
+           "and self._policies.over_limit(policy, caller) and not self.is_emergency(number)):",
+           "and self._policies.over_limit(policy, caller)):", _in("policy")),
+    Mutant("an ACL lets in who is in none of its networks", "sipd/peers/networks.py",
+           "return self._others if found is None else found", "return True if found is None else found",
+           ("tests.peers.test_networks",)),
+    Mutant("a certificate of anybody's making proves names", "sipd/transport/tls.py", "        connection.bad = True\n",
+           "        pass\n", ("tests.transport.test_tls",)),
+)
+
+MUTANTS: tuple[Mutant, ...] = (*_TRANSACTIONS, *_FORKS, *_PLANNED, *_FORWARDED, *_KNOWN, *_TRUNKS, *_POLICIES)

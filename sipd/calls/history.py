@@ -13,6 +13,8 @@ STEPS: dict[str, str] = {
     "calls": "{0} calls {1} (INVITE from {2})",
     "again": "the INVITE came once more, by another path or through ourselves, to {0}",
     "resumed": "the server was started again while the call was up; what went before is forgotten",
+    "inbound": "what {0} calls as {1} is for {2}",
+    "busy": "{0} is busy: it has {1} calls, as many as it may",
     "sent": "INVITE to {0} by {1} to {2} port {3}",
     "rings": "{0} says {1} {2}",
     "answered": "{0} answers: {1} {2}",

@@ -25,6 +25,7 @@ from sipd.peers.policy import GUEST, STRANGER, TRUNK, USUAL, WITHIN, Policies, P
 if TYPE_CHECKING:
     from sipd.auth.authenticator import Authenticator
     from sipd.auth.credentials import User, Users
+    from sipd.calls.call import Call
     from sipd.transaction.layer import TransactionLayer
 
 #: Fields by which somebody could speak as somebody else (RFC 3325 s5, s6, and what came before it).
@@ -260,9 +261,11 @@ class Callers:
         """False where no user has a section of their own, and so no limits."""
         return bool(self._policies.users)
 
-    def not_busy(self, aor: str) -> None:
+    def not_busy(self, aor: str, call: Call | None) -> None:
         """Raises Reject (486) where a user has as many calls as count for busy."""
         if self._policies.is_busy(aor):
+            if call is not None:
+                call.note("busy", aor, self._policies.in_use(aor))
             raise Reject(486)
 
     def asks_us(self, policy: Policy, ours: str, uri: Uri) -> bool:

@@ -179,6 +179,7 @@ class Route:
         if routing.direction is None or not request.to_tag:
             # 407, 401, 403, 405: never an open relay
             policy, caller = self._callers.authorize(request, ours, uri, events is None)
+        wanted = ours
         if not policy.plain:
             if request.method == "OPTIONS" and self._callers.asks_us(policy, ours, uri):
                 self._options(request)                           # a carrier, whether we are there
@@ -186,7 +187,7 @@ class Route:
             ours = self._callers.called(request, policy, caller, ours, uri)  # 403, 404, 480
         if not policy.plain or not NOT_PASSED_ON.isdisjoint(request.first):
             self._callers.passed_on(request, policy, caller, ours)
-        call = self._call(request, caller, ours)                 # 422: an INVITE begins one, others may belong to one
+        call = self._call(request, caller, ours, wanted)         # 422: an INVITE begins one, others may belong to one
         if not ours:
             self._forward_on(request, key, routing, call)        # by Route, or by the Request-URI
         elif not uri.user:
@@ -246,12 +247,15 @@ class Route:
         if server.request is not None:
             self._layer.promise_trying(server)                   # RFC 4320 s4.1: while the store takes its time
 
-    def _call(self, request: Request, caller: str, ours: str) -> Call | None:
-        """The call that a request begins or belongs to."""
+    def _call(self, request: Request, caller: str, ours: str, wanted: str) -> Call | None:
+        """The call that a request begins or belongs to. `wanted` was called, and `ours` is who gets that."""
         calls = self._calls
         if request.method != "INVITE" or request.to_tag:
             return calls.find(request)
-        return calls.begin(request, caller, ours) if calls.values.track else None
+        call = calls.begin(request, caller, ours) if calls.values.track else None
+        if call is not None and ours != wanted:
+            call.note("inbound", caller, wanted, ours)
+        return call
 
     def _forward_on(self, request: Request, key: Key, routing: Routing, call: Call | None) -> None:
         """To where Route, the flow in our token, or the Request-URI says (s16.5: the target set is the Request-URI)."""
@@ -273,7 +277,7 @@ class Route:
                 self._proxy.forward(request, key, [], loop, plan, call, dress)
                 return
         if self._callers.somebody_limited and request.method == "INVITE" and not request.to_tag:
-            self._callers.not_busy(aor)                          # 486
+            self._callers.not_busy(aor, call)                    # 486
         bindings = self._location.bindings(aor)
         if self._unreachable:
             # where nobody answers, all are tried: whoever calls is better served by an attempt than by our guess

@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.trial.unittest import TestCase
 
+from sipd.calls.history import tell
 from sipd.config_trunks import Peer
 from sipd.message.message import Request, Response
 from tests.support.rig import Phone, Rig, established
@@ -79,6 +80,8 @@ class TrunkTests(TestCase):
         rig = policy_rig({"carrier": {**TRUNK, "inbound_to": "1001"}})
         carrier, phone = rig.phone("carrier", CARRIER), rig.phone("1001", "192.0.2.51")
         reached(rig, carrier, phone, "sip:+49301234@example.com")
+        call = next(iter(rig.core.calls.finished.values()))
+        self.assertIn("what carrier calls as +49301234@example.com is for 1001@example.com", [text for _, text in tell(call)])
         refused(carrier, 480, "sip:1003@example.com")
         over(rig)
         rig = policy_rig({"carrier": TRUNK})
@@ -400,6 +403,8 @@ class LimitTests(TestCase):
         rig.binding("1003", "sip:1003@192.0.2.53:5060")
         _, _, _, ok = established(one, two)
         refused(three, 486, "sip:1002@example.com")
+        call = list(rig.core.calls.finished.values())[-1]
+        self.assertIn("1002@example.com is busy: it has 1 calls, as many as it may", [text for _, text in tell(call)])
         one.in_dialog("BYE", ok)
         two.answer(two.take("BYE"), 200)
         one.take(200)
