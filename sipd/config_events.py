@@ -72,7 +72,8 @@ class Events(Section):
     """[events]: what is served by SUBSCRIBE and PUBLISH. Times in seconds."""
 
     #: The packages served here, with PUBLISH where they know it; others pass by to the phones.
-    packages: Annotated[tuple[PackageName, ...], Field(strict=False)] = ("presence", "message-summary")
+    packages: Annotated[tuple[PackageName, ...], Field(strict=False)] = (
+        "presence", "dialog", "message-summary", "reg")
     #: "domain": users of one domain may watch each other; "self": only themselves. Mailboxes and registrations are
     #: always one's own, unless a rule says otherwise.
     watch: Literal["domain", "self"] = "domain"
@@ -80,6 +81,8 @@ class Events(Section):
     otherwise: Literal["refuse", "pending"] = "refuse"
     #: Whether those who watch a user's calls without a rule see with whom they are.
     callers: bool = True
+    #: False: a phone that rings is told of only when it has answered.
+    notify_ringing: bool = True
     #: The first that fits decides.
     rules: Annotated[tuple[Rule, ...], Field(strict=False)] = ()
     #: Users who may publish the state of everybody, and whose NOTIFYs about mailboxes are believed: voicemail systems.

@@ -16,10 +16,12 @@ from sipd.events import compositor as publications
 from sipd.events import message_summary, notifier, pidf
 from sipd.events.access import Access
 from sipd.events.compositor import Answer, Compositor, Times
+from sipd.events.dialog_info import Dialogs
 from sipd.events.message_summary import MessageSummary, Summary
 from sipd.events.notifier import Notifier
 from sipd.events.package import Package, event_of, kind_of
 from sipd.events.presence import Presence
+from sipd.events.reg import Registrations
 from sipd.events.unasked import TEMPLATES, Said, Unasked
 from sipd.inventory import Inventory, Table
 from sipd.journal import Journal
@@ -72,8 +74,10 @@ class Events:
              inventory, _times(settings), settings.subscriptions, settings.per_watcher, settings.rate)
         published = self.compositor.publications
         self.summaries = MessageSummary(published, self.mailboxes)
+        self._registrations = Registrations(location.bindings, wall, inventory)
+        self._dialogs = Dialogs(calls.of, aor, inventory)
         self._all: dict[str, Package] = {one.name: one for one in (
-            Presence(published, self._doing), self.summaries)}
+            Presence(published, self._doing), self._dialogs, self.summaries, self._registrations)}
         #: The parties of each call, as they were when it was looked at last: who has left it is told too.
         self._parties: Table[int, set[str]] = inventory.table("parties of calls", calls.table.limit)
         self.unasked = Unasked(uac, wheel, location, identifiers, lambda entity: message_summary.written(
@@ -97,6 +101,7 @@ class Events:
         self._follow(self._watched)
 
     def _serve_packages(self) -> None:
+        self._dialogs.rings = self._settings.notify_ringing
         self.packages.clear()
         self.packages.update({name: self._all[name] for name in self._settings.packages if name in self._all})
 
@@ -262,6 +267,7 @@ class Events:
 
     def _bound(self, aor: str, changes: Sequence[BindingChange], why: str) -> None:
         self.notifier.moved(aor, changes)
+        self._registrations.note(aor, changes, why)
         self.changed("presence", aor)
         self.changed("reg", aor)
         if aor in self.unasked.users:
@@ -269,6 +275,7 @@ class Events:
 
     def _called(self, call: Call) -> None:
         """A call is another one now: so it is of everybody who is, or was, part of it."""
+        self._dialogs.note(call)
         parties = call.parties()
         before = self._parties.pop(call.number, set())
         if call.state != TERMINATED:

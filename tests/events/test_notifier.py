@@ -77,7 +77,7 @@ class NotifierTests(TestCase):
         for event in ("Event: conference", "Event: presence.winfo", "X: y"):
             for method in ("SUBSCRIBE", "PUBLISH"):
                 self.a.request(method, "sip:1002@example.com", event, "Expires: 60")
-                self.assertEqual(self.a.take(489).first["allow-events"], "presence, message-summary")
+                self.assertEqual(self.a.take(489).first["allow-events"], "presence, dialog, message-summary, reg")
         self.b.register()
         self.a.request("SUBSCRIBE", "sip:1002@example.com", "Event: conference")
         self.b.answer(self.b.take("SUBSCRIBE"), 200)
@@ -92,7 +92,7 @@ class NotifierTests(TestCase):
         """An OPTIONS is told what is served."""
         self.a.request("OPTIONS", "sip:example.com")
         answer = self.a.take(200)
-        self.assertEqual(answer.first["allow-events"], "presence, message-summary")
+        self.assertEqual(answer.first["allow-events"], "presence, dialog, message-summary, reg")
         self.assertIn("SUBSCRIBE", answer.first["allow"])
         self.rig.finish()
 

@@ -1,0 +1,194 @@
+"""The package dialog (RFC 4235): the calls of somebody as the call table has them, so that lamps follow them.
+
+Each document tells every dialog there is, and those that have ended since the watcher was told the last time: whatever
+was lost on the way, the next one puts it right, and no lamp stays lit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+from sipd.calls.call import CANCELLED, CONFIRMED, EARLY, FAILED, TERMINATED, TRYING
+from sipd.events import xml
+from sipd.events.package import Asked, Document
+from sipd.events.xml import Element
+from sipd.inventory import Inventory, Table
+from sipd.message.address import Address
+from sipd.message.errors import MalformedMessage
+
+if TYPE_CHECKING:
+    from sipd.calls.call import Call, CallDialog
+
+KIND = "application/dialog-info+xml"
+_NS = "urn:ietf:params:xml:ns:dialog-info"
+_STATES = {TRYING: "trying", EARLY: "early", CONFIRMED: "confirmed"}
+#: Dialogs of one entity that are told, and calls that have ended whose end is remembered.
+_MOST, _REMEMBERED = 50, 10_000
+
+
+class Seen(NamedTuple):
+    """One dialog as a watcher is told of it. `event` and `code` say why it is over (s4.1.2)."""
+
+    id: str
+    state: str
+    call_id: str = ""
+    local_tag: str = ""
+    remote_tag: str = ""
+    recipient: bool = True
+    #: Address values of the other side, and the URI that it is reached at.
+    remote: str = ""
+    target: str = ""
+    event: str = ""
+    code: int = 0
+
+
+class Dialogs:
+    """The package. `calls` gives the calls of an address-of-record that are not over; `aor` the address-of-record of a
+    peer as the call table names it; `rings` whether a phone that rings is told as early."""
+
+    name: str = "dialog"
+    kinds: tuple[str, ...] = (KIND,)
+    published: tuple[str, ...] = ()
+    #: s3.10.
+    least: float = 1.0
+    partial: bool = True
+
+    def __init__(self, calls: Callable[[str], Iterable[Call]], aor: Callable[[str], str], inventory: Inventory) -> None:
+        self._calls = calls
+        self._aor = aor
+        self.rings = True
+        #: Why calls ended, by number: event and code.
+        self._ended: Table[int, tuple[str, int]] = inventory.table("ends of calls", _REMEMBERED, cache=True)
+
+    def note(self, call: Call) -> None:
+        """A call is another one now: why it ended is told with the next document."""
+        if call.state == TERMINATED:
+            event, code = "remote-bye", 0
+            if call.why == CANCELLED:
+                event = "cancelled"
+            elif call.why == FAILED:
+                event, code = "rejected", call.status
+            elif call.why not in ("bye", ""):
+                event = "timeout"
+            self._ended.remember(call.number, (event, code))
+
+    def document(self, asked: Asked, last: object | None) -> Document:
+        """See Package."""
+        seen = tuple(self.seen(asked.entity))
+        if not asked.whole:
+            seen = _virtual(seen)
+        wanted = dict(asked.params)
+        if wanted.get("call-id"):
+            # s3.2: one dialog, or one half of one
+            seen = tuple(one for one in seen if one.call_id == wanted["call-id"]
+                         and wanted.get("from-tag", one.local_tag) == one.local_tag
+                         and wanted.get("to-tag", one.remote_tag) in (one.remote_tag, ""))
+        present = {one.id for one in seen}
+        before = last if isinstance(last, tuple) else ()
+        over = [self._over(one) for one in before if one.id not in present and one.state != "terminated"]
+        elements = [_element(asked, one) for one in (*seen, *over)]
+        root = Element(f"{{{_NS}}}dialog-info", {"version": "", "state": "full", "entity": f"sip:{asked.entity}"},
+                       children=elements)
+        head, _, tail = xml.write(root, {}).partition(' version="" ')
+        return Document(asked.kind, seen, f'{head} version="', f'" {tail}', True)
+
+    def _over(self, one: Seen) -> Seen:
+        number = one.id[1:].partition("-")[0]
+        event, code = self._ended.get(int(number), ("", 0)) if number.isdigit() else ("", 0)
+        # the half of a fork that another one answered was cancelled; who was talking was hung up on
+        if not event:
+            event = "remote-bye" if one.state == "confirmed" else "cancelled"
+        return one._replace(state="terminated", event=event, code=code)
+
+    def seen(self, entity: str) -> Iterable[Seen]:
+        """The dialogs of somebody that are not over, and the halves of such as will be."""
+        found: list[Seen] = []
+        for call in self._calls(entity):
+            if self._aor(call.caller) == entity:
+                found += self._as_caller(call)
+            found += self._as_called(call, entity)
+        return found[:_MOST]
+
+    def _as_caller(self, call: Call) -> Iterable[Seen]:
+        live = [dialog for dialog in call.dialogs if dialog.state in (EARLY, CONFIRMED)]
+        confirmed = [dialog for dialog in live if dialog.state == CONFIRMED]
+        remote = call.to or f"<{call.uri}>"
+        for place, dialog in enumerate(confirmed or live):
+            yield Seen(_numbered(f"c{call.number}", place), _STATES[dialog.state], call.call_id, call.tag, dialog.tag,
+                       False, remote, self._reached(dialog))
+        if not live:
+            yield Seen(f"c{call.number}", "trying", call.call_id, call.tag, "", False, remote)
+
+    def _as_called(self, call: Call, entity: str) -> Iterable[Seen]:
+        mine = [dialog for dialog in call.dialogs if dialog.state in (EARLY, CONFIRMED)
+                and self._aor(dialog.peer) == entity and dialog.peer]
+        confirmed = [dialog for dialog in mine if dialog.state == CONFIRMED]
+        rings = any(self._aor(target.peer) == entity for target in call.ringing if target.peer)
+        if not confirmed and not self.rings:
+            return
+        caller = self._aor(call.caller) if call.caller else ""
+        target = f"sip:{caller}" if caller and call.caller else _uri(call.contact)
+        for place, dialog in enumerate(confirmed or mine):
+            yield Seen(_numbered(f"d{call.number}", place), _STATES[dialog.state], call.call_id, dialog.tag, call.tag,
+                       True, call.from_, target)
+        if rings and not mine:
+            yield Seen(f"d{call.number}", "trying", call.call_id, "", call.tag, True, call.from_, target)
+
+    def _reached(self, dialog: CallDialog) -> str:
+        peer = self._aor(dialog.peer) if dialog.peer else ""
+        return f"sip:{peer}" if peer else _uri(dialog.contact)
+
+    def check(self, kind: str, body: bytes) -> None:
+        """See Package: nobody publishes dialogs."""
+
+
+def _numbered(name: str, place: int) -> str:
+    """s4.1.1: the id of the half-dialog stays that of the first dialog; more have their own."""
+    return f"{name}-{place}" if place else name
+
+
+def _virtual(seen: tuple[Seen, ...]) -> tuple[Seen, ...]:
+    """s3.7.2: for who may not know with whom: one dialog in the strongest state of all, and nothing else."""
+    for state in ("confirmed", "early", "trying"):
+        if any(one.state == state for one in seen):
+            return (Seen("virtual", state),)
+    return ()
+
+
+def _element(asked: Asked, one: Seen) -> Element:
+    attributes = {"id": one.id}
+    if one.call_id:
+        attributes |= {"call-id": one.call_id, "local-tag": one.local_tag, "remote-tag": one.remote_tag,
+                       "direction": "recipient" if one.recipient else "initiator"}
+    about = {"event": one.event} if one.event else {}
+    if one.code:
+        about["code"] = str(one.code)
+    children = [Element(f"{{{_NS}}}state", about, one.state)]
+    if one.call_id:
+        children.append(Element(f"{{{_NS}}}local", children=[
+            Element(f"{{{_NS}}}identity", text=f"sip:{asked.entity}"),
+            Element(f"{{{_NS}}}target", {"uri": f"sip:{asked.entity}"})]))
+        children.append(_remote(one))
+    return Element(f"{{{_NS}}}dialog", {key: value for key, value in attributes.items() if value}, children=children)
+
+
+def _remote(one: Seen) -> Element:
+    children = []
+    try:
+        address = Address.read(one.remote)
+    except MalformedMessage:
+        address = None
+    if address is not None:
+        display = {"display": address.name} if address.name else {}
+        children.append(Element(f"{{{_NS}}}identity", display, address.uri_text))
+    if one.target:
+        children.append(Element(f"{{{_NS}}}target", {"uri": one.target}))
+    return Element(f"{{{_NS}}}remote", children=children)
+
+
+def _uri(contact: str) -> str:
+    try:
+        return Address.read(contact).uri_text if contact else ""
+    except MalformedMessage:
+        return ""

@@ -1,0 +1,217 @@
+"""Busy lamps: the package dialog on the real core in virtual time (RFC 4235)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from twisted.trial.unittest import TestCase
+
+from sipd.events import xml
+from tests.events.watching import Watcher
+from tests.support.cases import shows
+from tests.support.rig import Phone, Rig, established
+
+_NS = "{urn:ietf:params:xml:ns:dialog-info}"
+
+
+def dialogs(body: str) -> list[tuple[str, str, str]]:
+    """State, event and direction of each dialog."""
+    root = xml.read(body.encode())
+    return [(one.first(f"{_NS}state").text, one.first(f"{_NS}state").attributes.get("event", ""),  # type: ignore[union-attr]
+             one.attributes.get("direction", "")) for one in root.children]
+
+
+class LampTests(TestCase):
+    """1003 watches 1002, and 1004 watches 1001."""
+
+    def setUp(self) -> None:
+        self.make()
+
+    def make(self, **settings: Any) -> None:
+        """A server, two phones that call each other, and a watcher of each."""
+        self.rig = Rig(**settings)
+        self.a, self.b = self.rig.phone("1001"), self.rig.phone("1002")
+        self.b.register()
+        self.callee = Watcher(self.rig.phone("1003"), "1002", "dialog")
+        self.caller = Watcher(self.rig.phone("1004"), "1001", "dialog")
+        for watcher in (self.callee, self.caller):
+            body, = watcher.news()
+            self.assertIn('version="0" state="full"', body)
+            self.assertEqual(dialogs(body), [])
+        self.rig.advance(2.0)
+
+    def both(self) -> tuple[list[tuple[str, str, str]], list[tuple[str, str, str]]]:
+        """What the watchers of callee and caller were told last, after the pause that RFC 4235 s3.10 asks for."""
+        self.rig.advance(1.2, 0.05)
+        return dialogs(self.callee.body), dialogs(self.caller.body)
+
+    def finish(self) -> None:
+        """No lamp is lit, versions went up by one."""
+        self.rig.advance(70.0)
+        for watcher in (self.callee, self.caller):
+            self.assertEqual([one for one in dialogs(watcher.body) if one[0] != "terminated"], [])
+            numbers = [int(re.findall(r'version="(\d+)" ', one.body.decode())[0]) for one in watcher.notifies]
+            self.assertEqual(numbers, list(range(len(numbers))))
+            watcher.end()
+        self.rig.finish()
+
+    @shows("SUB-15", "4235 3.7.1")
+    def test_plain_call(self) -> None:
+        """Trying, early, confirmed, terminated on either side, with direction, identities, Call-ID and tags."""
+        a, b = self.a, self.b
+        invite = a.invite("1002", from_='"Ann A." <sip:1001@example.com>;tag=anns')
+        a.take(100)
+        got = b.take("INVITE")
+        b.answer(got, 100)
+        self.assertEqual(self.both(), ([("trying", "", "recipient")], [("trying", "", "initiator")]))
+        ringing = b.answer(got, 180)
+        a.take(180)
+        self.assertEqual(self.both(), ([("early", "", "recipient")], [("early", "", "initiator")]))
+        for text in (f'call-id="{invite.call_id}"', f'local-tag="{ringing.to_tag}"', 'remote-tag="anns"',
+                     'display="Ann A."', ">sip:1001@example.com</identity>", '<target uri="sip:1001@example.com"/>',
+                     'entity="sip:1002@example.com"'):
+            self.assertIn(text, self.callee.body)
+        ok = b.answer(got, 200)
+        a.ack(a.take(200))
+        b.take("ACK")
+        self.assertEqual(self.both(), ([("confirmed", "", "recipient")], [("confirmed", "", "initiator")]))
+        self.rig.advance(100.0)
+        a.in_dialog("BYE", ok)
+        b.answer(b.take("BYE"), 200)
+        a.take(200)
+        self.assertEqual(self.both(), ([("terminated", "remote-bye", "recipient")],
+                                       [("terminated", "remote-bye", "initiator")]))
+        self.finish()
+
+    @shows("SUB-15", "4235 3.7.1")
+    def test_cancelled(self) -> None:
+        """A caller who gives up: terminated, cancelled."""
+        invite = self.a.invite("1002")
+        self.a.take(100)
+        got = self.b.take("INVITE")
+        self.b.answer(got, 180)
+        self.a.take(180)
+        self.both()
+        self.a.cancel(invite)
+        self.a.take(200)
+        self.b.answer(self.b.take("CANCEL"), 200)
+        self.b.answer(got, 487)
+        self.b.take("ACK")
+        self.a.ack(self.a.take(487), invite)
+        self.assertEqual(self.both()[0], [("terminated", "cancelled", "recipient")])
+        self.finish()
+
+    @shows("SUB-15", "4235 3.7.1")
+    def test_refused(self) -> None:
+        """A callee who is busy: terminated, rejected, with the code."""
+        invite = self.a.invite("1002")
+        self.a.take(100)
+        self.b.answer(self.b.take("INVITE"), 180)
+        self.a.take(180)
+        self.both()
+        self.b.answer(self.b_invite(), 486)
+        self.b.take("ACK")
+        self.a.ack(self.a.take(486), invite)
+        self.assertEqual(self.both()[0], [("terminated", "rejected", "recipient")])
+        self.assertIn('<state event="rejected" code="486">terminated</state>', self.callee.body)
+        self.finish()
+
+    def b_invite(self) -> Any:
+        """The INVITE that rings."""
+        from sipd.message.parser import parse
+
+        return next(message for message in map(parse, self.b.raw) if getattr(message, "method", "") == "INVITE")
+
+    @shows("SUB-15", "4235 3.7.1")
+    def test_forked(self) -> None:
+        """Three phones ring, one answers: who watches the user sees early and then one confirmed dialog; other users'
+        halves of a fork end when they are cancelled."""
+        second: Phone = self.rig.phone("1002")
+        second.register()
+        self.a.invite("1002")
+        self.a.take(100)
+        gots = [(phone, phone.take("INVITE")) for phone in (self.b, second)]
+        for phone, got in gots:
+            phone.answer(got, 180)
+            self.a.take(180)
+        self.assertEqual({one[0] for one in self.both()[0]}, {"early"})
+        self.assertEqual(len(dialogs(self.callee.body)), 2)
+        ok = second.answer(gots[1][1], 200)
+        self.a.ack(self.a.take(200))
+        second.take("ACK")
+        self.b.answer(self.b.take("CANCEL"), 200)
+        self.b.answer(gots[0][1], 487)
+        self.b.take("ACK")
+        told = self.both()[0]
+        self.assertEqual([one for one in told if one[0] != "terminated"], [("confirmed", "", "recipient")])
+        self.a.in_dialog("BYE", ok)
+        second.answer(second.take("BYE"), 200)
+        self.a.take(200)
+        self.finish()
+
+    @shows("SUB-15", "4235 3.7.1")
+    def test_lost_bye(self) -> None:
+        """A callee that died: the BYE that nobody answers ends the call, and the lamp with it."""
+        ok = established(self.a, self.b)[3]
+        self.both()
+        self.rig.network.drop = lambda packet: packet.target == (self.b.address, 5060)
+        self.a.in_dialog("BYE", ok)
+        self.rig.advance(40.0)
+        self.rig.network.drop = None
+        self.a.drain()
+        self.b.drain()
+        self.assertEqual({one[0] for side in self.both() for one in side}, {"terminated"})
+        self.finish()
+
+    @shows("SUB-15", "4235 3.7.2")
+    def test_part(self) -> None:
+        """A watcher who may not know with whom sees one dialog and its state, and nothing else."""
+        self.make(events={"callers": False})
+        ok = established(self.a, self.b)[3]
+        self.assertEqual(self.both(), ([("confirmed", "", "")], [("confirmed", "", "")]))
+        for text in ("1001", "call-id", "tag"):
+            self.assertNotIn(text, self.callee.body)
+        self.a.in_dialog("BYE", ok)
+        self.b.answer(self.b.take("BYE"), 200)
+        self.a.take(200)
+        self.assertEqual(self.both()[0][0][0], "terminated")
+        self.finish()
+
+    @shows("SUB-15")
+    def test_without_ringing(self) -> None:
+        """`notify_ringing = false`: a phone that rings is no news, one that talks is."""
+        self.make(events={"notify_ringing": False})
+        invite = self.a.invite("1002")
+        self.a.take(100)
+        got = self.b.take("INVITE")
+        self.b.answer(got, 180)
+        self.a.take(180)
+        self.assertEqual(self.both()[0], [])
+        ok = self.b.answer(got, 200)
+        self.a.ack(self.a.take(200))
+        self.b.take("ACK")
+        self.assertEqual(self.both()[0], [("confirmed", "", "recipient")])
+        self.a.in_dialog("BYE", ok)
+        self.b.answer(self.b.take("BYE"), 200)
+        self.a.take(200)
+        self.assertEqual(invite.call_id, ok.call_id)
+        self.finish()
+
+    @shows("SUB-15", "3856 3")
+    def test_presence(self) -> None:
+        """Presence follows calls too, where nobody publishes."""
+        watcher = Watcher(self.rig.phone("1005"), "1002")
+        self.assertIn("<note>Ready<", watcher.body)
+        self.rig.advance(6.0)
+        ok = established(self.a, self.b)[3]
+        self.rig.advance(6.0)
+        self.assertIn("<note>On the phone<", watcher.body)
+        self.assertIn("<rpid:on-the-phone/>", watcher.body)
+        self.a.in_dialog("BYE", ok)
+        self.b.answer(self.b.take("BYE"), 200)
+        self.a.take(200)
+        self.rig.advance(6.0)
+        self.assertIn("<note>Ready<", watcher.body)
+        watcher.end()
+        self.finish()

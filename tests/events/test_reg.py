@@ -1,0 +1,91 @@
+"""The package reg on the real core in virtual time (RFC 3680)."""
+
+from __future__ import annotations
+
+import re
+
+from twisted.trial.unittest import TestCase
+
+from sipd.events import xml
+from tests.events.watching import Watcher, subscribe
+from tests.support.cases import shows
+from tests.support.rig import Rig
+
+_NS = "{urn:ietf:params:xml:ns:reginfo}"
+
+
+def contacts(body: str) -> list[tuple[str, str, str]]:
+    """State, event and URI of each contact."""
+    root = xml.read(body.encode())
+    return [(one.attributes["state"], one.attributes["event"], one.children[0].text)
+            for one in root.walk() if one.name == f"{_NS}contact"]
+
+
+class RegTests(TestCase):
+    """1001 watches its own registrations."""
+
+    def setUp(self) -> None:
+        self.rig = Rig()
+        self.a = self.rig.phone("1001")
+        self.watcher = Watcher(self.rig.phone("1001"), "1001", "reg")
+
+    @shows("SUB-23", "3680 5.1")
+    def test_life(self) -> None:
+        """Empty and full at first; then what has changed alone: created, refreshed, expired, unregistered; versions go
+        up by one; ids stay."""
+        first, = self.watcher.news()
+        self.assertIn('version="0" state="full"', first)
+        self.assertIn('state="init"', first)
+        self.assertEqual(contacts(first), [])
+        self.rig.advance(6.0)
+        self.a.register(contact=f'<{self.a.contact}>;q=0.5;+sip.instance="<urn:uuid:1>"', expires=60)
+        created, = self.watcher.news()
+        self.assertIn('version="1" state="partial"', created)
+        self.assertEqual(contacts(created), [("active", "created", self.a.contact)])
+        for text in ('q="0.5"', 'expires="60"', '<unknown-param name="+sip.instance">&lt;urn:uuid:1&gt;</unknown-param>',
+                     'cseq="1"', 'state="active"'):
+            self.assertIn(text, created)
+        self.rig.advance(6.0)
+        other = self.rig.phone("1001")
+        other.register(expires=600)
+        self.a.register(contact=f'<{self.a.contact}>;q=0.5;+sip.instance="<urn:uuid:1>"', expires=60)
+        self.rig.advance(6.0)
+        changed = self.watcher.news()
+        self.assertEqual(sorted(one for body in changed for one in contacts(body)),
+                         sorted([("active", "created", other.contact), ("active", "refreshed", self.a.contact)]))
+        self.rig.advance(70.0)
+        expired, = self.watcher.news()
+        self.assertEqual(contacts(expired), [("terminated", "expired", self.a.contact)])
+        other.register(expires=0)
+        gone, = self.watcher.news()
+        self.assertEqual(contacts(gone), [("terminated", "unregistered", other.contact)])
+        self.assertIn(f'<registration aor="sip:1001@example.com" id="{re.findall(r"id=.(r[0-9a-f]+)", first)[0]}"', gone)
+        bodies = [one.body.decode() for one in self.watcher.notifies]
+        self.assertEqual([int(re.findall(r'version="(\d+)" ', body)[0]) for body in bodies], list(range(len(bodies))))
+        self.watcher.end()
+        self.rig.finish()
+
+    @shows("SUB-23", "3680 5.2")
+    def test_lost(self) -> None:
+        """After a document that was lost the whole state comes, with a higher version; so it does with a refresh."""
+        self.watcher.news()
+        self.rig.advance(6.0)
+        self.watcher.status = 500
+        self.a.register()
+        self.rig.advance(1.0)
+        self.watcher.status = 200
+        self.rig.advance(6.0)
+        again = self.watcher.news()[-1]
+        self.assertIn('version="2" state="full"', again)
+        self.assertEqual(contacts(again), [("active", "registered", self.a.contact)])
+        self.a.register(expires=0)
+        self.rig.advance(6.0)
+        self.watcher.end()
+        self.rig.finish()
+
+    @shows("SUB-23", "SUB-13")
+    def test_private(self) -> None:
+        """Registrations are one's own."""
+        subscribe(self.rig.phone("1002"), "1001", "reg", status=403)
+        self.watcher.end()
+        self.rig.finish()
