@@ -400,10 +400,10 @@ _CALLERS = "sipd/core/callers.py"
 #: Who calls, and what they may do.
 _POLICIES: tuple[Mutant, ...] = (
     Mutant("a carrier's address makes whoever is there anybody here", _CALLERS,
-           "return None if self._users.by_aor(self.claimed(request)) is not None else found", "return found",
+           "return None if self._is_ours(self.claimed(request)) else found", "return found",
            _in("policy", "out_calls")),
     Mutant("a carrier that logs in calls under any name", _CALLERS,
-           '"credentials" not in trunk.identify_by or self._users.by_aor(caller) is not None:',
+           '"credentials" not in trunk.identify_by or self._is_ours(caller):',
            '"credentials" not in trunk.identify_by:', _in("policy")),
     Mutant("a carrier is let through to anywhere", _CALLERS,
            "if policy.may_reach(number, bool(ours) and self._is_inside(ours)):",

@@ -104,8 +104,8 @@ class Callers:
                 policy = self._account(request, user, caller)
                 return policy, policy.name
             self._known_otherwise(policy)
-        assert request.flow is not None
-        request.flow.known = True
+            assert request.flow is not None
+            request.flow.known = True
         if not policy.plain:
             self._admit(request, policy)
         return policy, caller
@@ -156,13 +156,17 @@ class Callers:
         found = policies.at(flow.address, flow.port, self._names(flow)) if policies.by_source else None
         if found is None or self._from_ourselves(request):
             return None
-        return None if self._users.by_aor(self.claimed(request)) is not None else found
+        return None if self._is_ours(self.claimed(request)) else found
+
+    def _is_ours(self, claimed: str) -> bool:
+        """True for a name that only a user here may call under, whatever port it is written with."""
+        return self._users.by_aor(claimed) is not None or claimed[:1] == "@"
 
     def _account(self, request: Request, user: User | None, caller: str) -> Policy:
         """The trunk that has logged in, calling under a name that is nobody's here. Raises Reject (403)."""
         peer, at, domain = user.aor.rpartition("@") if user is not None else ("", "", "")
         trunk = self._policies.trunks.get(peer) if not domain else None
-        if trunk is None or "credentials" not in trunk.identify_by or self._users.by_aor(caller) is not None:
+        if trunk is None or "credentials" not in trunk.identify_by or self._is_ours(caller):
             raise Reject(403)
         assert request.flow is not None
         request.flow.known = True
@@ -304,7 +308,8 @@ class Callers:
             identities = False
             for name in _IDENTITIES:
                 request.remove(name)
-        if policy.caller_name and not identities and request.method in _CALLS and self.claimed(request) == caller:
+        if (ours and policy.caller_name and not identities and request.method in _CALLS
+                and self.claimed(request) == caller):
             identities = True
             name, _, domain = caller.rpartition("@")
             user = quote(name, _USER_SAFE, errors="surrogateescape")

@@ -9,6 +9,7 @@ from twisted.trial.unittest import TestCase
 from sipd.calls.history import tell
 from sipd.config_trunks import Peer
 from sipd.message.message import Request, Response
+from tests.support.cases import shows
 from tests.support.rig import Phone, Rig, established
 
 #: A carrier that we do not register with, known by its address.
@@ -65,6 +66,7 @@ def over(rig: Rig) -> None:
 class TrunkTests(TestCase):
     """A carrier that is known by its address, with no registration of ours."""
 
+    @shows("OUT-09", "16.5")
     def test_dialled_number(self) -> None:
         """The number in the Request-URI is a user here: no credentials are asked for, at whichever of our names."""
         rig = policy_rig({"carrier": TRUNK})
@@ -89,6 +91,7 @@ class TrunkTests(TestCase):
         refused(carrier, 404, "sip:+49301234@example.com")
         over(rig)
 
+    @shows("AUT-17", "16.3")
     def test_never_a_relay(self) -> None:
         """Nothing leads through here to the outside: neither another host, nor a Route, nor a maddr, nor a To tag, nor
         another method, nor the address of the carrier itself."""
@@ -117,6 +120,7 @@ class TrunkTests(TestCase):
         refused(carrier, 403, OTHER)
         over(rig)
 
+    @shows("OUT-09", "26.3.2.4")
     def test_forged(self) -> None:
         """From elsewhere the same request is a stranger's. From the carrier's address under the name of a user here it
         needs that user's password: whoever can forge the address still is nobody here."""
@@ -127,6 +131,7 @@ class TrunkTests(TestCase):
         for uri in ("sip:1002@example.com", "sip:+49301234@example.com", OTHER):
             refused(carrier, 407, uri, from_="<sip:1001@example.com>;tag=f")
             refused(carrier, 407, uri, from_="<sip:1001@192.0.2.1>;tag=f")
+            refused(carrier, 407, uri, from_="<sip:1001@example.com:9999>;tag=f")
         over(rig)
 
     def test_options(self) -> None:
