@@ -431,4 +431,46 @@ _POLICIES: tuple[Mutant, ...] = (
            "        pass\n", ("tests.transport.test_tls",)),
 )
 
-MUTANTS: tuple[Mutant, ...] = (*_TRANSACTIONS, *_FORKS, *_PLANNED, *_FORWARDED, *_KNOWN, *_TRUNKS, *_POLICIES)
+_CALL, _TABLE, _TIMER = "sipd/calls/call.py", "sipd/calls/table.py", "sipd/calls/session_timer.py"
+_ENDS, _TIME, _KEPT = _in("calls"), _in("calls_time"), ("tests.calls.test_keeper",)
+
+_FOLLOWED = (
+    Mutant("a call is over with the first of its dialogs", _CALL, "            if other.state == CONFIRMED:\n",
+           "            if False:\n", _ENDS),
+    Mutant("481 to a REFER ends the call", _CALL, "status in (408, 481) and method not in _OTHER_USAGES",
+           "status in (408, 481)", _ENDS),
+    Mutant("481 to a re-INVITE ends nothing", _CALL, "elif status in (408, 481) and",
+           "elif status in (480,) and", _ENDS),
+    Mutant("a challenged BYE ends the call", _CALL, "if status not in (401, 407):", "if True:", _ENDS),
+    Mutant("who was called is busy after another took it", _CALL, "                self.calls.part(peer, self)\n",
+           "                pass\n", _ENDS),
+    Mutant("an answer that comes again is another", _CALL, "        if dialog.answered:\n",
+           "        if False:\n", _ENDS),
+    Mutant("another who answers is not seen", "sipd/proxy/branch.py", "self._call.late(", "str(", _ENDS),
+    Mutant("the requests of the callee are not found", _TABLE, "call = self.table.get((call_id, request.to_tag))",
+           "call = None", _ENDS),
+    Mutant("who has seen a Call-ID may speak for its call", _TABLE, "if call.caller != caller:", "if False:", _TIME),
+    Mutant("the calls of a peer are left where they end", _TABLE,
+           "        for peer in call.peers:\n            self.part(peer, call)\n", "", _ENDS),
+    Mutant("a session that is refreshed ends", _CALL, "        dialog.expires = now + interval\n",
+           "        dialog.expires = dialog.expires if dialog.interval else now + interval\n", _TIME),
+    Mutant("a session that nobody refreshes lasts", _TABLE, "                call.expired(dialog)\n",
+           "                pass\n", _TIME),
+    Mutant("the longest duration does not count", _TABLE, "deadline = call.answered + longest if longest else NEVER",
+           "deadline = NEVER", _TIME),
+    Mutant("the caller does not hear that it has to refresh", _TIMER,
+           'response.set("session-expires", f"{offered};refresher=uac")', "pass", _TIME),
+    Mutant("the server hangs up for one side only", "sipd/calls/ending.py", "for to_callee in (True, False):",
+           "for to_callee in (True,):", _TIME),
+    Mutant("a record comes after the answer to the BYE", "sipd/proxy/forwarding.py",
+           "                        self._note_final(payload.status, payload)\n                    self.server.respond(payload)",
+           "                        self.server.respond(payload)\n                    self._note_final(payload.status, payload)",
+           _KEPT),
+    Mutant("half a line stays in a full file", "sipd/calls/lines.py",
+           "                os.ftruncate(self._descriptor, self.size)\n", "                pass\n", _KEPT),
+    Mutant("a call that is over is up after a restart", "sipd/calls/ledger.py",
+           '        self._write(b"%d" % call.number)\n', "        pass\n", _KEPT),
+)
+
+MUTANTS: tuple[Mutant, ...] = (*_TRANSACTIONS, *_FORKS, *_PLANNED, *_FORWARDED, *_KNOWN, *_TRUNKS, *_POLICIES,
+                               *_FOLLOWED)
