@@ -463,8 +463,10 @@ _FOLLOWED = (
     Mutant("the server hangs up for one side only", "sipd/calls/ending.py", "for to_callee in (True, False):",
            "for to_callee in (True,):", _TIME),
     Mutant("a record comes after the answer to the BYE", "sipd/proxy/forwarding.py",
-           "                        self._note_final(payload.status, payload)\n                    self.server.respond(payload)",
-           "                        self.server.respond(payload)\n                    self._note_final(payload.status, payload)",
+           "                        self._note_final(payload.status, payload)\n"
+           "                    self.server.respond(payload)",
+           "                        self.server.respond(payload)\n"
+           "                    self._note_final(payload.status, payload)",
            _KEPT),
     Mutant("half a line stays in a full file", "sipd/calls/lines.py",
            "                os.ftruncate(self._descriptor, self.size)\n", "                pass\n", _KEPT),

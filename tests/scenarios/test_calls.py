@@ -290,9 +290,11 @@ class Ending(CallCase):
     def test_loser_that_does_not_end(self) -> None:
         """A loser that ignores its CANCEL is free when the proxy has given it up, and its lamp is off."""
         other, got = self.fork()
-        self.b.answer(got[0], 200)
+        for _ in range(3):
+            self.b.answer(got[0], 200)
         self.rig.advance(33)
         (call,) = self.live
+        self.assertEqual([step[1] for step in call.steps].count("answered"), 1)
         self.assertEqual(([dialog.state for dialog in call.dialogs], call.peers), ([CONFIRMED, 3], ["1002"]))
         self.a.drain()
         other.drain()

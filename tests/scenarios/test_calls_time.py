@@ -161,9 +161,11 @@ class Time(CallCase):
         invite = self.a.invite("1002")
         self.a.take(100)
         got = self.b.take("INVITE")
-        c = self.rig.phone("1003")
-        c.request("INVITE", "sip:1009@example.com", call_id=invite.call_id,
-                  from_=f"<sip:1003@example.com>;tag={invite.from_tag}", to="<sip:1009@example.com>")
+        c, d = self.rig.phone("1003"), self.rig.phone("1004")
+        d.register()
+        c.request("INVITE", "sip:1004@example.com", call_id=invite.call_id,
+                  from_=f"<sip:1003@example.com>;tag={invite.from_tag}", to="<sip:1004@example.com>")
+        d.answer(d.take("INVITE"), 200)
         c.drain()
         (call,) = self.live
         self.assertEqual((call.caller, call.legs, call.state), ("1001", 1, 0))
