@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from sipd.calls.call import CONFIRMED, Call
+from sipd.calls.call import CONFIRMED
 from sipd.calls.cdr import record
+from sipd.calls.keeper import Keeper, KeptFiles
 from tests.support.calls import CallCase
 from tests.support.cases import shows
 from tests.support.rig import Phone, established
@@ -163,16 +165,18 @@ class Ending(CallCase):
     def test_crossing_byes(self) -> None:
         """Both hang up at once: one end, one record."""
         _, got, sent, ok = established(self.a, self.b)
-        written: list[Call] = []
-        self.rig.core.calls.keeper = type("Kept", (), {  # type: ignore[assignment]
-            "answered": lambda self, call: None, "ended": lambda self, call: written.append(call)})()
+        records = Path(self.mktemp())
+        keeper = Keeper(self.rig.core.calls)
+        keeper.open(KeptFiles(str(records)))
+        self.addCleanup(keeper.close)
         self.a.in_dialog("BYE", ok)
         self.b.in_callee_dialog("BYE", got, sent)
         self.b.answer(self.b.take("BYE"), 200)
         self.a.answer(self.a.take("BYE"), 481)
         self.a.drain()
         self.b.drain()
-        self.assertEqual(written, [self.ended("bye", "caller")])
+        self.ended("bye", "caller")
+        self.assertEqual(len(records.read_text().splitlines()), 1)
         self.rig.finish()
 
     @shows("CAN-05")
