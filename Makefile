@@ -79,6 +79,7 @@ bench-overload: $(VENV)/.installed
 
 docs: $(VENV)/.installed-dev
 	$(VENV)/bin/python tools/conformance.py
+	$(VENV)/bin/python tools/cli_page.py
 
 $(VENV)/bin/python:
 	tools/make-venv '$(VENV)'

@@ -50,7 +50,8 @@ def add_to(main: click.Group, command: type[click.Command], rows: Rows) -> None:
             pairs = [
                 ("Call-ID", one["call_id"]), ("state", one["state"]), ("caller", one["caller"]), ("from", one["from"]),
                 ("contact", one["contact"]), ("came from", one["source"]), ("user agent", one["user_agent"]),
-                ("called", one["called"]), ("Request-URI", one["uri"]), ("sent to", f"{one['branches']} places"),
+                ("called", one["called"]), ("Request-URI", one["uri"]),
+                ("sent to", "1 place" if one["branches"] == 1 else f"{one['branches']} places"),
                 ("ringing", ", ".join(one["ringing"])), ("answered by", one["answered_by"]),
                 ("peers", ", ".join(one["peers"])), ("start", one["start"]), ("answer", one["answer"] or ""),
                 ("end", one["end"] or ""), ("for", _clock(one["seconds"])), ("result", one["result"]),

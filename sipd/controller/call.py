@@ -181,6 +181,8 @@ class Originated:
     def _second_answered(self, invite: Invite, offer: Description | None) -> None:
         self._stop_timer()
         self._step("answered", self.second)
+        # the first is in one call, which has two dialogs here
+        self.controller.set_aside(self.second, False)
         if offer is None:
             invite.acknowledge()
             self._fail(self.second, 0, "answered without a session description")

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from sipd.config_originate import Originate
 from sipd.controller.call import CONTROLLED, REFER, Originated
-from sipd.controller.leg import CONTACT, Leg
+from sipd.controller.leg import Leg
 from sipd.inventory import Inventory, Table
 from sipd.journal import Journal
 from sipd.message.address import Address
@@ -53,11 +53,13 @@ class Controller:
         self.calls: Table[int, Originated] = inventory.table("calls originated here", config.limit)
         #: By the user part of our Contact.
         self.legs: Table[str, Leg] = inventory.table("dialogs of calls originated here", 2 * config.limit)
+        self.call_ids: Table[str, Leg] = inventory.table("INVITEs originated here", 2 * config.limit)
 
     def configure(self, config: Originate) -> None:
         """Other values, for calls that begin from now on."""
         self._config = config
-        self.calls.limit, self.legs.limit = config.limit, 2 * config.limit
+        self.calls.limit = config.limit
+        self.legs.limit = self.call_ids.limit = 2 * config.limit
 
     def originate(self, first: str, second: str, way: str = "", patience: float = 0.0) -> Originated:
         """A call from `first` to `second`, each a user part or `user@domain` of ours; `way` is "refer", "3pcc", or ""
@@ -82,13 +84,14 @@ class Controller:
     def speaks_for(self, call_id: str) -> str | None:
         """The address-of-record of the user for whom a call is made, "" where it is our own: the first is called by us,
         the second by the first. None: the call is none of ours."""
-        leg = self.legs.get(call_id[:CONTACT])
-        return leg.behalf if leg is not None and leg.call_id == call_id else None
+        leg = self.call_ids.get(call_id)
+        return leg.behalf if leg is not None else None
 
-    def set_aside(self, leg: Leg) -> None:
-        """The call that a leg is does not count any more as one of the peers in it: another takes its place."""
+    def set_aside(self, leg: Leg, everybody: bool = True) -> None:
+        """The call that a leg is does not count any more as one of the peers in it, or only as one of its caller's:
+        another call of them takes its place."""
         for call in self._table.like(leg.call_id, over=False):
-            for name in call.parties():
+            for name in call.parties() if everybody else {call.caller}:
                 self._table.part(name, call)
 
     def is_phone(self, leg: Leg) -> bool:

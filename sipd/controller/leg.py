@@ -25,8 +25,6 @@ ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, NOTIFY, UPDATE, INFO, MESSAGE, REFER
 #: In every INVITE of ours, and in answers to one.
 CAPABLE = (("Allow", ALLOW), ("Supported", "replaces"))
 SDP = "application/sdp"
-#: Characters of the user part of our Contact.
-CONTACT = 17
 
 _IDLE, _CALLING, _UP, _ENDING, _OVER = "not called", "called", "up", "ending", "over"
 
@@ -74,8 +72,7 @@ class Leg:
         self.behalf = behalf
         self.shown = f"{shown};tag={identifiers.tag()}"
         self.contact = f"o{identifiers.tag()}"
-        #: It begins with the contact: `Controller.speaks_for` finds us by it.
-        self.call_id = f"{self.contact}{identifiers.tag()}"
+        self.call_id = identifiers.tag()
         self.invite: Invite | None = None
         self.dialog: Dialog | None = None
         self.state = _IDLE
@@ -103,7 +100,7 @@ class Leg:
     def begin(self) -> None:
         """s13.2: calls the other side without an offer, so that it makes one (RFC 3725 flow I, III)."""
         self.state = _CALLING
-        self.controller.legs[self.contact] = self
+        self.controller.legs[self.contact] = self.controller.call_ids[self.call_id] = self
         sent = Sent(Target(self.uri), self.shown, f"<{self.uri}>", self.call_id, 1, self.contact, CAPABLE)
         self.invite = Invite(self.controller.proxy, sent, _Beginning(self))
         self.invite.send()
@@ -238,6 +235,7 @@ class Leg:
         self.state = _OVER
         self._stop_accepting()
         self.controller.legs.pop(self.contact, None)
+        self.controller.call_ids.pop(self.call_id, None)
         self.call.left(self)
 
     # --- of the INVITE that began it

@@ -41,6 +41,7 @@ class ControlledTests(SynchronousTestCase):
         self.assertIn(b"m=audio 4000 RTP/AVP 0 8", answer.body)
         self.assertNotIn(b"o=first", answer.body)
         self.assertEqual(steps(call)[-1], "connected")
+        self.assertEqual([play.rig.core.calls.in_use(name) for name in ("1001", "1002")], [1, 1])
         call_row = call.row()
         self.assertEqual((call_row["state"], call_row["way"], len(call_row["call_ids"])), ("connected", "3pcc", 2))
         play.hang_up(self.b, invite, second)
