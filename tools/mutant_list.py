@@ -391,6 +391,8 @@ _TRUNKS: tuple[Mutant, ...] = (
     Mutant("whoever asks for privacy is named", _IDENTITY, "(private and not self.trusted())", "False", _DRESSED),
     Mutant("a phone says itself who it is", _IDENTITY, "        without_identity(request)\n", "        pass\n",
            _DRESSED),
+    Mutant("a silent trunk is waited for", _FORWARDING, "if branch.hops or target.hasty:",
+           "if branch.hops:", _DRESSED),
     Mutant("one nonce for two calls is a wrong password", "sipd/core/keyring.py",
            "(shown is None or params[\"nonce\"] in shown)", "True", _DRESSED),
 )

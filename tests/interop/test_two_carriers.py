@@ -156,4 +156,4 @@ class TwoCarriersTests(unittest.TestCase):
     def test_silence(self) -> None:
         """It says nothing any more: who calls before qualify notices waits for a moment, and then nobody does."""
         worst, _, _ = self.busy_hour("silent")
-        self.assertLess(worst, 8000.0)
+        self.assertLess(worst, 2500.0)

@@ -319,6 +319,68 @@ class Forks(TestCase):
         caller.ack(caller.take(403), invite)
         over(rig)
 
+    @shows("OUT-16", "16.7")
+    def test_silent_then_the_next(self) -> None:
+        """A trunk that says nothing for [proxy] hop_timeout: the next one is called, and the first, when it comes alive
+        after all, is told that nobody waits for it."""
+        rig, caller, carrier = trunk_rig(other={}, groups=(("carrier",), ("other",)))
+        other = rig.phone("other", OTHER)
+        caller.invite("0123", cseq=10)
+        caller.take(100)
+        first = carrier.take("INVITE")
+        rig.advance(3.9, 0.1)
+        other.silent()
+        rig.advance(0.2, 0.1)
+        got = other.take("INVITE")
+        other.answer(got, 180)
+        caller.take(180)
+        carrier.drain()
+        carrier.answer(first, 180)
+        cancel = carrier.take("CANCEL")
+        carrier.answer(cancel, 200)
+        carrier.answer(first, 487)
+        carrier.take("ACK")
+        other.answer(got, 200)
+        caller.ack(caller.take(200))
+        other.take("ACK")
+        over(rig)
+
+    @shows("OUT-16", "16.7")
+    def test_silent_and_alone(self) -> None:
+        """Where there is nobody else, a slow trunk has as long as ever; so has the last one."""
+        for groups, asked in (((("carrier",),), 0), ((("other",), ("carrier",)), 1)):
+            rig, caller, carrier = trunk_rig(other={}, groups=groups)
+            other = rig.phone("other", OTHER)
+            caller.invite("0123", cseq=10)
+            caller.take(100)
+            rig.advance(20.0, 0.1)
+            self.assertEqual(bool(other.drain()), bool(asked))
+            got = carrier.drain()[0]
+            assert isinstance(got, Request)
+            carrier.answer(got, 180)
+            caller.take(180)
+            rig.advance(100.0)
+            carrier.answer(got, 200)
+            ok = caller.take(200)
+            caller.ack(ok)
+            carrier.take("ACK")
+            other.drain()
+            over(rig)
+
+    @shows("OUT-16", "16.7")
+    def test_all_silent(self) -> None:
+        """When all are silent the caller hears 408 in the end."""
+        rig, caller, carrier = trunk_rig(other={}, groups=(("carrier",), ("other",)))
+        other = rig.phone("other", OTHER)
+        invite = caller.invite("0123", cseq=10)
+        caller.take(100)
+        rig.advance(37.2, 0.1)
+        failed = caller.take_all(408)[0]
+        caller.ack(failed, invite)
+        carrier.drain()
+        other.drain()
+        over(rig)
+
     @shows("OUT-14", "12.2.1.1")
     def test_no_route(self) -> None:
         """A caller that acknowledges at the address it called: the ACK has the number of the branch that answered."""

@@ -46,6 +46,8 @@ class ToTrunks:
         for group in self._groups:
             found = [self._rig.core.trunks.target_to(name, number[1:]) for name in group]
             targets: list[Target] = [target for target in found if target is not None]
+            for target in targets:
+                target.hasty = group is not self._groups[-1]
             stages.append(Stage([targets]))
         return _Once(stages)
 
