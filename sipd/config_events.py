@@ -15,6 +15,8 @@ Texts = Annotated[tuple[str, ...], Field(strict=False)]
 BODIES = {"pidf": "application/pidf+xml", "cpim-pidf": "application/cpim-pidf+xml", "xpidf": "application/xpidf+xml"}
 
 
+#: What phones can dial.
+_CODE = re.compile(r"[0-9*#]*")
 #: The name of a header field, and those that a template may not bring.
 _FIELD = re.compile(r"[A-Za-z0-9.!%*_+`'~-]{1,64}")
 _OURS = frozenset({"via", "from", "to", "call-id", "cseq", "contact", "route", "record-route", "max-forwards", "event",
@@ -93,6 +95,10 @@ class Events(Section):
     unsolicited: Texts = ()
     #: Package that is not served here to the peer with a `uri` that SUBSCRIBEs and PUBLISHes for it go to.
     relays: dict[str, str] = Field(default_factory=dict)
+    #: What is dialled to take a call that rings at a colleague's phone, alone or before that phone's number.
+    pickup: str = Field(default="", max_length=20)
+    #: Name to the users who may pick up each other's calls by that.
+    pickup_groups: dict[str, Texts] = Field(default_factory=dict)
     #: Name to what `sipctl notify` sends, besides the names that are built in.
     templates: dict[str, NotifyTemplate] = Field(default_factory=dict)
     #: A shorter subscription or publication is refused with 423; a longer one is shortened.
@@ -112,6 +118,13 @@ class Events(Section):
         for name in value:
             if not name or not name.isprintable() or " " in name:
                 raise ValueError(f'{name!r} is no user; one is written like "1001" or "1001@example.com"')
+        return value
+
+    @field_validator("pickup")
+    @classmethod
+    def _dialled(cls, value: str) -> str:
+        if not _CODE.fullmatch(value):
+            raise ValueError('digits, * and # such as "*8" are wanted')
         return value
 
     @field_validator("packages")

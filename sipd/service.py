@@ -167,6 +167,7 @@ class Core:
             config.events, self.uac, self.wheel, outside.wall, self.location, self.calls, outside.records,
             self.route.serving, refusals.tag, self.proxy.identifiers, self.aor, self.knows, self.qualify.unreachable,
             journal, inventory)
+        self.events.peer_target = self.trunks.target_to
         self.route.events = self.events if config.events.packages else None
 
     def call_out(self, config: Config) -> None:

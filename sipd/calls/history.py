@@ -22,6 +22,7 @@ STEPS: dict[str, str] = {
     "failed": "{0} is given up, as if it had said {1}{2}",
     "hop-failed": "{0} is left: {1}; where there is another way, that is tried",
     "patience": "nobody took it in time; whoever rings is cancelled, and the next ones are tried",
+    "picked-up": "{0} picks it up: the caller is sent an INVITE with Replaces",
     "cancel": "CANCEL to {0}",
     "routing": "{0}",
     "asked": "{0} wants credentials ({1}): {2}",

@@ -84,6 +84,7 @@ class Offline(Protocol):
 
 #: Methods of events (RFC 6665, RFC 3903).
 _EVENTS = frozenset({"SUBSCRIBE", "PUBLISH", "NOTIFY"})
+_ABOUT = frozenset({"SUBSCRIBE", "PUBLISH"})
 
 
 class Route:
@@ -266,6 +267,14 @@ class Route:
                          policy: Policy, caller: str) -> None:
         """s16.5: the routing of the configuration or the location service gives the targets."""
         dress = self._coming(request, policy) if policy.kind == TRUNK else None
+        events = self.events
+        if events is not None and (request.method in _ABOUT or request.method == "INVITE" and (
+                "replaces" in request.first or aor.startswith(events.code))):
+            target = events.way(request, aor, caller)            # 400, 403, 404: a pickup, a package of a peer's
+            if target is not None:
+                self._let_through(request)
+                self._proxy.forward(request, key, [[target]], loop, None, call, dress)
+                return
         # RFC 3428 s7: a message waits for somebody who is not there; not one of a guest, who may be anybody
         offline = self.offline if request.method == "MESSAGE" and policy.kind != GUEST else None
         if self.router is not None:
@@ -286,8 +295,8 @@ class Route:
         if not groups:
             if self._users.by_aor(aor) is None and not self._open_registrar:
                 raise Reject(404)
-            if self.events is not None and request.method in ("SUBSCRIBE", "PUBLISH"):
-                raise self.events.unserved()                     # 489: nobody here knows the package
+            if events is not None and request.method in _ABOUT:
+                raise events.unserved()                          # 489: nobody here knows the package
             if offline is None:
                 raise Reject(480)
         self._let_through(request)

@@ -11,6 +11,7 @@ from sipd.message.message import Request
 
 if TYPE_CHECKING:
     from sipd.core.refusals import Refusals
+    from sipd.proxy.targets import Target
     from sipd.transaction.key import Key
     from sipd.transaction.layer import TransactionLayer
 
@@ -66,6 +67,14 @@ class Events(Protocol):
 
     def serve(self, request: Request, entity: str, sender: str, answer: Answer) -> None:
         """Serves it; answers once. Raises Reject."""
+
+    @property
+    def code(self) -> str:
+        """What numbers begin with that pick calls up; an at sign where none do."""
+
+    def way(self, request: Request, entity: str, sender: str) -> Target | None:
+        """Where a SUBSCRIBE or PUBLISH goes that is not served here, or an INVITE with Replaces or to pick up; None
+        where they are as others. Raises Reject."""
 
     def unserved(self) -> Reject:
         """The refusal of what nobody serves."""

@@ -14,12 +14,13 @@ from sipd.config_events import NotifyTemplate
 from sipd.core.checks import require
 from sipd.events import compositor as publications
 from sipd.events import message_summary, notifier, pidf
-from sipd.events.access import Access
+from sipd.events.access import WHOLE, Access
 from sipd.events.compositor import Answer, Compositor, Times
 from sipd.events.dialog_info import Dialogs
 from sipd.events.message_summary import MessageSummary, Summary
 from sipd.events.notifier import Notifier
 from sipd.events.package import Package, event_of, kind_of
+from sipd.events.pickup import Pickup
 from sipd.events.presence import Presence
 from sipd.events.reg import Registrations
 from sipd.events.unasked import TEMPLATES, Said, Unasked
@@ -27,6 +28,7 @@ from sipd.inventory import Inventory, Table
 from sipd.journal import Journal
 from sipd.message.errors import Reject
 from sipd.message.message import Request
+from sipd.proxy.targets import Target
 from sipd.records import Change, IRecords
 
 if TYPE_CHECKING:
@@ -80,6 +82,10 @@ class Events:
             Presence(published, self._doing), self._dialogs, self.summaries, self._registrations)}
         #: The parties of each call, as they were when it was looked at last: who has left it is told too.
         self._parties: Table[int, set[str]] = inventory.table("parties of calls", calls.table.limit)
+        self.pickup = Pickup(calls.of, calls.table, aor, lambda watcher, entity: self.access.verdict(
+            watcher, entity, "dialog") == WHOLE, location.bindings)
+        #: Gives a target at a peer with a uri; by (peer, number).
+        self.peer_target: Callable[[str, str], Target | None] = _no_peer
         self.unasked = Unasked(uac, wheel, location, identifiers, lambda entity: message_summary.written(
             self.summaries.summary(entity), entity), message_summary.KIND, inventory)
         self._watched = False
@@ -102,6 +108,7 @@ class Events:
 
     def _serve_packages(self) -> None:
         self._dialogs.rings = self._settings.notify_ringing
+        self.pickup.configure(self._settings.pickup, self._settings.pickup_groups.values())
         self.packages.clear()
         self.packages.update({name: self._all[name] for name in self._settings.packages if name in self._all})
 
@@ -172,9 +179,18 @@ class Events:
         else:
             self._notified(request, entity, sender, answer)
 
-    def relay(self, request: Request) -> str:
-        """The peer that requests about a package go to which is not served here, "" for none."""
-        return self._settings.relays.get(event_of(request)[0], "")
+    @property
+    def code(self) -> str:
+        """What begins the numbers that pick calls up; what no number begins with where there is none."""
+        return self.pickup.code or "@"
+
+    def way(self, request: Request, entity: str, sender: str) -> Target | None:
+        """Where a request for one of our addresses goes that neither routing nor registrations decide about: to the
+        phone that an INVITE wants to replace a dialog of, or to the peer that serves a package. Raises Reject."""
+        if request.method == "INVITE":
+            return self.pickup.target(request, entity, sender)
+        peer = self._settings.relays.get(event_of(request)[0], "")
+        return self.peer_target(peer, entity.rpartition("@")[0]) if peer else None
 
     def unserved(self) -> Reject:
         """RFC 6665 s4.2.1.1: for a package that nobody serves."""
@@ -303,3 +319,8 @@ def _times(settings: Settings) -> Times:
 
 def _whatever(reason: str) -> None:
     """What could not be deleted is found again at the next start."""
+
+
+def _no_peer(peer: str, number: str) -> Target | None:
+    """Until there are peers."""
+    return None
