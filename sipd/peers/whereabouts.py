@@ -55,6 +55,8 @@ class Whereabouts:
                 self._policies.found_at(name, ())
         self._names = wanted
         self._found = {key: found for key, found in self._found.items() if key[1] in wanted.get(key[0], ())}
+        for name in wanted:
+            self._tell(name)
         self.stop()
         if wanted:
             self._look(None)
@@ -79,5 +81,9 @@ class Whereabouts:
             known[name, uri] = now, frozenset((str(ip_address(hop.address)), hop.port) for hop in hops)
         elif (name, uri) in known and known[name, uri][0] + REMEMBERED <= now:
             del known[name, uri]
+        self._tell(name)
+
+    def _tell(self, name: str) -> None:
+        found = self._found
         self._policies.found_at(name, [
-            place for one in self._names[name] if (name, one) in known for place in known[name, one][1]])
+            place for uri in self._names[name] if (name, uri) in found for place in found[name, uri][1]])

@@ -189,6 +189,28 @@ class TrunkTests(TestCase):
         carrier.take(404)
         over(rig)
 
+    def test_name(self) -> None:
+        """A carrier by name: its addresses are looked up at the start, a DNS that says nothing holds nothing up, and when
+        it has moved the old place is a stranger's within a minute."""
+        rig = Rig(auth=AUTH, peers={"carrier": {"uri": "sip:c.example:5060", "identify_by": ["address"]}})
+        rig.binding("1001", "sip:1001@192.0.2.51:5060")
+        phone, carrier = rig.phone("1001", "192.0.2.51"), rig.phone("carrier", CARRIER)
+        moved = rig.phone("carrier", "203.0.113.99")
+        rig.dns.all_silent = True
+        rig.core.call_out(rig.config)
+        rig.advance(20.0)
+        refused(carrier, 407, "sip:1001@example.com")
+        rig.dns.all_silent = False
+        rig.dns.address("c.example", CARRIER, ttl=20)
+        rig.advance(31.0)
+        reached(rig, carrier, phone, "sip:1001@example.com")
+        rig.dns.zone.clear()
+        rig.dns.address("c.example", "203.0.113.99", ttl=20)
+        rig.advance(61.0)
+        refused(carrier, 407, "sip:1001@example.com")
+        reached(rig, moved, phone, "sip:1001@example.com")
+        over(rig)
+
     def test_certificate(self) -> None:
         """A carrier that is known by the name in its certificate, from wherever it connects; a user likewise, under their
         own name, to call and to register."""
