@@ -238,7 +238,9 @@ class Route:
         request.flow.known = True
 
         def answer(status: int, reason: str, headers: tuple[tuple[str, str], ...]) -> None:
-            server.answer(status, compose.response(request, status, reason, self._refusals.tag(request), headers))
+            # the transaction repeats it, so that the tag need not follow from the request
+            tag = self._proxy.identifiers.tag()
+            server.answer(status, compose.response(request, status, reason, tag, headers))
 
         try:
             self._registrar.register(request, aor, answer)

@@ -152,11 +152,10 @@ class Location:
         if not in_flight:
             del self._in_flight[aor]
         if not reason:
-            self._table.change(aor, changes)
-            due = self._table.next_due()
-            if due is None:
+            due = self._table.change(aor, changes)
+            if not self._table.size:
                 self._sleep()
-            elif due < self._awake_at:
+            elif due and due < self._awake_at:
                 self._arm()
         if bool(reason) != self._store_failing:
             self._note_store(reason)

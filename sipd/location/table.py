@@ -47,12 +47,13 @@ class BindingTable:
         for bindings in self._bindings.values():
             yield from bindings
 
-    def change(self, aor: str, changes: Iterable[Change]) -> None:
-        """Applies changes to the bindings of `aor`."""
+    def change(self, aor: str, changes: Iterable[Change]) -> int:
+        """Applies changes to the bindings of `aor`; returns the second `expire` has something to do for it, 0 for none.
+        """
         old = self._bindings.get(aor, ())
-        self._replace(aor, old, changed(old, changes))
+        return self._replace(aor, old, changed(old, changes))
 
-    def _replace(self, aor: str, old: tuple[Binding, ...], new: tuple[Binding, ...]) -> None:
+    def _replace(self, aor: str, old: tuple[Binding, ...], new: tuple[Binding, ...]) -> int:
         self.size += len(new) - len(old)
         was, due = _due_second(old), _due_second(new)
         if was != due:
@@ -67,6 +68,7 @@ class BindingTable:
             if not self._bindings:
                 self._due.clear()
                 self._seconds.clear()
+        return due
 
     def _file(self, aor: str, due: int) -> None:
         filed = self._due.get(due)

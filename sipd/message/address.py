@@ -71,7 +71,11 @@ _cached: Final = lru_cache(maxsize=8192)(Address.read)
 def uri_of(value: str, known: bool) -> Uri:
     """The URI in a value of From or To. For strangers, who are not `known`, it is read anew: the time that a cache
     saves would tell them who has registered, or was called, of late. Raises MalformedMessage."""
-    return Address.parse(value).uri if known else Uri.read(Address.read(value).uri_text)
+    if not known:
+        return Uri.read(Address.read(value).uri_text)
+    # without the tag, which is another each time, it may have been read before
+    address, found, tag = value.partition(">;tag=")
+    return Address.parse(f"{address}>" if found and tag.isalnum() else value).uri
 
 
 _TAG: Final = re.compile(r';[ \t\r\n]*tag[ \t\r\n]*(?:=[ \t\r\n]*([^;,"<>= \t\r\n][^;,"<> \t\r\n]*)?)?(?=[; \t\r\n]|$)',
@@ -80,9 +84,12 @@ _TAG: Final = re.compile(r';[ \t\r\n]*tag[ \t\r\n]*(?:=[ \t\r\n]*([^;,"<>= \t\r\
 
 def tag_of(value: str) -> str:
     """The tag of a From or To value, "" when there is none (s19.3)."""
+    _, found, tag = value.partition(">;tag=")
+    if found and tag.isalnum() and tag.isascii():
+        return tag  # as nearly everybody writes it
     start = max(0, value.rfind(">"))
     if '"' in value[start:]:
         # a ">" or ";" inside a quoted parameter: read it the careful way
         return Address.parse(value).params.get("tag") or ""
-    found = _TAG.search(value, start)
-    return found.group(1) or "" if found else ""
+    match = _TAG.search(value, start)
+    return match.group(1) or "" if match else ""

@@ -8,6 +8,7 @@ from sipd.message.message import Header, Message, Request
 from sipd.message.status import REASONS
 
 _COPIED: Final = frozenset({"via", "from", "to", "call-id", "cseq"})
+_STATUS_LINES: Final[dict[int, str]] = {status: f"SIP/2.0 {status} {reason}" for status, reason in REASONS.items()}
 _NO_BODY: Final[Header] = ("content-length", "0", "Content-Length: 0")
 
 
@@ -18,7 +19,8 @@ def response(request: Message, status: int, reason: str = "", to_tag: str = "",
     `to_tag` is added to To when it has none; a 100 takes none. `headers` are (name, value) pairs to add, among them
     the Content-Type of a `body`.
     """
-    lines = [f"SIP/2.0 {status} {reason or phrase(status)}"]
+    start = "" if reason else _STATUS_LINES.get(status)
+    lines = [start or f"SIP/2.0 {status} {reason or phrase(status)}"]
     tagged = bool(to_tag) and status > 100 and not request.to_tag
     for key, _, line in request.headers:
         if key in _COPIED:

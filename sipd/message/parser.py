@@ -82,18 +82,23 @@ def parse(data: bytes, stream: bool = False, bounds: Bounds = WITHOUT, known: bo
         if stream:
             raise MalformedMessage("no Content-Length on a stream", message=message)
         return message
-    # str.isdigit takes other scripts' digits too
-    if not (length.isascii() and length.isdigit()):
-        raise MalformedMessage("Content-Length is not a number", message=message)
-    # int() raises for thousands of digits, also where they are zeros
-    if len(length) > 9:
-        length = length.lstrip("0") or "0"
-    wanted = int(length) if len(length) < 10 else 10**9
+    wanted = 0 if length == "0" else _content_length(length, message)
     if wanted > len(body):
         raise MalformedMessage("the body is shorter than Content-Length", message=message)
     if wanted < len(body):
         message.body = body[:wanted]
     return message
+
+
+def _content_length(text: str, message: Message) -> int:
+    """A Content-Length; an overlong one counts as more than anybody can send. Raises MalformedMessage."""
+    # str.isdigit takes other scripts' digits too
+    if not (text.isascii() and text.isdigit()):
+        raise MalformedMessage("Content-Length is not a number", message=message)
+    # int() raises for thousands of digits, also where they are zeros
+    if len(text) > 9:
+        text = text.lstrip("0") or "0"
+    return int(text) if len(text) < 10 else 10**9
 
 
 def _parse_head(head: bytes, body: bytes, known: bool) -> Request | Response:

@@ -24,6 +24,10 @@ _BREADTH: Final[Header] = ("max-breadth", "60", "Max-Breadth: 60")
 
 #: What a request without Max-Forwards gets (s16.6 step 3).
 _MAX_FORWARDS: Final = 70
+#: Max-Forwards by its number, and its number by how it is usually written.
+_HOPS_LEFT: Final[tuple[Header, ...]] = tuple([
+    ("max-forwards", str(left), f"Max-Forwards: {left}") for left in range(256)])
+_WRITTEN_HOPS: Final[dict[str, int]] = {str(left): left for left in range(256)}
 
 
 def breadth_share(request: Request, groups: Groups) -> int:
@@ -69,12 +73,12 @@ def prepare(request: Request, breadth: int = 0) -> Request:
         copy.first["max-breadth"] = share[1]
     text = copy.first.get("max-forwards")
     if text is None:
-        header = ("max-forwards", str(_MAX_FORWARDS), f"Max-Forwards: {_MAX_FORWARDS}")
+        header = _HOPS_LEFT[_MAX_FORWARDS]
         copy.headers.append(header)
         copy.first["max-forwards"] = header[1]
         return copy
     left = max_forwards(text) - 1
-    header = ("max-forwards", str(left), f"Max-Forwards: {left}")
+    header = _HOPS_LEFT[max(left, 0)]
     headers = copy.headers
     for i, other in enumerate(headers):
         if other[0] == "max-forwards":
@@ -86,6 +90,8 @@ def prepare(request: Request, breadth: int = 0) -> Request:
 
 def max_forwards(text: str) -> int:
     """The value of Max-Forwards; what is not a number from 0 to 255 counts as absent, so as 71 (s20.22)."""
+    if text in _WRITTEN_HOPS:
+        return _WRITTEN_HOPS[text]
     if text.isascii() and text.isdigit() and len(text) <= 64 and int(text) <= 255:
         return int(text)
     return _MAX_FORWARDS + 1
