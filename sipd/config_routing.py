@@ -334,6 +334,10 @@ def _unknown(config: Whole, stored: set[str]) -> Iterator[str]:
         for one in route.to:
             if one.peer not in users | trunks | set(config.groups) and not anybody:
                 yield f"{where} to = \"{one.peer}\": there is nobody of this name; {wanted}"
+    for name, peer in config.peers.items():
+        to = peer.inbound_to
+        if to and to not in users | set(config.groups) and not anybody and not routable(config, to):
+            yield f"[peers.{name}] inbound_to = \"{to}\": no user, no group, and no route matches it"
     for name, group in config.groups.items():
         for member in group.members:
             if member not in users | trunks and not anybody:

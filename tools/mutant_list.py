@@ -476,5 +476,77 @@ _FOLLOWED = (
            '        self._write(b"%d" % call.number)\n', "        pass\n", _KEPT),
 )
 
+_PLAN = "sipd/routing/plan.py"
+_PATTERNS = "sipd/config_patterns.py"
+_FORWARDS = "sipd/routing/forwards.py"
+_SCRIPT = "sipd/routing/script.py"
+_CARRIERS = _in("routing_trunks")
+_GROUPS = _in("routing")
+_SCRIPTS = _in("routing_script")
+
+#: Where calls go by the configuration.
+_ROUTED: tuple[Mutant, ...] = (
+    Mutant("the last route wins", "sipd/routing/table.py", "merge(*candidates, self._others)",
+           "reversed(list(merge(*candidates, self._others)))", ("tests.routing.test_table",)),
+    Mutant("prefixes are gone through one by one", "sipd/routing/table.py", "        for length in self._lengths:\n",
+           "        for length in sorted(map(len, self._prefixes)):\n", ("tests.routing.test_table",)),
+    Mutant("the time of day does not count", "sipd/routing/table.py",
+           "if route.times and not any(", "if route.times and any(False for _ in ()) and not any(", _CARRIERS),
+    Mutant("expressions see names of any length", _PATTERNS, "if len(name) > LONGEST or not name.isprintable():",
+           "if not name.isprintable():", ("tests.routing.test_table",)),
+    Mutant("a repeat within a repeat is allowed", _PATTERNS, "if repeated and least != most:", "if False:",
+           ("tests.test_config_routing",)),
+    Mutant("a choice within a repeat is allowed", _PATTERNS, "            if repeated:\n", "            if False:\n",
+           ("tests.test_config_routing",)),
+    Mutant("repeats one after the other are allowed", _PATTERNS, "if ways.most > _MOST_WAYS:", "if False:",
+           ("tests.test_config_routing",)),
+    Mutant("a night that begins on Friday ends on Friday", _PATTERNS,
+           "((day - 1) % 7 in self.days and minute < self.end)",
+           "(day in self.days and minute < self.end)", ("tests.test_config_routing",)),
+    Mutant("the dead are called", _PLAN, "            if name in down:\n", "            if False:\n", _CARRIERS),
+    Mutant("where all are dead nobody is called", _PLAN, "if len(down) == len(entries):", "if False:", _CARRIERS),
+    Mutant("whatever a carrier says the next one is called", _PLAN,
+           "if came and not fails_over(came, route.failover, name not in self._rules.trunks):", "if False:", _CARRIERS),
+    Mutant("a silent carrier is waited for", _PLAN, "target.hasty = hasty", "target.hasty = False", _CARRIERS),
+    Mutant("a silent carrier that wakes up rings", _CONTEXT,
+           "        branch.superseded = branch.cancel_wanted = True\n",
+           "        branch.superseded = True\n", _CARRIERS),
+    Mutant("weights do not count", _PLAN, "point = self._world.chance() * sum(entry.weight or 0.1 for entry in left)",
+           "point = self._world.chance() * len(left)", _CARRIERS),
+    Mutant("forwards go in circles", _PLAN, "if what in self._path or len(self._path) >= _MOST_STEPS:",
+           "if len(self._path) >= _MOST_STEPS:", ("tests.routing.test_router",)),
+    Mutant("somebody is called twice", _PLAN, "        if aor in self._tried and aor not in self._path:\n",
+           "        if False:\n",
+           ("tests.routing.test_router", *_GROUPS)),
+    Mutant("a call is forwarded without end", _PLAN, "if self._before + len(self._diverted) >= MOST_FORWARDS:",
+           "if False:",
+           _GROUPS),
+    Mutant("who wants not to be disturbed is", _PLAN, "        if wishes.dnd:\n", "        if False:\n", _GROUPS),
+    Mutant("a member who wants not to be disturbed is", _PLAN, "if self._call.invite and self._wishes(aor).dnd:",
+           "if False:",
+           _GROUPS),
+    Mutant("a busy user's calls go nowhere", _PLAN, "        if status == 486:\n", "        if status == 600:\n",
+           _GROUPS),
+    Mutant("it rings as long as it rings", _PLAN, "forward.no_answer_after if forward.no_answer else 0.0", "0.0",
+           _GROUPS),
+    Mutant("the latest diversion comes last", _FORWARD, "[value, *request.all(\"diversion\")]",
+           "[*request.all(\"diversion\"), value]", _GROUPS),
+    Mutant("what a script did wrong ends the call otherwise", _SCRIPT,
+           '            self._journal.write("script-failed", place=place, reason=_words(error, self._timeout))\n'
+           "        return Refusal(500)\n",
+           '            self._journal.write("script-failed", place=place, reason=_words(error, self._timeout))\n'
+           "        return Refusal(503)\n", _SCRIPTS),
+    Mutant("a script may wait for ever", _SCRIPT, "        answer.addTimeout(self._timeout, self._clock)\n", "",
+           _SCRIPTS),
+    Mutant("a script sends calls anywhere", _SCRIPT, "if uri.host not in self._hosts or", "if False or", _SCRIPTS),
+    Mutant("what is set is acknowledged before it is kept", _FORWARDS, "        self._changed()\n",
+           "        self._changed()\n        if self._directory:\n"
+           "            os.unlink(os.path.join(self._directory, FILE))\n", ("tests.routing.test_forwards",)),
+    Mutant("the file stands over what is set", _FORWARDS,
+           "            forward = self._file.get(aor, NO_WISHES.forward)\n            merged[aor] =",
+           "            forward = self._file.get(aor, NO_WISHES.forward)\n"
+           "            merged[aor] = Wishes(forward) if aor in self._file else", ("tests.routing.test_forwards",)),
+)
+
 MUTANTS: tuple[Mutant, ...] = (*_TRANSACTIONS, *_FORKS, *_PLANNED, *_FORWARDED, *_KNOWN, *_TRUNKS, *_POLICIES,
-                               *_FOLLOWED)
+                               *_FOLLOWED, *_ROUTED)

@@ -121,6 +121,19 @@ class PlanTests(SynchronousTestCase):
         self.assertEqual(office.follow("1002", 408, 408),
                          [["sip:1002@192.0.2.1"], ["sip:1001@192.0.2.1", "sip:1003@192.0.2.1"], ["end"]])
 
+    def test_had_a_turn_is_not_offline(self) -> None:
+        """Whoever had a turn is passed over, which is another thing than not being registered."""
+        office = Office(routes=[{"match": "5", "to": ["1002", "1003"]}], forward={
+            "1003": {"busy": "1002"}, "1002": {"offline": "1001"}})
+        self.assertEqual(office.follow("5", 408, 486), [["sip:1002@192.0.2.1"], ["sip:1003@192.0.2.1"], ["end"]])
+
+    def test_circles_end_at_once(self) -> None:
+        """They are recognized, not only counted."""
+        office = Office(forward={"1002": {"always": "1003"}, "1003": {"always": "1002"}})
+        self.assertEqual(lines(office.router.explain("1001", "1002")), [
+            "1002 is forwarded to 1003 (unconditional)", "1003 is forwarded to 1002 (unconditional)",
+            "1002 was met before on this way: it leads in a circle", "answered 482 Loop Detected"])
+
     def test_mistakes_of_ours(self) -> None:
         """A bug here answers 500 and is recorded."""
         office = Office(routes=[{"match": "0*", "to": ["one"]}])

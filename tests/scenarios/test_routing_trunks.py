@@ -282,6 +282,25 @@ class ConditionTests(TrunkTestCase):
         self.answers(self.b, self.rings(self.b))
         self.over()
 
+    def test_from_a_carrier(self) -> None:
+        """What a carrier dials that is nobody's is for its `inbound_to`: a group, or whatever a route makes of it; and
+        `peer` in a route is the carrier's name."""
+        rig = self.office(
+            groups={"sales": {"members": ["1002", "1003"]}}, peers={
+                "one": {"uri": f"sip:{ONE}", "identify_by": ("address",), "addresses": (ONE,), "inbound_to": "sales"},
+                "two": {"uri": f"sip:{TWO}", "identify_by": ("address",), "addresses": (TWO,), "inbound_to": "77"}},
+            routes=[{"match": "77", "peer": "two", "to": ["1004"]}])
+        for carrier, phones in ((self.one, (self.a, self.b)), (self.two, (self.c,))):
+            self.caller = carrier
+            carrier.invite("5551234", from_=f"<sip:0301@{carrier.address}>;tag=1")
+            carrier.take(100)
+            first, *others = [(phone, self.rings(phone)) for phone in phones]
+            for phone, got in others:
+                self.refuses(phone, got, 486)
+            self.answers(*first)
+        rig.advance(40.0)
+        self.over()
+
     def test_nothing_for_it(self) -> None:
         """What nothing here is for goes as ever: to the phones, or 404."""
         self.office()
