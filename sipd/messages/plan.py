@@ -48,18 +48,22 @@ class OfflinePlan:
             return
 
         def said(stage: Stage | None) -> None:
-            if stage is None or (not stage.groups and not stage.status):
+            if stage is None:
                 self._store(status, done)
-                return
-            if stage.groups:
+            elif stage.groups:
                 stage.patience = stage.patience or patience_for(stage.groups)
-            done(stage)
+                done(stage)
+            elif stage.status in UNREACHED:
+                self._store(stage.status, done, stage)
+            else:
+                done(stage)
 
         first.next(status, said)
 
-    def _store(self, status: int, done: Callable[[Stage | None], None]) -> None:
+    def _store(self, status: int, done: Callable[[Stage | None], None], otherwise: Stage | None = None) -> None:
+        """Stores it after `status`; `otherwise` is the answer when it is not to be kept, None for what phones said."""
         if status and status not in UNREACHED:
-            done(None)  # somebody said something that the sender is to hear
+            done(otherwise)  # somebody said something that the sender is to hear
             return
         silent = status in (408, 504)
 
@@ -70,7 +74,7 @@ class OfflinePlan:
             elif self._held and not status:
                 done(Stage(self._held, patience_for(self._held)))  # it is not to be kept, and they are there
             elif refusal is None or (status and not refusal.retry_after and not refusal.reason):
-                done(None)
+                done(otherwise)
             else:
                 again = (("Retry-After", str(refusal.retry_after)),) if refusal.retry_after else ()
                 done(Stage([], status=refusal.status, reason=refusal.reason, headers=again))

@@ -10,6 +10,7 @@ from sipd.message.message import Request
 from sipd.records import MemoryRecords
 from tests.support.cases import shows
 from tests.support.rig import Phone, Rig
+from tests.test_cost import calls
 
 
 def text(sender: Phone, user: str, body: bytes = b"Hello", *extra: str, **fields: Any) -> Request:
@@ -234,6 +235,44 @@ class Storing(OfflineTestCase):
         self.b.take(200)
         got = self.got()
         self.assertEqual((got.body, got.get("proxy-authorization")), (b"mine", None))
+        self.rig.finish()
+
+    def test_cost(self) -> None:
+        """Somebody who is there costs a few calls more than without storage: the plan, and the patience with a silent
+        phone (a timer begun and cancelled)."""
+        counted = []
+        for messages in ({}, {"store_offline": True}):
+            self.rig = self.started(messages=messages)
+            self.a, self.b = self.rig.phone("1001"), self.rig.phone("1002")
+            self.b.register()
+            for _ in range(3):
+                sent = self.a.request("MESSAGE", "sip:1002@example.com", send=False)
+                cost = calls(lambda: self.a.send(sent))  # noqa: B023
+                answer = self.b.answer(self.b.take("MESSAGE"), 200, send=False)
+                cost += calls(lambda: self.b.send(answer))  # noqa: B023
+                self.a.take(200)
+            counted.append(cost)
+        self.assertLessEqual(counted[1].total() - counted[0].total(), 10, counted[1] - counted[0])
+
+    def test_routed(self) -> None:
+        """Where the configuration says where numbers go, a user whom it leads to is kept messages as well; what it
+        refuses is refused."""
+        self.rig = self.started(routes=[{"match": "1002", "to": ["1002"]}, {"match": "1003", "reject": 603}])
+        self.a, self.b = self.rig.phone("1001"), self.rig.phone("1002")
+        self.send(b"routed")
+        text(self.a, "1003")
+        self.a.take(603)
+        text(self.a, "1002", b"<x/>", "Content-Type: application/im-iscomposing+xml")
+        self.a.take(480)
+        self.b.register()
+        self.assertEqual(self.got().body, b"routed")
+        self.send_online(200)
+        self.send_online(415)
+        text(self.a, "1002", b"not now")
+        self.b.answer(self.b.take("MESSAGE"), 480)
+        self.a.take(202)
+        self.until(100.0)
+        self.assertEqual(self.got().body, b"not now")
         self.rig.finish()
 
     def test_off(self) -> None:
