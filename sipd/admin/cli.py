@@ -15,7 +15,6 @@ from itertools import islice
 from typing import Any, NoReturn
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from sipd import first_start, state
@@ -23,7 +22,7 @@ from sipd.admin import act_cli, call_cli, event_cli, message_cli, originate_cli,
 from sipd.admin.api import Command, Refused
 from sipd.admin.client import NoServer, follow
 from sipd.admin.commands import UserCommands
-from sipd.admin.words import Group
+from sipd.admin.words import Group, console
 from sipd.auth.user_store import UserStore, UserStoreError
 from sipd.config import Config, ConfigError, Overrides, load
 
@@ -91,7 +90,7 @@ class Place:
         elif isinstance(text, str):
             click.echo(text)
         else:
-            Console(highlight=False, markup=False, emoji=False).print(text)
+            console().print(text)
 
 
 def fail(text: str, status: int) -> NoReturn:

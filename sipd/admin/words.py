@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,8 @@ from sipd.state import SOCKET
 
 #: Seconds between two looks of --watch, unless --every says otherwise.
 EVERY = 2.0
+#: Columns of a terminal that is none.
+_WIDE = 1000
 
 
 class Group(click.Group):
@@ -56,19 +59,27 @@ def watched(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--watch", "-w", is_flag=True, help="Show it again and again, until ^C.")(function)
 
 
+def console() -> Console:
+    """Where tables go: as wide as the terminal, and as wide as they like where programs read them."""
+    made = Console(highlight=False, markup=False, emoji=False)
+    if not made.is_terminal and "COLUMNS" not in os.environ:
+        made.width = _WIDE
+    return made
+
+
 def view(place: Any, watch: bool, every: float, command: str, draw: Callable[[Any], Any], **arguments: Any) -> None:
     """Asks the server and shows what it says: once, or until ^C; in JSON one line for each look then."""
     if not watch:
         result = place.ask(command, **arguments)
         place.show(result, draw(result))
         return
-    console = Console(highlight=False, markup=False, emoji=False)
+    screen = console()
     try:
         if place.as_json:
             while True:
                 click.echo(json.dumps(place.ask(command, **arguments)))
                 time.sleep(every)
-        with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
+        with Live(console=screen, auto_refresh=False, screen=screen.is_terminal) as live:
             while True:
                 live.update(draw(place.ask(command, **arguments)), refresh=True)
                 time.sleep(every)
