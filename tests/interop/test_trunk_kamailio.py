@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import secrets
+import time
 from pathlib import Path
 
 from bench.registrant import Registrant, Registration, digest_authorization
 from bench.servers import DOMAIN, Kamailio
+from tests.interop.baresip import Phone
 from tests.interop.test_trunk import OFFICE, OfficeTestCase
 from tests.interop.wire import Endpoint, Message
 from tests.support.cases import shows
@@ -206,3 +208,42 @@ class CallsOutTests(KamailioCase):
         assert failed is not None
         self.assertEqual((failed.status, failed.all("Proxy-Authenticate")), (500, []))
         self.wait_for_log("peer carrier at 127.0.0.1 does not take our credentials for INVITE: 407")
+
+    @shows("OUT-14", "12.2.1.1")
+    def test_phones(self) -> None:
+        """baresip calls baresip by the carrier, and they hear each other, or it holds and resumes; the server dies in the
+        middle, and either hangs up."""
+        self.open_with_routes("udp", "acct1")
+        directory = Path(self.mktemp()).resolve()
+        inside = Phone(directory / "inside", self.office.target(), "1001", "phone-secret", "udp", 440.0, domain=OFFICE)
+        self.addCleanup(inside.stop)
+        outside = Phone(directory / "outside", f"127.0.0.1:{self.caller.server[1]}", "2002", self.secret, "udp", 700.0,
+                        domain=DOMAIN)
+        self.addCleanup(outside.stop)
+        for phone in (inside, outside):
+            phone.wait_event("REGISTER_OK")
+        for hangs_up, other, holds in ((inside, outside, False), (outside, inside, True)):
+            for phone in (inside, outside):
+                phone.forget_recordings()
+            inside.command("dial", f"sip:02002@{OFFICE}")
+            outside.wait_event("CALL_INCOMING")
+            outside.command("accept")
+            for phone in (inside, outside):
+                phone.wait_event("CALL_ESTABLISHED")
+            for restarts in (False, True):
+                if restarts:
+                    self.office.kill()
+                    self.office.start()
+                if holds:
+                    inside.command("hold")
+                    time.sleep(0.5)
+                    inside.command("resume")
+                time.sleep(1.0)
+            hangs_up.command("hangup")
+            other.wait_event("CALL_CLOSED")
+            hangs_up.wait_event("CALL_CLOSED")
+            if not holds:  # its recordings do not outlast a hold
+                self.assertGreater(inside.heard(700.0), 0.9)
+                self.assertGreater(outside.heard(440.0), 0.9)
+        self.assertEqual(inside.log().count("got SDP answer"), 2 + 4)
+        self.assertNotIn("does not take our credentials", self.office.log())

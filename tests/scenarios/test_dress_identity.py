@@ -8,8 +8,9 @@ from twisted.trial.unittest import TestCase
 
 from sipd.message.address import Address
 from sipd.message.message import Request
+from tests.scenarios.test_dress_calls import called
 from tests.support.cases import shows
-from tests.support.trunks import CARRIER, challenged, over, trunk_rig
+from tests.support.trunks import CARRIER, challenged, over, proved, trunk_rig
 
 _FIELDS = ("p-asserted-identity", "p-preferred-identity", "remote-party-id", "privacy")
 
@@ -154,3 +155,38 @@ class Identity(TestCase):
         caller.answer(bye, 200)
         self.assertEqual(carrier.take(200).first["to"], got.first["from"])
         over(rig)
+
+    @shows("OUT-15", "22.2")
+    def test_reload(self) -> None:
+        """Another look, from the next call on; the registration is left alone, and calls that are up keep theirs."""
+        rig, caller, carrier = trunk_rig({"register": True})
+        rig.advance(0.6)  # until it is sent again
+        register = carrier.take("REGISTER")
+        carrier.answer(register, 200, f"Contact: {register.first['contact']};expires=3600")
+        _, got, sent, ok = called(caller, carrier)
+        self.assertEqual(Address.parse(got.first["from"]).uri_text, caller.aor)
+        changed = rig.config.peers["carrier"].model_copy(update={"from_user": "acct2", "send_identity": "pai"})
+        rig.core.call_out(rig.config.model_copy(update={"peers": {"carrier": changed}}))
+        carrier.silent()
+        caller.in_dialog("INFO", ok, cseq=11)
+        info = carrier.take("INFO")
+        self.assertEqual(info.first["from"], got.first["from"])
+        carrier.answer(info, 200)
+        caller.take(200)
+        caller.invite("0124")
+        caller.take(100)
+        other = carrier.take("INVITE")
+        self.assertEqual((Address.parse(other.first["from"]).uri_text, other.first["p-asserted-identity"]),
+                         (f"sip:acct2@{CARRIER}", f"<sip:1001@{CARRIER}>"))
+        self.assertEqual(proved(other), [("n1", "MD5", 3)])
+        carrier.answer(other, 486)
+        carrier.take("ACK")
+        caller.take(486)
+        carrier.in_callee_dialog("BYE", got, sent, cseq=3)
+        caller.answer(caller.take("BYE"), 200)
+        carrier.take(200)
+        rig.core.hang_up(1.0)
+        carrier.answer(carrier.take("REGISTER"), 200)
+        rig.advance(40.0)
+        caller.drain()
+        rig.finish()
