@@ -29,7 +29,7 @@ from sipd.config_events import Events
 from sipd.config_limits import Limits, Overload, Section
 from sipd.config_messages import Messages
 from sipd.config_originate import Originate
-from sipd.config_peers import AclSection, Mistakes, SectionName, Template, policy_mistakes
+from sipd.config_peers import AclSection, Mistakes, SectionName, Template, limit_mistakes, policy_mistakes
 from sipd.config_routing import Forward, ForwardName, Group, GroupName, Number, RouteEntry, Routing, check_groups
 from sipd.config_text import describe, wanted_listener
 from sipd.config_trunks import Peer, PeerName, Qualify, account_mistakes, check_names
@@ -334,7 +334,7 @@ class Config(Section):
     @field_validator("peers")
     @classmethod
     def _one_kind(cls, value: dict[str, Peer], info: ValidationInfo) -> dict[str, Peer]:
-        check_names(value, info.data.get("users", ()))
+        check_names(value, info.data.get("users", ()), info.data["server"].domains[:1] if "server" in info.data else ())
         if "templates" in info.data and "acls" in info.data:
             asked = any(listen.client_ca for listen in info.data.get("listen", ()))
             wrong = list(policy_mistakes(value, info.data["templates"], info.data["acls"], asked))
@@ -350,6 +350,13 @@ class Config(Section):
         if wrong:
             raise Mistakes(wrong)
         return value
+
+    @model_validator(mode="after")
+    def _counted(self) -> Config:
+        wrong = [] if self.calls.track else list(limit_mistakes(self.peers, self.templates))
+        if wrong:
+            raise Mistakes(wrong)
+        return self
 
     def path(self, name: str) -> str:
         """The file called `name` in the state directory."""

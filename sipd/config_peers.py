@@ -215,6 +215,16 @@ def policy_mistakes(peers: Mapping[str, PolicyKeys], templates: Mapping[str, Tem
             yield Mistake(("peers", name, "identify_by"), list(values["identify_by"].value), f'"tls" needs {needed}')
 
 
+def limit_mistakes(peers: Mapping[str, PolicyKeys], templates: Mapping[str, Template]) -> Iterator[Mistake]:
+    """Limits where calls are not counted; one mistake is enough."""
+    for name, peer in peers.items():
+        values = merged(name, peer, templates)
+        for key in ("call_limit", "busy_level"):
+            if values[key].value:
+                yield Mistake(("calls", "track"), False, f"the {key} of {values[key].origin} needs calls to be counted")
+                return
+
+
 def _template_mistakes(peers: Mapping[str, PolicyKeys], templates: Mapping[str, Template]) -> Iterator[Mistake]:
     for kind, sections in (("peers", peers), ("templates", templates)):
         for name, section in sections.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
@@ -164,10 +164,14 @@ class Peer(DressKeys, PolicyKeys):
         return f"<{Uri(uri.scheme, uri.user, uri.password, uri.host, uri.port, params)}>"
 
 
-def check_names(peers: Mapping[str, Peer], users: Collection[str]) -> None:
-    """A name is for one thing, and what comes to a Contact is for one peer. Raises ValueError."""
+def check_names(peers: Mapping[str, Peer], users: Collection[str], domain: Sequence[str] = ()) -> None:
+    """A name is for one thing, and what comes to a Contact is for one peer; `domain` is the first one, if any is named.
+    Raises ValueError."""
     taken: dict[str, str] = {}
     for name, peer in peers.items():
+        short = name.removesuffix(f"@{domain[0]}") if domain else name
+        if short != name and short in peers:
+            raise ValueError(f"{name} is {short}, which has a section of its own")
         if not peer.uri and not peer.model_fields_set and name not in users:
             raise ValueError(f"{name}: uri is needed, or what holds for the user of that name")
         if peer.uri and not _NAME.fullmatch(name):
