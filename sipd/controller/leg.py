@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 #: What the other side may send us in a dialog.
 ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, NOTIFY, UPDATE, INFO, MESSAGE, REFER, SUBSCRIBE"
 #: In every INVITE of ours, and in answers to one.
-CAPABLE = (("Allow", ALLOW), ("Supported", "replaces"))
+CAPABLE = (("Allow", ALLOW),)
 SDP = "application/sdp"
 
 _IDLE, _CALLING, _UP, _ENDING, _OVER = "not called", "called", "up", "ending", "over"

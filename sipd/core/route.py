@@ -316,6 +316,10 @@ class Route:
             checks.request_uri(request)
             checks.hops_left(request)
             routing = self._routes.preprocess(request)
+            dialog = self._dialogs.get(request.uri.user or "") if self._dialogs and not routing.routes else None
+            if dialog is not None:
+                dialog.ack(request)
+                return
             # where everybody counts as authenticated, whoever has a To tag is in a dialog
             if routing.direction is None and not (request.to_tag and (
                     not self._auth_required or self._callers.vouched_for(request))):
@@ -324,11 +328,7 @@ class Route:
                 self._callers.passed_on(request, WITHIN, "", "")
             ours = "" if routing.routes or request.uri.param("maddr") else self._places.aor(request.uri)
             if ours:
-                dialog = self._dialogs.get(request.uri.user or "")
-                if dialog is not None:
-                    dialog.ack(request)
-                else:
-                    self._ack_to_user(request, ours)
+                self._ack_to_user(request, ours)
                 return
             self._proxy.forward_ack(request, self._along(request, routing))
         except (Reject, MalformedMessage):

@@ -237,9 +237,10 @@ class Forwarding:
 
     def _ring_timeout(self, nothing: None) -> None:
         self.ring_timer = None
-        if self.call is not None:
+        outputs = self.context.ring_timeout()
+        if self.call is not None and outputs:
             self.call.note("patience")
-        self.perform(self.context.ring_timeout())
+        self.perform(outputs)
 
     def _silent(self, branch: Branch) -> None:
         """Nothing from a hop that has alternatives: the next one is tried beside it, or what the plan has."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -380,6 +381,87 @@ class ControlledTests(SynchronousTestCase):
         live(40)
         self.assertEqual(len(play.rig.core.controller.calls), 0)
         play.rig.network.drop = None
+        play.finish()
+
+
+class PlacesTests(SynchronousTestCase):
+    """Where requests of the phones come by, and who they are."""
+
+    def held(self, **settings: Any) -> None:
+        """A call with a change and an end, however the phones reach us."""
+        play = Play(auth={"required": True}, **settings)
+        call, one, first, two, second = play.connected()
+        play.b.in_callee_dialog("INVITE", two, second, SDP, body=SECOND, cseq=20)
+        play.rig.advance(0.1)
+        play.a.answer(play.a.take("INVITE"), 200, SDP, body=FIRST)
+        play.rig.advance(0.1)
+        play.a.take("ACK")
+        play.b.take(100)
+        play.b.take(200)
+        play.b.in_callee_dialog("ACK", two, second, cseq=20)
+        play.rig.advance(40)
+        self.assertEqual(call.state, "connected")
+        play.hang_up(play.b, two, second, 21)
+        play.taken_bye(play.a)
+        play.finish()
+
+    def test_credentials_are_wanted(self) -> None:
+        """Nothing in our dialogs is challenged: who is in one knows it by a Contact that nobody can guess."""
+        self.held()
+
+    def test_straight(self) -> None:
+        """Without Record-Route the phones speak to us straight, their ACKs too."""
+        self.held(proxy={"record_route": False})
+
+    def test_strangers(self) -> None:
+        """Who knows the Contact alone is in no dialog: 481, and an ACK is nobody's."""
+        play = Play(auth={"required": True})
+        call, one, first, two, second = play.connected()
+        stranger = play.rig.phone("1009")
+        contact = call.second.contact
+        for method in ("BYE", "INVITE", "INFO"):
+            question = stranger.request(method, f"sip:{contact}@192.0.2.1:5060", to=f"<sip:{contact}@192.0.2.1>;tag=x")
+            play.rig.advance(0.1)
+            answer = stranger.take(481)
+            if method == "INVITE":
+                stranger.ack(answer, question)
+        stranger.request("ACK", f"sip:{contact}@192.0.2.1:5060", to="<sip:x@192.0.2.1>;tag=x")
+        play.rig.advance(0.1)
+        stranger.silent()
+        self.assertEqual(call.state, "connected")
+        play.hang_up(play.b, two, second)
+        play.taken_bye(play.a)
+        play.finish()
+
+    def test_over_a_carrier(self) -> None:
+        """The second may be a number outside: it is called on behalf of the first, as the carrier wants it."""
+        play = Play(peers={"carrier": {"uri": "sip:203.0.113.10", "username": "acct", "password": "pass"}},
+                    routes=[{"match": "0*", "to": ["carrier"]}])
+        play.rig.core.call_out(play.rig.config)
+        carrier = play.rig.phone("carrier", "203.0.113.10")
+        call = play.rig.core.controller.originate("1001", "030123")
+        play.rig.advance(0.1)
+        self.assertIn("<sip:030123@example.com>", play.a.unread[0].first["from"])
+        play.answer(play.a, body=FIRST)
+        play.a.take("ACK")
+        invite = carrier.take("INVITE")
+        self.assertEqual(invite.uri_text, "sip:030123@203.0.113.10")
+        self.assertIn("sip:1001@", invite.first["from"])
+        carrier.answer(invite, 407, 'Proxy-Authenticate: Digest realm="carrier.example", nonce="n1", algorithm=MD5')
+        carrier.take("ACK")
+        play.rig.advance(0.1)
+        again, second = play.answer(carrier, body=SECOND)
+        self.assertIn('username="acct"', again.first["proxy-authorization"])
+        asked = play.a.take("INVITE")
+        play.a.answer(asked, 200, SDP, body=FIRST)
+        play.rig.advance(0.1)
+        play.a.take("ACK")
+        self.assertIn(b"m=audio 4000", carrier.take("ACK").body)
+        self.assertEqual((steps(call)[-1], call.way), ("connected", "3pcc"))
+        play.hang_up(carrier, again, second)
+        play.taken_bye(play.a)
+        play.rig.core.hang_up(1.0)
+        play.rig.advance(2)
         play.finish()
 
 

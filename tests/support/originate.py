@@ -24,7 +24,18 @@ class Play:
         self.rig = Rig(**settings)
         self.a, self.b = self.rig.phone("1001"), self.rig.phone("1002")
         for phone in (self.a, self.b):
+            self.register(phone)
+
+    def register(self, phone: Phone) -> None:
+        """The phone registers, with credentials where they are wanted."""
+        if not self.rig.config.auth.required:
             phone.register()
+            return
+        challenge = phone.register(take=401)
+        request = phone.request("REGISTER", f"sip:{self.rig.domain}", "Expires: 3600", to=f"<{phone.aor}>",
+                                contact=f"<{phone.contact}>", send=False)
+        phone.authorized(request, challenge)
+        phone.take(200)
 
     def originate(self, way: str = "", **values: Any) -> Originated:
         """Begins the call, and lets the first messages come through."""
