@@ -548,5 +548,31 @@ _ROUTED: tuple[Mutant, ...] = (
            "            merged[aor] = Wishes(forward) if aor in self._file else", ("tests.routing.test_forwards",)),
 )
 
+#: Messages that wait for somebody.
+_WAITING = (
+    Mutant("a message is acknowledged before it is kept", "sipd/messages/mailboxes.py",
+           "                     partial(self._stored, message, done))\n",
+           "                     lambda reason: None)\n        self._stored(message, done, \"\")\n",
+           ("tests.messages.test_mailboxes",)),
+    Mutant("the next message goes out before the one before it is forgotten", "sipd/messages/delivery.py",
+           '            self._boxes.end(message, "", partial(self._delivered, made, message, binding.contact))\n',
+           '            self._boxes.end(message, "")\n            self._delivered(made, message, binding.contact)\n',
+           ("tests.messages.test_mailboxes",)),
+    Mutant("a message comes again in another transaction", "sipd/core/uac.py",
+           "branch = ask.branch if ask.branch and not self._sent else proxy.identifiers.branch()",
+           "branch = proxy.identifiers.branch()", ("tests.core.test_uac", *_in("offline_failing"))),
+    Mutant("a message comes again with another CSeq", "sipd/core/uac.py",
+           "        if not ask.branch:\n            ask.cseq += 1\n", "        ask.cseq += 1\n",
+           ("tests.core.test_uac", *_in("offline"))),
+    Mutant("who is silent is asked again though they answered late", "sipd/proxy/targets.py",
+           "        if late is not None:\n            late()\n", "        if late is None:\n            return\n",
+           _in("offline_failing")),
+    Mutant("a message of no use any more is delivered", "sipd/messages/delivery.py",
+           "if self._boxes.has_expired(message):", "if False:", _in("offline_failing")),
+    Mutant("whoever declines a message is asked again", "sipd/messages/verdict.py",
+           "    if status >= 600:\n        return DECLINED\n", "    if status >= 600:\n        return LATER\n",
+           ("tests.messages.test_verdict",)),
+)
+
 MUTANTS: tuple[Mutant, ...] = (*_TRANSACTIONS, *_FORKS, *_PLANNED, *_FORWARDED, *_KNOWN, *_TRUNKS, *_POLICIES,
-                               *_FOLLOWED, *_ROUTED)
+                               *_FOLLOWED, *_ROUTED, *_WAITING)
