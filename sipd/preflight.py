@@ -20,10 +20,12 @@ from sipd.transport.addresses import local_addresses
 
 
 def check(
-    directory: str, listeners: Sequence[Listen], uid: int | None = None, gid: int | None = None, http: str = ""
+    directory: str, listeners: Sequence[Listen], uid: int | None = None, gid: int | None = None, http: str = "",
+    cdr: str = ""
 ) -> list[str]:
     """One line for each thing that would stop a start with this state directory ("" for none), these listeners and
-    the control API at `http` ("" for none): what, and what would be right. Empty when fit.
+    the control API at `http` ("" for none) and the call records in the file `cdr` ("" for one in the state directory):
+    what, and what would be right. Empty when fit.
 
     Makes the state directory when it is missing, for `uid` and `gid` when the process will change to them; the rest
     is tried with their rights.
@@ -56,6 +58,11 @@ def check(
             problem = http_problem(http)
             if problem:
                 errors.append(problem)
+        if cdr:
+            try:
+                os.close(os.open(cdr, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            except OSError as error:
+                errors.append(f"[cdr] path = {cdr}: {error.strerror}; a file this user may write is wanted")
     return errors
 
 

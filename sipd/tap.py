@@ -98,7 +98,8 @@ def makeService(options: Options) -> MultiService:
     errors = _process_problems(twistd)
     try:
         config = options.load()
-        errors += preflight.check(config.server.state_dir, config.listen, uid, gid, config.api.http)
+        errors += preflight.check(config.server.state_dir, config.listen, uid, gid, config.api.http,
+                                  config.cdr.path if config.cdr.enabled else "")
         if not errors:
             with preflight.acting_as(uid, gid):
                 errors = first_start.stored_problems(config)

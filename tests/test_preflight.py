@@ -41,6 +41,16 @@ class PreflightTests(TestCase):
         self.assertEqual(len(os.listdir("/proc/self/fd")), before)
         self.assertTrue(os.path.isdir(self.directory))
 
+    def test_call_records(self) -> None:
+        """The file of call records is tried, and what it holds stays."""
+        self.assertEqual(preflight.check(self.directory, (), cdr=os.path.join(self.directory, "calls")), [])
+        Path(self.directory, "calls").write_text("{}\n")
+        self.assertEqual(preflight.check(self.directory, (), cdr=os.path.join(self.directory, "calls")), [])
+        self.assertEqual(Path(self.directory, "calls").read_text(), "{}\n")
+        wrong = os.path.join(self.directory, "no", "calls")
+        self.assertEqual(preflight.check(self.directory, (), cdr=wrong), [
+            f"[cdr] path = {wrong}: No such file or directory; a file this user may write is wanted"])
+
     def test_everything_at_once(self) -> None:
         """An unusable directory, a foreign address and a port in use come in one list."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from json import JSONEncoder
 from typing import Any
 
@@ -101,4 +102,11 @@ def answering_peer(call: Call) -> str:
 
 def stamp(wall: float) -> str:
     """Seconds since the epoch as ISO 8601, in UTC, to the millisecond."""
-    return datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    second, thousandths = divmod(int(wall * 1000 + 0.5), 1000)
+    return f"{_second(second)}.{thousandths:03d}Z"
+
+
+@lru_cache(maxsize=1024)
+def _second(second: int) -> str:
+    """Calls that begin and end in the same second share its text."""
+    return datetime.fromtimestamp(second, UTC).isoformat()[:19]

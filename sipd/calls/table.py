@@ -262,7 +262,10 @@ class Calls:
 
     def ended(self, call: Call) -> None:
         """It is over: see Call.end."""
-        self.table.pop((call.call_id, call.tag), None)
+        table = self.table
+        table.pop((call.call_id, call.tag), None)
+        if self._told_full and len(table) < 0.9 * table.limit:
+            self._told_full = False
         if call.caller:
             self.part(call.caller, call)
         for peer in call.peers:

@@ -12,7 +12,7 @@ from unittest.mock import patch
 from twisted.trial.unittest import TestCase
 
 from sipd.calls import ledger as ledgers
-from sipd.calls.cdr import record
+from sipd.calls.cdr import record, stamp
 from sipd.calls.keeper import Keeper, KeptFiles
 from sipd.state import StateError
 from tests.scenarios.test_inv_time import restarted
@@ -224,6 +224,12 @@ class Kept(TestCase):
         keeper.configure(KeptFiles(str(other), 5000, 1))
         self.hang_up(established(self.a, self.b)[3])
         self.assertEqual((len(self.records()), len(other.read_text().splitlines())), (1, 1))
+
+    def test_stamps(self) -> None:
+        """Times are rounded to the millisecond, over a second's end as well."""
+        self.assertEqual([stamp(wall) for wall in (1800000000.0, 1800000000.1234, 1800000059.9996, 0.0005)], [
+            "2027-01-15T08:00:00.000Z", "2027-01-15T08:00:00.123Z", "2027-01-15T08:01:00.000Z",
+            "1970-01-01T00:00:00.001Z"])
 
     def test_documented(self) -> None:
         """docs/operations.md has the fields of a record, all of them, in their order."""
