@@ -338,6 +338,11 @@ def _unknown(config: Whole, stored: set[str]) -> Iterator[str]:
         to = peer.inbound_to
         if to and to not in users | set(config.groups) and not anybody and not routable(config, to):
             yield f"[peers.{name}] inbound_to = \"{to}\": no user, no group, and no route matches it"
+    places = {*config.server.domains, *config.server.tenants}
+    for number in config.numbers:
+        home = number.rpartition("@")[2].lower()
+        if "@" in number and home not in places:
+            yield f"[numbers] {number}: {home!r} is neither under domains nor under tenants of [server]"
     for name, group in config.groups.items():
         for member in group.members:
             if member not in users | trunks and not anybody:

@@ -31,7 +31,8 @@ class RoutingParts:
             bindings_of=self._bindings, trunk_target=self._trunk_target, trunk_down=self._trunk_down,
             in_use=lambda name: core.calls.in_use(name), is_user=lambda aor: core.users.by_aor(aor) is not None,
             anybody=lambda: core.open_registrar, aor_of=core.places.aor, chance=lambda: chance(outside.entropy),
-            local=lambda: time.localtime(outside.wall()), is_busy=core.policies.is_busy)
+            local=lambda: time.localtime(outside.wall()), is_busy=core.policies.is_busy,
+            is_gone=self._gone)
         self.forwards = Forwards(outside.state_dir, inventory, self._refresh)
         self.forwards.load()
         self.router = Router(self._world, self.forwards, core.places.domain, core.journal)
@@ -77,6 +78,10 @@ class RoutingParts:
         if gone:
             bindings = [one for one in bindings if (aor, one.contact) not in gone] or bindings
         return groups_of(bindings, secure)
+
+    def _gone(self, aor: str) -> bool:
+        gone = self._core.qualify.unreachable
+        return bool(gone) and all((aor, one.contact) in gone for one in self._core.location.bindings(aor))
 
     def _trunk_target(self, name: str, number: str) -> Target | None:
         return self._core.trunks.target_to(name, number)

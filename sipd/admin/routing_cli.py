@@ -21,7 +21,7 @@ def add_to(main: click.Group, command: type[click.Command], rows: Rows) -> None:
     def wishes(found: list[dict[str, Any]]) -> Table:
         return rows(("who", "do not disturb", *CAUSES, "rings for"), [
             (one["aor"], "on" if one["dnd"] else "", *(_wish(one[cause]) for cause in CAUSES),
-             f"{one['no_answer_after']:g} s") for one in found])
+             f"{one['no_answer_after']:g} s" if one["no_answer"]["to"] else "") for one in found])
 
     @main.command("routes", cls=command)
     @click.pass_obj

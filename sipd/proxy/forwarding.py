@@ -252,9 +252,11 @@ class Forwarding:
         if self.call is not None:
             self.call.note("hop-failed", hop, "silent")
         if not branch.hops:
+            if not branch.target.hasty:
+                return
             branch.stop_timers()
             if self.call is not None:
-                self.call.failed(branch.target, 408, "silent")
+                self.call.failed(branch.target, 503, "silent")
             self.perform(self.context.silent(branch))
             return
         other = Branch(self, branch.target)

@@ -189,10 +189,10 @@ class ResponseContext:
         return self._close(branch)
 
     def silent(self, branch: BranchState) -> list[Output]:
-        """It said nothing for too long and counts as 408. Should it come to life it is cancelled; a 2xx still
+        """It said nothing for too long and counts as 503. Should it come to life it is cancelled; a 2xx still
         matters."""
         branch.superseded = branch.cancel_wanted = True
-        return self.failed(branch, 408)
+        return self.failed(branch, 503)
 
     def supersede(self, old: BranchState) -> None:
         """Another hop of the same target is tried beside a silent one, which no longer counts."""

@@ -40,7 +40,8 @@ class Target:
         self.headers: tuple[tuple[str, str], ...] = ()
         self.peer = peer
         self.dress: Dress | None = None
-        #: True: others are tried after it, so that it may say nothing for [proxy] hop_timeout only.
+        #: True: others are tried after it, so that it may say nothing for [proxy] hop_timeout only; then there is no
+        #: way to it (503).
         self.hasty = False
 
     def copy(self) -> Target:

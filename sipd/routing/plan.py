@@ -158,7 +158,7 @@ class Walk:
                 self._say(f"{name} is passed over: it does not answer, or refuses us")
                 continue
             left.pop(0)
-            came = yield from self.name(name, number, route.timeout, bool(left) and NO_ANSWER in route.failover)
+            came = yield from self.name(name, number, route.timeout, bool(left) and UNREACHABLE in route.failover)
             if came and not fails_over(came, route.failover, name not in self._rules.trunks):
                 return came
             status = came or status
@@ -248,10 +248,17 @@ class Walk:
         if not groups and not self._world.is_user(aor) and not self._world.anybody():
             self._say(f"there is nobody called {name}")
             return 404
-        if not groups:
+        if groups and forward.offline and self._world.is_gone(aor):
+            self._say(f"no phone of {name} answers")
+            groups = []
+        elif not groups:
             self._say(f"nothing is registered for {name}")
+        if not groups:
             return (yield from self._divert(aor, forward.offline, diversion.UNAVAILABLE, 480))
         patience = _shorter(timeout, forward.no_answer_after if forward.no_answer else 0.0)
+        for group in groups if forward.offline and self._call.invite else ():
+            for target in group:
+                target.hasty = True  # who says nothing at all is not there
         # the steps of serial forking share the time
         status = yield self._stage(groups, patience / len(groups), name)
         return (yield from self._after(aor, forward, status))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from time import struct_time
+from traceback import format_exception
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sipd.config import Config
@@ -126,7 +127,7 @@ class Router:
                           to=self._rules.name(step.to), reason=step.reason)
 
     def _bug(self, error: BaseException) -> None:
-        self._journal.write("bug", reason=f"routing: {type(error).__name__}: {error}")
+        self._journal.write("bug", reason="".join(format_exception(error)))
 
     def leads_inside(self, number: str) -> bool | None:
         """Whether a number leads to users alone, so that those who may call nobody else may call it; None where nothing

@@ -41,6 +41,8 @@ class World:
     local: Callable[[], struct_time]
     #: Whether an address-of-record, or a trunk, has as many calls as it may have, or as make it busy.
     is_busy: Callable[[str], bool] = _never
+    #: Whether a user has phones, none of which answers when it is asked.
+    is_gone: Callable[[str], bool] = _never
 
     def at(self, moment: struct_time, chance: Callable[[], float]) -> World:
         """The same at another time, where chance falls otherwise."""

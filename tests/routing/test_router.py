@@ -144,7 +144,8 @@ class PlanTests(SynchronousTestCase):
         office.router._rules.trunks = None  # type: ignore[assignment]
         told: list[Any] = []
         plan.next(0, told.append)
-        self.assertEqual((told[0].status, records[0][:19]), (500, "bug routing: TypeEr"))
+        self.assertEqual((told[0].status, records[0][:13]), (500, "bug Traceback"))
+        self.assertIn("plan.py", records[0])
 
 
 #: Sections that lead into each other in every way.

@@ -240,6 +240,24 @@ class ForwardTests(RoutingTestCase):
         self.answers(self.b, self.rings(self.b))
         rig.finish()
 
+    def test_silent_phones_are_offline(self) -> None:
+        """A phone that says nothing at all is given up after hop_timeout where there is a forward for it; one that does not
+        answer when it is asked is not called at all."""
+        rig = self.office(forward={"1002": {"offline": "1003"}})
+        self.call("1002")
+        rig.advance(4.5)
+        self.a.drain()
+        got = self.rings(self.b)
+        self.assertEqual(diversions(got), ["<sip:1002@example.com>;reason=unavailable;counter=1"])
+        self.answers(self.b, got)
+        rig.core.qualify.unreachable["1002@example.com", self.a.contact] = None
+        self.call("1002")
+        self.answers(self.b, self.rings(self.b))
+        del rig.core.qualify.unreachable["1002@example.com", self.a.contact]
+        rig.advance(30.0)
+        self.a.drain()
+        rig.finish()
+
     def test_always(self) -> None:
         """The phone does not ring at all."""
         rig = self.office(forward={"1002": {"always": "1003"}})
