@@ -195,8 +195,9 @@ class ServerTransaction(_Transaction):
     machine: InviteServer | NonInviteServer
     #: None once a final response went out.
     request: Request | None
-    #: The topmost Via of the request, marked: where the response goes.
-    via: Via
+    #: The topmost Via of the request, marked: where a connection for the response is opened should the one it came over
+    #: be gone; None for a datagram, whose flow never is.
+    via: Via | None
     user: ServerUser | None
     _trying: Timer | None
     _origin: Origin | None
@@ -407,8 +408,7 @@ class TransactionLayer:
         transaction.flow = flow
         transaction.key = key
         transaction.request = request
-        assert request.via is not None
-        transaction.via = request.via
+        transaction.via = request.via if flow.reliable else None
         transaction.user = transaction._origin = None
         transaction._repeat = transaction._deadline = transaction._trying = None
         transaction._repeats = transaction._ends = 0
@@ -440,7 +440,7 @@ class TransactionLayer:
         """s18.2.2: the connection a request came on is gone, so one is opened to received and the port of sent-by.
         s17.2.4: the core hears of it when there is none to be had."""
         flow = transaction.flow
-        hop = response_hop(transaction.via, flow)
+        hop = response_hop(transaction.via, flow) if transaction.via is not None else None
         if hop is None:
             return
         again = self.transports.flow_to(hop, flow.listener.name)
