@@ -22,10 +22,11 @@ from tests.support.network import MemoryFlow
 from tests.support.rig import Rig, established
 
 #: Ceilings. One is raised only with a line here saying what was bought.
-RINGING_OBJECTS, RINGING_BLOCKS = 32, 110  # 7 and 10 for the call in the call table, with its steps
-FINISHED_OBJECTS, FINISHED_BLOCKS = 22, 73  # 6 and 31 for its history, as long as another 2xx may come or it is shown
+RINGING_OBJECTS, RINGING_BLOCKS = 31, 102  # 7 and 10 for the call in the call table, with its steps
+FINISHED_OBJECTS, FINISHED_BLOCKS = 20, 59  # 6 and 31 for its history, as long as another 2xx may come or it is shown
 INVITE_BYTES = 11_000  # 1,000 for the same
-REGISTER_BYTES = 7_500
+REGISTER_BYTES = 6_500
+REGISTERED_OBJECTS, REGISTERED_BLOCKS = 4, 12
 
 #: How many of a kind; after this many seconds of virtual time no transaction is left.
 MANY, ALL_OVER = 60, 70.0
@@ -125,6 +126,12 @@ class Allocations(TestCase):
         after = self.held()
         self.assertLessEqual(after.objects - before.objects, 2)
         self.assertLess((after.blocks - before.blocks) / MANY, 0.5)
+
+    def test_registered(self) -> None:
+        """A refresh that has just been answered: its transaction waits for repeats with the octets of the answer alone."""
+        for _ in range(10):
+            self.b.register()
+        self.below(self.each(self.b.register), REGISTERED_OBJECTS, REGISTERED_BLOCKS)
 
     def test_refresh(self) -> None:
         """Refreshes of a binding leave nothing either."""
