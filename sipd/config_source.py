@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, SecretStr
 
 from sipd.config import Config, Overrides, load
+from sipd.config_dress import DressKeys
 from sipd.config_peers import merged
 from sipd.config_routing import To
 from sipd.config_text import option_name
@@ -81,10 +82,15 @@ def _of_config(config: Config, source: Source) -> Iterator[Setting]:
 
 def peer_settings(config: Config, name: str) -> list[Setting]:
     """What holds for a peer, merged from its section, the templates that it extends, and the defaults; a user need not
-    have a section."""
+    have a section. Of a carrier also how calls to it look."""
     peer = config.peers.get(name) or Peer()
-    return [Setting(name, key, text_of(one.value), one.origin)
-            for key, one in merged(name, peer, config.templates).items()]
+    found = [Setting(name, key, text_of(one.value), one.origin)
+             for key, one in merged(name, peer, config.templates).items()]
+    if peer.uri:
+        found += [Setting(name, key, text_of(getattr(peer, key)),
+                          f"[peers.{name}]" if key in peer.model_fields_set else "default")
+                  for key in ("from_domain", *DressKeys.model_fields)]
+    return found
 
 
 def _options(name: str, values: tuple[str, ...]) -> str:

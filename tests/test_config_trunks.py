@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from sipd.config import ConfigError, load
 from sipd.config_changes import changes
-from sipd.config_source import Source, settings
+from sipd.config_source import Source, peer_settings, settings
 from tests.test_config import FileTestCase
 
 CARRIER = '[peers.c]\nuri = "sip:sip.carrier.example"\n'
@@ -134,6 +134,13 @@ class DressTests(FileTestCase):
         self.assertEqual((peer.from_user, peer.caller_id, peer.send_identity), ("acct1", "+4930123", "both"))
         peer = self.read(CARRIER).peers["c"]
         self.assertEqual((peer.from_user, peer.caller_id, peer.send_identity), ("", "", "none"))
+
+    def test_shown(self) -> None:
+        """What `sipctl peer` tells of a carrier, and of a user not."""
+        config = self.read(CARRIER + 'from_user = "acct1"\n[users]\n1001 = "x"\n[peers.1001]\ncall_limit = 2\n')
+        shown = {one.key: (one.value, one.source) for one in peer_settings(config, "c")}
+        self.assertEqual((shown["from_user"], shown["send_identity"]), (('"acct1"', "[peers.c]"), ('"none"', "default")))
+        self.assertNotIn("from_user", {one.key for one in peer_settings(config, "1001")})
 
     def test_mistakes(self) -> None:
         """What is no number, and what is no way to tell who calls, is told with what would be right."""
