@@ -574,5 +574,64 @@ _WAITING = (
            ("tests.messages.test_verdict",)),
 )
 
+_LEG, _CALL, _OWN_INVITE, _PAIRING, _PASSING = (
+    f"sipd/controller/{name}.py" for name in ("leg", "call", "invite", "sdp", "relay"))
+_REFERRED, _HELD = ("tests.scenarios.test_originate",), ("tests.scenarios.test_originate_held",)
+_HTTP = ("tests.admin.test_http_api",)
+_ORIGINATED = (
+    Mutant("a 2xx that comes again has no ACK", _OWN_INVITE, "                ack.send()  # s13.2.2.4",
+           "                pass  # s13.2.2.4", _REFERRED),
+    Mutant("CANCEL goes out before a provisional response", _OWN_INVITE,
+           "        self._cancelled = True\n        if self._rang:\n",
+           "        self._cancelled = True\n        if True:\n", (*_REFERRED, *_HELD)),
+    Mutant("a fork that answers too is left alone", _OWN_INVITE,
+           "        if user is not None:\n            user.forked(dialog)\n", "", _REFERRED),
+    Mutant("what answers in spite of CANCEL goes on", _CALL,
+           "            self._acknowledge_held(leg, invite, offer)\n            leg.bye()\n",
+           "            self._acknowledge_held(leg, invite, offer)\n", _REFERRED),
+    Mutant("strangers who answer are told whom to call", _CALL, " and self.controller.is_phone(self.first)):", "):",
+           _REFERRED),
+    Mutant("where REFER is refused nothing else is tried", _CALL, "elif self.way == REFER or not self.first.up:",
+           "elif True:", _REFERRED),
+    Mutant("NOTIFYs keep a call for ever", _CALL, "self._until = self._until or now +", "self._until = now +",
+           _REFERRED),
+    Mutant("who hangs up first is not heard any more", _CALL,
+           "            self._wait(self.controller.layer.values.timeout)\n            return True\n",
+           "            return False\n", _REFERRED),
+    Mutant("a phone that is told to call counts as calling already", _CALL,
+           "        self.controller.set_aside(self.first)\n", "", _REFERRED),
+    Mutant("the first counts twice", _CALL, "        self.controller.set_aside(self.second, False)\n", "", _HELD),
+    Mutant("nobody asks whether they are still there", _CALL,
+           "        if self.state == CONNECTED and outcome.status in _GONE and leg.up:", "        if False:", _HELD),
+    Mutant("the second waits for its ACK for ever", _CALL,
+           "        if offer is not None and self._offered is not None:\n"
+           "            self._acknowledge_held(self.second, offer, self._offered)\n", "", _HELD),
+    Mutant("an older request is taken", _LEG, "        if not dialog.takes(request):", "        if False:", _REFERRED),
+    Mutant("another dialog's request is taken", _LEG, " or Dialog.key_of(request) != dialog.id:", ":",
+           (*_REFERRED, *_HELD)),
+    Mutant("a 200 to an INVITE goes out once", _LEG,
+           "        self._timer = controller.wheel.start(self._interval, self._again, None)\n", "", _HELD),
+    Mutant("two changes at a time", _PASSING, "elif self._change is not None or leg.accepting is not None:",
+           "elif False:", _HELD),
+    Mutant("requests are passed on without end", _PASSING, "other.asked >= _MOST_ASKED", "other.asked >= 10_000",
+           _HELD),
+    Mutant("media are put together by their place alone", _PAIRING,
+           "if partner < 0 and _kind(theirs[place]) == _kind(line):", "if partner < 0:",
+           ('tests.controller.test_sdp',)),
+    Mutant("what needs a key of ours is taken", _PAIRING, 'if port == "0" or protocol not in _PLAIN:',
+           'if port == "0":', ('tests.controller.test_sdp',)),
+    Mutant("what the first may not call is called for it", "sipd/core/callers.py",
+           "return replace(policies.users.get(behalf, USUAL), call_limit=0), behalf", "return USUAL, behalf", _HELD),
+    Mutant("any Host will do", "sipd/admin/http_api.py", "        if host not in owner.hosts:", "        if False:",
+           _HTTP),
+    Mutant("any web page will do", "sipd/admin/http_api.py",
+           '        if origin is not None and origin.lower() != f"http://{host}":', "        if False:", _HTTP),
+    Mutant("any token will do", "sipd/admin/http_api.py", 'if scheme.lower() != "bearer" or not hmac.compare_digest(',
+           'if scheme.lower() != "bearer" or False and not hmac.compare_digest(', _HTTP),
+    Mutant("a body of any length is read", "sipd/admin/http_api.py", "length is None or length > REQUEST_LIMIT",
+           "length is None", _HTTP),
+    Mutant("the API listens for everybody", "sipd/config_api.py", "if not address.is_loopback:", "if False:", _HTTP),
+)
+
 MUTANTS: tuple[Mutant, ...] = (*_TRANSACTIONS, *_FORKS, *_PLANNED, *_FORWARDED, *_KNOWN, *_TRUNKS, *_POLICIES,
-                               *_FOLLOWED, *_ROUTED, *_WAITING)
+                               *_FOLLOWED, *_ROUTED, *_WAITING, *_ORIGINATED)

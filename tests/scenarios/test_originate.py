@@ -271,6 +271,23 @@ class RingingTests(SynchronousTestCase):
         self.assertEqual(steps(call)[-1], "failed")
         self.play.finish()
 
+    def test_given_up_at_once(self) -> None:
+        """s9.1: the CANCEL waits for a provisional response, here and on the way to the phone."""
+        rig = self.play.rig
+        call = rig.core.controller.originate("1001", "1002")
+        call.give_up()
+        rig.advance(0.2)
+        lines = [packet.data.split(b"\r\n")[0] for packet in rig.network.packets]
+        self.assertLess(lines.index(b"SIP/2.0 100 Trying"), lines.index(b"CANCEL sip:1001@example.com SIP/2.0"))
+        invite = self.a.take("INVITE")
+        self.a.silent()
+        self.a.answer(invite, 180)
+        rig.advance(0.1)
+        self.a.answer(self.a.take("CANCEL"), 200)
+        self.a.answer(invite, 487)
+        self.a.take("ACK")
+        self.play.finish()
+
     def test_answers_in_spite(self) -> None:
         """s9.1: a 2xx that was under way when the CANCEL went out: ACK, and BYE."""
         call = self.play.originate()
