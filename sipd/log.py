@@ -34,7 +34,7 @@ LINE_LIMIT = 2000
 #: Kinds of journal records that any stranger can cause at will.
 _BY_STRANGERS = frozenset({"refused", "malformed", "connection-refused", "undelivered"})
 #: Kinds written out at once.
-_URGENT = frozenset({"bug", "store-failed", "listener-lost", "limit-reached"})
+_URGENT = frozenset({"bug", "store-failed", "message-store-failed", "listener-lost", "limit-reached"})
 #: Libraries' information for their developers starts and stops objects; only these speak to the person at the log.
 _TALKERS = ("sipd", "twisted.application", "twisted.scripts", "stdout", "stderr")
 

@@ -208,29 +208,24 @@ class Delivery:
         box = made.box
         if not made.running or box.round is not made or made.sending is not None:
             return
-        message = box.next()
-        if message is None:
-            self._over(made)
-            return
-        if self._boxes.has_expired(message):
-            self._boxes.remove(message, "expired")
-            self._step(made)
-            return
-        if message.not_before > self._wheel.now:
-            self._over(made)
-            self._wake(box, message.not_before - self._wheel.now)
-            return
-        for binding in made.left:
-            target = None if key_of(binding) in message.refused_by else _target(binding, message)
-            if target is not None:
-                self._send(made, message, binding, target)
+        while (message := box.next()) is not None:
+            if self._boxes.has_expired(message):
+                self._boxes.remove(message, "expired")
+                continue
+            if message.not_before > self._wheel.now:
+                self._over(made)
+                self._wake(box, message.not_before - self._wheel.now)
                 return
-        able = [binding for binding in self._location.bindings(box.aor) if _target(binding, message) is not None]
-        if able and all(key_of(binding) in message.refused_by for binding in able):
+            for binding in made.left:
+                target = None if key_of(binding) in message.refused_by else _target(binding, message)
+                if target is not None:
+                    self._send(made, message, binding, target)
+                    return
+            able = [binding for binding in self._location.bindings(box.aor) if _target(binding, message) is not None]
+            if not able or any(key_of(binding) not in message.refused_by for binding in able):
+                made.failed = True
+                break
             self._boxes.end(message, f"refused by {_many(len(able))}")
-            self._step(made)
-            return
-        made.failed = True
         self._over(made)
 
     def _send(self, made: Round, message: StoredMessage, binding: Binding, target: Target) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from sipd import settings
+from sipd.config_messages import Messages
 from sipd.records import Change, MemoryRecords
 from tests.scenarios.test_offline import OfflineTestCase, text
 from tests.support.cases import shows
@@ -120,6 +122,39 @@ class LimitTests(OfflineTestCase):
         self.a, self.b = self.rig.phone("1001"), self.rig.phone("1002")
         self.send()
         self.assertEqual(list(self.rig.core.messages.boxes.messages), [2])
+
+    def test_configured_again(self) -> None:
+        """A reload turns storage on and off and sets limits for what comes from then on; what waits stays."""
+        self.rig = self.started(messages={})
+        self.a, self.b = self.rig.phone("1001"), self.rig.phone("1002")
+        self.send(take=480)
+        core = self.rig.core
+
+        def configure(**values: Any) -> None:
+            config = self.rig.config.model_copy(update={"messages": Messages(**values)})
+            settings.configure(core, config, core.realm, [])
+
+        configure(store_offline=True, max_per_user=1)
+        self.send(b"kept")
+        self.full("Mailbox Full")
+        configure()
+        self.send(take=480)
+        self.b.register()
+        self.assertEqual(self.got().body, b"kept")
+        self.rig.finish()
+
+    def test_many_at_once(self) -> None:
+        """Thousands that have expired, or that no phone wants, go without going deep."""
+        self.limited(max_per_user=3000, max_per_sender=3000)
+        for number in range(1500):
+            text(self.a, "1002", b"x", "Expires: 30", call_id=f"many{number}", branch=f"z9hG4bKmany{number}")
+        wall = self.rig.wall
+        self.rig.core.messages.boxes._wall = lambda: wall() + 100.0
+        self.b.register()
+        self.rig.advance(1.0)
+        self.assertEqual(len(self.rig.core.messages.boxes.messages), 0)
+        self.a.drain()
+        self.rig.finish()
 
     def test_user_is_gone(self) -> None:
         """What waits for somebody who is no user any more ends, at the start and when the user is removed."""
