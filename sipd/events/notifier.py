@@ -136,6 +136,10 @@ class Notifier:
         others = self._by_watcher.get(watcher, {})
         if len(others) >= self._per_watcher:
             oldest = next(iter(others.values()))
+            if oldest.machine.state == machine.TERMINATED:
+                # it has not even heard of the last one that it lost: somebody asks without end
+                self.watches.refused += 1
+                raise Reject(503, headers=(("Retry-After", "60"),))
             self._perform(oldest, oldest.machine.ended("giveup"))
         watch.expires_at = self._wall() + seconds
         self._keep(watch, partial(self._subscribed, watch, request, seconds, answer))

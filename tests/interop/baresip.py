@@ -8,7 +8,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +39,12 @@ class Phone:
 
     def __init__(
         self, directory: Path, server: str, user: str, password: str, transport: str, tone: float,
-        account: str = "", domain: str = "",
+        account: str = "", domain: str = "", watches: Sequence[str] = (),
     ) -> None:
         """`server` is `address:port` of the listener for `transport` (udp, tcp, tls); `tone` in hertz; `account` are
         further parameters of its account, such as ";call_transfer=yes"; `domain` is that of the user where it is not
-        `server`."""
+        `server`; `watches` are users whose presence it subscribes to, its own mailbox too: then nobody hears of its
+        REGISTER_OK."""
         program = shutil.which("baresip")
         if program is None:
             raise FileNotFoundError("baresip is not installed (Debian: apt-get install baresip-core)")
@@ -73,9 +74,15 @@ class Phone:
             *(f"{'module_app' if name in ('account.so', 'menu.so', 'ctrl_tcp.so') else 'module'} {name}"
               for name in _MODULES if name != "uuid.so"),
             "module_tmp uuid.so",
+            *(f"module_app {name}" for name in ("contact.so", "presence.so", "mwi.so") if watches),
         ]
         (directory / "config").write_text("\n".join(lines) + "\n")
-        (directory / "accounts").write_text("")
+        (directory / "contacts").write_text("".join(
+            f'"{name}" <sip:{name}@{domain or server}>;presence=p2p\n' for name in watches))
+        line = (
+            f'"Phone {user}" <sip:{user}@{domain or server};transport={transport}>;auth_user={user};auth_pass={password}'
+            f';regint=600;outbound="sip:{server};transport={transport}";audio_codecs=PCMU/8000/1;answermode=manual{account}')
+        (directory / "accounts").write_text(f"{line}\n" if watches else "")
         with open(directory / "baresip.log", "wb") as log:
             self.process = subprocess.Popen(
                 [program, "-f", str(directory), "-4", "-v"], cwd=directory, stdin=subprocess.DEVNULL, stdout=log,
@@ -85,12 +92,9 @@ class Phone:
         #: Where it shows what people are to read, such as text messages.
         self._console = self._connect(console)
         self._shown = b""
-        # The account comes in through the control port, not from a file, so that its REGISTER_OK is not missed.
-        self.command(
-            "uanew",
-            f'"Phone {user}" <sip:{user}@{domain or server};transport={transport}>;auth_user={user};auth_pass={password}'
-            f';regint=600;outbound="sip:{server};transport={transport}";audio_codecs=PCMU/8000/1;answermode=manual{account}',
-        )
+        if not watches:
+            # The account comes in through the control port, not from a file, so that its REGISTER_OK is not missed.
+            self.command("uanew", line)
 
     def _connect(self, port: int) -> socket.socket:
         deadline = time.monotonic() + 15
