@@ -351,6 +351,9 @@ def _unknown(config: Whole, stored: set[str]) -> Iterator[str]:
         for who in entry.to:
             if who not in users | trunks | set(config.groups) and not anybody:
                 yield f"[numbers] {number} = \"{who}\": there is nobody of this name; {wanted}"
+    for number in config.routing.emergency:
+        if number not in users | set(config.groups) and not routable(config, number):
+            yield f"[routing] emergency = \"{number}\": no route matches it, so nobody would be called"
     for name, forward in config.forward.items():
         if name not in users | set(config.groups) and not anybody:
             yield f"[forward.{name}]: there is no user and no group of this name"

@@ -122,16 +122,16 @@ bussy = "1001"
         text = ('[[routes]]\nmatch = "0*"\nto = ["1001", "nobody", { peer = "carrier" }]\n[[routes]]\ndomain = "x.example"\nmatch = "5"\n'
                 'to = "stored"\n[groups.sales]\nmembers = ["stored", "ghost"]\n[numbers]\n500 = ["sales", "phantom"]\n'
                 '[forward.1003]\nbusy = "0123"\nno_answer = "777"\noffline = "500"\nalways = "stored"\n[forward.spirit]\n'
-                '[peers.in]\nuri = "sip:192.0.2.1"\ninbound_to = "wraith"\n[peers.to]\nuri = "sip:192.0.2.2"\ninbound_to = "500"\n')
+                '[routing]\nemergency = ["0112", "112"]\n[peers.in]\nuri = "sip:192.0.2.1"\ninbound_to = "wraith"\n[peers.to]\nuri = "sip:192.0.2.2"\ninbound_to = "500"\n')
         config = self.read(OFFICE + text)
         found = unknown_names(config, ["stored@example.com"], "example.com")
         self.assertEqual([line.partition(":")[0] for line in found], [
             '[[routes]] (number 1) to = "nobody"', '[[routes]] (number 2) domain = "x.example"',
-            '[peers.in] inbound_to = "wraith"', '[groups.sales] members = "ghost"', '[numbers] 500 = "phantom"', '[forward.1003] no_answer = "777"',
+            '[peers.in] inbound_to = "wraith"', '[groups.sales] members = "ghost"', '[numbers] 500 = "phantom"', '[routing] emergency = "112"', '[forward.1003] no_answer = "777"',
             "[forward.spirit]"])
-        self.assertEqual(len(unknown_names(config, [], "example.com")), 10)
+        self.assertEqual(len(unknown_names(config, [], "example.com")), 11)
         anybody = self.read(OFFICE + text + "[registrar]\nopen = true\n")
-        self.assertEqual(len(unknown_names(anybody, [], "example.com")), 1)
+        self.assertEqual(len(unknown_names(anybody, [], "example.com")), 2)
 
     def test_script(self) -> None:
         """Its path starts at the file's directory; it is read with the configuration, and one that is no Python is a
