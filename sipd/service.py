@@ -187,6 +187,7 @@ class Core:
         self.qualify.stop()
         self.whereabouts.stop()
         self.messages.hang_up()
+        self.controller.stop()
         self.trunks.stop(seconds, lambda: done.callback(None))
         return done
 

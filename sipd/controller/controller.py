@@ -81,6 +81,11 @@ class Controller:
         call.start()
         return call
 
+    def stop(self) -> None:
+        """The server stops: what rings is given up; those who talk go on talking."""
+        for call in list(self.calls.values()):
+            call.give_up("the server stops")
+
     def speaks_for(self, call_id: str) -> str | None:
         """The address-of-record of the user for whom a call is made, "" where it is our own: the first is called by us,
         the second by the first. None: the call is none of ours."""

@@ -271,6 +271,20 @@ class RingingTests(SynchronousTestCase):
         self.assertEqual(steps(call)[-1], "failed")
         self.play.finish()
 
+    def test_server_stops(self) -> None:
+        """What rings for us is told that nobody waits any more."""
+        call = self.play.originate()
+        invite = self.a.take("INVITE")
+        self.a.answer(invite, 180)
+        self.play.rig.advance(0.1)
+        self.play.rig.core.hang_up(2.0)
+        self.play.rig.advance(0.1)
+        self.a.answer(self.a.take("CANCEL"), 200)
+        self.a.answer(invite, 487)
+        self.a.take("ACK")
+        self.assertEqual(call.steps[-1]["reason"], "the server stops")
+        self.play.finish()
+
     def test_given_up_at_once(self) -> None:
         """s9.1: the CANCEL waits for a provisional response, here and on the way to the phone."""
         rig = self.play.rig
