@@ -4,8 +4,8 @@
     python tools/cli_page.py --check   exit status 1 when the page is not what the commands print
 
 In the page's code blocks a line "$ sipctl ..." stands above what the command prints; that text is replaced, all else is
-left as it is. Long tables are cut. `tests.support.office` is the server. Commands that go on, or take the server further
-than that, are left as they stand.
+left as it is. Long tables are cut. `tests.support.office` is the server. Commands that go on, or change
+more than the page needs, are left as they stand.
 """
 
 from __future__ import annotations
