@@ -238,9 +238,8 @@ class Route:
         request.flow.known = True
 
         def answer(status: int, reason: str, headers: tuple[tuple[str, str], ...]) -> None:
-            # the transaction repeats it, so that the tag need not follow from the request
-            tag = self._proxy.identifiers.tag()
-            server.answer(status, compose.response(request, status, reason, tag, headers))
+            # a repeat may come when the transaction is over: the tag follows from the request
+            server.answer(status, compose.response(request, status, reason, self._refusals.tag(request), headers))
 
         try:
             self._registrar.register(request, aor, answer)
