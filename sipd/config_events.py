@@ -93,6 +93,8 @@ class Events(Section):
     bodies: dict[str, Literal["pidf", "cpim-pidf", "xpidf"]] = Field(default_factory=dict)
     #: Users whose phones are told of waiting messages without having asked.
     unsolicited: Texts = ()
+    #: User to the peer with a `uri` that has their mailbox: sipd subscribes to it there.
+    mailboxes: dict[str, str] = Field(default_factory=dict)
     #: Package that is not served here to the peer with a `uri` that SUBSCRIBEs and PUBLISHes for it go to.
     relays: dict[str, str] = Field(default_factory=dict)
     #: What is dialled to take a call that rings at a colleague's phone, alone or before that phone's number.

@@ -165,9 +165,9 @@ class Core:
         self.routing = RoutingParts(self, outside, inventory)
         self.events = Events(
             config.events, self.uac, self.wheel, outside.wall, self.location, self.calls, outside.records,
-            self.route.serving, refusals.tag, self.proxy.identifiers, self.aor, self.knows, self.qualify.unreachable,
-            journal, inventory)
-        self.events.peer_target = self.trunks.target_to
+            self.route.serving, refusals.tag, self.proxy.identifiers, outside.entropy, self.aor, self.knows,
+            self.qualify.unreachable, journal, inventory)
+        self.events.peer_target, self.events.voicemail.account = self.trunks.target_to, self.trunks.mailbox
         self.route.events = self.events if config.events.packages else None
 
     def call_out(self, config: Config) -> None:
@@ -180,6 +180,7 @@ class Core:
         self.qualify.start(config.qualify, config.qualify.users or any(
             entry.qualify for entry in config.users.values()))
         self.messages.start()
+        self.events.call_out()
 
     def hang_up(self, seconds: float) -> Deferred[None]:
         """Asks nobody any more and takes our registrations away (s10.2.2); fires after `seconds` at the latest."""

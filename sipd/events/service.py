@@ -24,6 +24,7 @@ from sipd.events.pickup import Pickup
 from sipd.events.presence import Presence
 from sipd.events.reg import Registrations
 from sipd.events.unasked import TEMPLATES, Said, Unasked
+from sipd.events.voicemail import Voicemail
 from sipd.inventory import Inventory, Table
 from sipd.journal import Journal
 from sipd.message.errors import Reject
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from sipd.core.serving import Serving
     from sipd.core.uac import Uac
     from sipd.location.service import Location
-    from sipd.message.identifiers import Identifiers
+    from sipd.message.identifiers import Entropy, Identifiers
     from sipd.wheel import TimerWheel
 
 #: The methods whose requests may be served here.
@@ -46,6 +47,8 @@ METHODS = frozenset({"SUBSCRIBE", "PUBLISH", "NOTIFY"})
 MAILBOX = "mailbox"
 #: Who told what a mailbox holds, where it was a person or program over the API.
 API = "api"
+#: And where a voicemail system told our subscription.
+SUBSCRIBED = "subscription"
 _NOTHING_SUPPORTED: frozenset[str] = frozenset()
 
 
@@ -56,7 +59,7 @@ class Events:
 
     def __init__(self, settings: Settings, uac: Uac, wheel: TimerWheel, wall: Callable[[], float], location: Location,
                  calls: Calls, records: IRecords, serving: Serving, tag: Callable[[Request], str],
-                 identifiers: Identifiers, aor: Callable[[str], str], knows: Callable[[str], bool],
+                 identifiers: Identifiers, entropy: Entropy, aor: Callable[[str], str], knows: Callable[[str], bool],
                  unreachable: Collection[tuple[str, str]], journal: Journal, inventory: Inventory) -> None:
         self._settings = settings
         self._location = location
@@ -88,6 +91,9 @@ class Events:
         self.peer_target: Callable[[str, str], Target | None] = _no_peer
         self.unasked = Unasked(uac, wheel, location, identifiers, lambda entity: message_summary.written(
             self.summaries.summary(entity), entity), message_summary.KIND, inventory)
+        self.voicemail = Voicemail(
+            uac, wheel, identifiers, entropy, serving.serve,
+            lambda entity, summary, done: self.tell_mailbox(entity, SUBSCRIBED, summary, done), inventory)
         self._watched = False
         self._serve_packages()
 
@@ -135,10 +141,15 @@ class Events:
         self.notifier.begin(watches)
         self._light()
 
+    def call_out(self) -> None:
+        """Subscribes to the mailboxes that are elsewhere; once there are peers, and again with others."""
+        self.voicemail.configure({self._aor(name): peer for name, peer in self._settings.mailboxes.items()})
+
     def stop(self) -> None:
         """Tells nobody anything any more and closes the records, waiting for the last commit."""
         self.notifier.stop()
         self.unasked.stop()
+        self.voicemail.stop()
         self._records.close()
 
     # --- for the route
@@ -149,8 +160,8 @@ class Events:
         return (("Allow-Events", ", ".join(self.packages)),) if self.packages else ()
 
     def within(self, request: Request, key: Any) -> bool:
-        """See Notifier."""
-        return self.notifier.within(request, key)
+        """See Notifier and Voicemail."""
+        return self.notifier.within(request, key) or self.voicemail.within(request, key)
 
     def serves(self, request: Request, entity: str) -> bool:
         """True for a request of one of METHODS about one of our addresses that is served here, not passed on."""

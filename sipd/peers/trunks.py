@@ -340,6 +340,15 @@ class Trunks:
         target.dress = self.wardrobe.going(name)
         return target
 
+    def mailbox(self, name: str, number: str) -> tuple[Target, str, Keyring] | None:
+        """Where the mailbox of a number is at the trunk of that name, our address there, and what it is shown for
+        credentials; None when there is none."""
+        target = self.target_to(name, number)
+        if target is None:
+            return None
+        trunk = self.trunks[name]
+        return target, trunk.account(), trunk.keyring
+
     def is_down(self, name: str) -> bool:
         """True when nothing is to be hoped of a trunk at present: its registrar refused us or cannot be had, it does
         not answer, or there is none of that name."""

@@ -170,3 +170,82 @@ class MailboxTests(TestCase):
         self.assertEqual(json.loads(records.kept["mailbox", "1001@example.com"]), {"api": {"voice-message": [1, 2, 0, 0]}})
         again = Rig(users={"1001": "a"}, records=records, events={})
         self.assertEqual(again.core.events.told()[0]["counts"], {"voice-message": [1, 2, 0, 0]})
+
+
+class ElsewhereTests(TestCase):
+    """A mailbox at another server, which sipd subscribes to."""
+
+    def setUp(self) -> None:
+        self.rig = Rig(events={"mailboxes": {"1001": "vm"}}, peers={"vm": {
+            "uri": "sip:192.0.2.99:5060", "username": "acct", "password": "pw"}})
+        self.vm = self.rig.phone("vm", "192.0.2.99")
+        self.rig.core.call_out(self.rig.config)
+        self.rig.advance(0.1)
+        self.asked = self.vm.take("SUBSCRIBE")
+
+    def tell(self, waits: str, state: str = "active;expires=3600", cseq: int = 1, status: int = 200) -> None:
+        """A NOTIFY in the dialog."""
+        asked = self.asked
+        self.vm.request("NOTIFY", asked.first["contact"][1:-1], "Event: message-summary", f"Subscription-State: {state}",
+                        f"Content-Type: {KIND}", to=asked.first["from"], from_=f"{asked.first['to']};tag=vmtag",
+                        call_id=asked.call_id, cseq=cseq,
+                        body=f"Messages-Waiting: yes\r\nVoice-Message: {waits}\r\n".encode())
+        self.vm.take(status)
+
+    def finish(self) -> None:
+        """Takes the mailbox out of the configuration: it is unsubscribed."""
+        self.vm.drain()
+        self.rig.core.events.voicemail.configure({})
+        for message in self.vm.drain():
+            self.vm.answer(message, 200)  # type: ignore[arg-type]
+        self.rig.core.trunks.configure({})
+        self.rig.core.events.mailboxes.clear()
+        self.rig.finish()
+
+    @shows("SUB-14", "6665 4.1.2")
+    def test_subscribed(self) -> None:
+        """SUBSCRIBE with credentials; what NOTIFYs say is what waits; a refresh in the dialog before the time is over;
+        what is old or of another dialog is refused."""
+        asked = self.asked
+        self.assertEqual((asked.uri_text, asked.first["event"], asked.first["expires"]),
+                         ("sip:1001@192.0.2.99:5060", "message-summary", "3600"))
+        self.vm.answer(asked, 401, 'WWW-Authenticate: Digest realm="vm", nonce="n", qop="auth"')
+        self.asked = self.vm.take("SUBSCRIBE")
+        self.assertIn('username="acct"', self.asked.first["authorization"])
+        self.tell("7/0")  # before the 200 comes
+        self.vm.answer(self.asked, 200, "Expires: 600", tag="vmtag")
+        self.assertEqual(self.rig.core.events.told("1001")[0]["counts"], {"voice-message": [7, 0, 0, 0]})
+        self.tell("8/0", cseq=5)
+        self.tell("9/9", cseq=4, status=500)
+        self.assertEqual(self.rig.core.events.told("1001")[0]["by"], ["subscription"])
+        self.assertEqual(self.rig.core.events.told("1001")[0]["counts"], {"voice-message": [8, 0, 0, 0]})
+        self.rig.advance(520.0)
+        again = self.vm.take("SUBSCRIBE")
+        self.assertEqual((again.call_id, again.to_tag), (self.asked.call_id, "vmtag"))
+        self.assertGreater(again.cseq_number, self.asked.cseq_number)
+        self.vm.answer(again, 200, "Expires: 600")
+        self.finish()
+
+    @shows("SUB-14", "6665 4.1.3")
+    def test_terminated(self) -> None:
+        """A subscription that the other side ends is begun anew when it says so; one that it does not know any more at
+        once, in another dialog; silence is waited out."""
+        self.vm.answer(self.asked, 200, "Expires: 600", tag="vmtag")
+        self.tell("1/0")
+        self.tell("1/0", "terminated;reason=probation;retry-after=30", 2)
+        self.rig.advance(29.0)
+        self.vm.silent()
+        self.rig.advance(2.0)
+        second = self.vm.take("SUBSCRIBE")
+        self.assertNotEqual(second.call_id, self.asked.call_id)
+        self.assertEqual(second.to_tag, "")
+        self.vm.answer(second, 200, "Expires: 100", tag="two")
+        self.rig.advance(90.0)
+        self.vm.answer(self.vm.drain()[-1], 481)  # type: ignore[arg-type]
+        self.rig.advance(1.5)
+        third = self.vm.take("SUBSCRIBE")
+        self.assertNotEqual(third.call_id, second.call_id)
+        self.vm.answer(third, 404)
+        self.rig.advance(300.0)
+        self.vm.silent()
+        self.finish()
