@@ -172,6 +172,8 @@ class Calls:
                 call.busy(dialog.peer)
         call.note("resumed")
         self.wait(call)
+        if self.watchers:
+            self.tell(call)
         return True
 
     # --- for everybody
