@@ -179,13 +179,11 @@ class Call:
         offered = self.offered
         if self.state == TERMINATED:
             return
-        try:
-            tag = response.to_tag
-        except MalformedMessage:
-            return  # the caller may still read it
+        tag = _tag_of(response)
         dialog = self.dialog(tag)
         if dialog is None:
-            if len(self.dialogs) >= _MOST_DIALOGS or not (tag or status >= 200):
+            # an answer counts also where it makes no dialog that could be told from others
+            if (len(self.dialogs) >= _MOST_DIALOGS or not tag) and (status < 200 or self.was_answered):
                 return
             dialog = CallDialog(tag, target)
             self.dialogs.append(dialog)
@@ -227,7 +225,7 @@ class Call:
 
     def late(self, target: Target, response: Response) -> None:
         """A 2xx to an INVITE that was answered before: of another who answered, or the same again."""
-        if self.dialog(response.to_tag) is None and self.state == CONFIRMED:
+        if self.dialog(_tag_of(response)) is None and self.state == CONFIRMED:
             self.answer(target, response)
         elif self.offered:
             session_timer.agreed(response, self.offered)  # as the first time
@@ -439,6 +437,14 @@ class Call:
     def parties(self) -> set[str]:
         """The peers that take part, the caller too."""
         return {self.caller, *self.peers} - {""}
+
+
+def _tag_of(response: Response) -> str:
+    """The To tag, "" where there is none or it cannot be read; the caller may read it still."""
+    try:
+        return response.to_tag
+    except MalformedMessage:
+        return ""
 
 
 def address_of(value: str) -> str:

@@ -278,6 +278,22 @@ class Ending(CallCase):
         self.ended("bye", "caller")
         self.rig.finish()
 
+    def test_many_dialogs(self) -> None:
+        """Somebody makes early dialogs without end: they are bounded, and the answer counts all the same, also one whose
+        To cannot be read."""
+        for tag in ("last", ";;"):
+            self.build()
+            self.a.invite("1002")
+            self.a.take(100)
+            got = self.b.take("INVITE")
+            for number in range(70):
+                self.b.answer(got, 180, tag=f"e{number}")
+            self.b.answer(got, 200, tag=tag)
+            self.a.drain()
+            (call,) = self.live
+            self.assertEqual((call.state, len(call.dialogs)), (CONFIRMED, 65))
+            self.rig.finish()
+
     def test_late_answer(self) -> None:
         """A second fork behind one hop answers when the first one has long been passed on: a dialog of the call."""
         self.a.invite("1002")

@@ -29,7 +29,7 @@ class Hour(TestCase):
     def hour(self, seed: int, loss: float, authentication: bool) -> World:
         """Lives the hour and looks at what is left."""
         rig = Rig(auth={"required": authentication}, proxy={"recurse": True, "ring_timeout": 15.0},
-                  registrar={"min_expires": 30})
+                  registrar={"min_expires": 30}, calls={"max_duration": 7200})
         rig.network.delay = 0.015
         dice = Random(seed)
         losing = Random(seed + 1)

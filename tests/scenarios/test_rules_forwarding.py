@@ -94,7 +94,8 @@ class Copies(TestCase):
             self.assertEqual([line.partition(":")[0] for line in after[1:3]], ["Via", "Record-Route"])
             expected = [line.replace("Max-Forwards: 70", "Max-Forwards: 69") for line in before[1:]]
             self.assertEqual(after[3:3 + len(expected)], expected)
-            self.assertEqual([line.partition(":")[0] for line in after[3 + len(expected):]], ["Max-Breadth"])
+            self.assertEqual([line.partition(":")[0] for line in after[3 + len(expected):]],
+                             ["Session-Expires", "Max-Breadth"])
             self.assertEqual(got.body, sent.body)
             phone.answer(got, 486)
             phone.take("ACK")
