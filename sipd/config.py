@@ -343,6 +343,13 @@ class Config(Section):
                 raise Mistakes(wrong)
         return value
 
+    @field_validator("events")
+    @classmethod
+    def _known_peers(cls, value: Events, info: ValidationInfo) -> Events:
+        if "peers" in info.data:
+            value.check_peers({name for name, peer in info.data["peers"].items() if peer.uri})
+        return value
+
     @field_validator("groups")
     @classmethod
     def _another_kind(cls, value: dict[str, Group], info: ValidationInfo) -> dict[str, Group]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -144,3 +145,11 @@ class Events(Section):
         if wrong:
             raise ValueError(f"relays: {wrong[0]} is served here; take it out of packages, or out of relays")
         return self
+
+    def check_peers(self, peers: Collection[str]) -> None:
+        """What goes to a peer goes to one that is there: `peers` are those with a uri. Raises ValueError."""
+        for key in ("mailboxes", "relays"):
+            for what, peer in getattr(self, key).items():
+                if peer not in peers:
+                    known = f"there are {', '.join(sorted(peers))}" if peers else "there is none"
+                    raise ValueError(f"{key}: {what} = {peer!r}: no [peers.{peer}] with a uri; {known}")

@@ -268,8 +268,13 @@ class Notifier:
             watch = restored(text, package.least)
         except (ValueError, KeyError, TypeError, IndexError):
             return None
-        if watch.expires_at <= self._wall() or self.watches.full:
+        asked = watch.asked
+        verdict = self._access.verdict(asked.watcher, asked.entity, watch.package)
+        if watch.expires_at <= self._wall() or self.watches.full or verdict == "refuse":
             return None
+        if verdict != "pending":
+            watch.asked = asked._replace(whole=verdict == "whole")
+            watch.machine.state = machine.ACTIVE
         self._enter(watch)
         return watch
 

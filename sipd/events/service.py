@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from sipd.message.identifiers import Entropy, Identifiers
     from sipd.wheel import TimerWheel
 
-#: The methods whose requests may be served here.
-METHODS = frozenset({"SUBSCRIBE", "PUBLISH", "NOTIFY"})
 #: The kind of the records of what mailboxes hold.
 MAILBOX = "mailbox"
 #: Who told what a mailbox holds, where it was a person or program over the API.
@@ -76,7 +74,7 @@ class Events:
                                      _times(settings), settings.publications)
         self.notifier = Notifier(
             self.packages, uac, wheel, wall, location, records, self.access, tag, serving.serve, self._follow, journal,
-             inventory, _times(settings), settings.subscriptions, settings.per_watcher, settings.rate)
+            inventory, _times(settings), settings.subscriptions, settings.per_watcher, settings.rate)
         published = self.compositor.publications
         self.summaries = MessageSummary(published, self.mailboxes)
         self._registrations = Registrations(location.bindings, wall, inventory)
@@ -164,7 +162,7 @@ class Events:
         return self.notifier.within(request, key) or self.voicemail.within(request, key)
 
     def serves(self, request: Request, entity: str) -> bool:
-        """True for a request of one of METHODS about one of our addresses that is served here, not passed on."""
+        """True for a SUBSCRIBE, PUBLISH or NOTIFY about one of our addresses that is served here, not passed on."""
         package = self.packages.get(event_of(request)[0])
         if package is None or entity[:1] == "@":
             return False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.trial.unittest import TestCase
 
 from sipd.records import MemoryRecords
@@ -19,13 +21,14 @@ class RestartTests(TestCase):
         self.rig = Rig(records=self.records)
         self.a, self.b = self.rig.phone("1001"), self.rig.phone("1002")
 
-    def restart(self) -> Rig:
+    def restart(self, **settings: Any) -> Rig:
         """A kill: nothing is said to anybody; the next server finds the records and the phones where they were."""
         old = self.rig
         network = old.network
         network.servers.clear()
         old.core.events.notifier.stop()
-        self.rig = Rig(records=MemoryRecords(dict(self.records.kept)), clock=old.clock, network=network)
+        self.rig = Rig(records=MemoryRecords(dict(self.records.kept)), clock=old.clock, network=network,
+                       **settings)
         self.records = self.rig.core.events._records  # type: ignore[assignment]
         for phone in (self.a, self.b):
             self._move(phone)
@@ -109,6 +112,22 @@ class RestartTests(TestCase):
             numbers.append(notified(self.a).cseq_number)
         self.assertEqual(numbers, sorted(set(numbers)))
         unsubscribe(self.a, ok)
+        self.rig.finish()
+
+    @shows("SUB-13", "SUB-25")
+    def test_other_rules(self) -> None:
+        """After a restart with another configuration who may watch now is told, and who may not any more is forgotten."""
+        self.restart(events={"watch": "self", "otherwise": "pending"})
+        subscribe(self.a, "1002")
+        self.assertEqual(notified(self.a).body, b"")
+        self.restart(events={"watch": "domain"})
+        self.rig.advance(0.2, 0.05)
+        told = notified(self.a)
+        self.assertEqual((told.first["subscription-state"][:6], basic(told)), ("active", "closed"))
+        self.restart(events={"watch": "self"})
+        self.rig.advance(1.0)
+        self.a.silent()
+        self.assertEqual(self.records.kept, {})
         self.rig.finish()
 
     @shows("SUB-25", "6665 4.2.1")
