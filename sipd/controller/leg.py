@@ -59,7 +59,8 @@ class Leg:
     """
 
     __slots__ = ("controller", "call", "side", "name", "uri", "shown", "behalf", "contact", "call_id",
-                 "invite", "dialog", "state", "accepting", "told", "asked", "response")
+                 "invite", "dialog", "state", "accepting", "told", "asked",
+                 "_lingers", "response")
 
     def __init__(self, controller: Controller, call: Party, side: int, name: str, uri: str, shown: str,
                  behalf: str = "") -> None:
@@ -82,6 +83,8 @@ class Leg:
         self.told = ""
         #: Requests of ours under way here.
         self.asked = 0
+        #: It has hung up, and may still tell something.
+        self._lingers = False
         #: The 2xx that made the dialog: what the other side is able to do.
         self.response: Response | None = None
 
@@ -111,8 +114,11 @@ class Leg:
             self.invite.cancel()
         elif self.state == _UP:
             self.bye()
-        elif self.state == _IDLE or (self.state == _ENDING and not self.asked):
+        elif self.state == _IDLE:
             self._leave()
+        else:
+            self._lingers = False
+            self._leave_if_over()
 
     # --- requests of ours
 
@@ -143,6 +149,7 @@ class Leg:
             self.asked -= 1
             own.local_cseq = max(own.local_cseq, ask.cseq)
             done(outcome)
+            self._leave_if_over()
 
         if self.controller.uac.send(ask, told) is None:
             self.asked -= 1
@@ -180,8 +187,8 @@ class Leg:
             if self.state == _UP:
                 self._stop_accepting()
                 self.state = _ENDING
-                if not self.call.hung_up(self):
-                    self._leave_if_over()
+                self._lingers = self.call.hung_up(self)
+                self._leave_if_over()
         elif self.state != _UP and request.method != "NOTIFY":
             self.answer(server, 481)
         else:
@@ -226,7 +233,7 @@ class Leg:
     # --- the end
 
     def _leave_if_over(self) -> None:
-        if self.state == _ENDING and not self.asked:
+        if self.state == _ENDING and not (self.asked or self._lingers):
             self._leave()
 
     def _leave(self) -> None:

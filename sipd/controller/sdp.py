@@ -6,6 +6,7 @@ its own media lines in their order (RFC 3264 s8): `Pairing` knows which line of 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 #: Media lines of one description at most.
@@ -80,6 +81,12 @@ def _off(media: tuple[str, ...]) -> tuple[str, ...]:
     return (f"{kind} 0 {protocol} {formats}",)
 
 
+def _whole(media: Sequence[tuple[str, ...]], before: Sequence[tuple[str, ...]],
+           number: int) -> tuple[tuple[str, ...], ...]:
+    """So many media lines: whoever leaves lines out that the session had, or adds some to an answer, means them off."""
+    return tuple(media[place] if place < len(media) else _off(before[place]) for place in range(number))
+
+
 class Pairing(NamedTuple):
     """The media lines of two sessions: for each line of a side the number of its partner on the other, -1 for none, and
     how it was written last. Sides are 0 and 1. A value: an offer that is refused has changed nothing."""
@@ -96,7 +103,8 @@ class Pairing(NamedTuple):
         mine, other = list(self.partners[side]), list(self.partners[1 - side])
         theirs = list(self.lines[1 - side])
         mine += [-1] * (len(offer.media) - len(mine))
-        for number, line in enumerate(offer.media):
+        offered = _whole(offer.media, self.lines[side], len(mine))
+        for number, line in enumerate(offered):
             if mine[number] >= 0 or _refused(line):
                 continue
             for place, partner in enumerate(other):
@@ -107,19 +115,17 @@ class Pairing(NamedTuple):
                 other.append(-1)
                 theirs.append(line)
             mine[number], other[place] = place, number
-        media = tuple(
-            offer.media[partner] if 0 <= partner < len(offer.media) else _off(theirs[place])
-            for place, partner in enumerate(other))
-        paired = self._with(side, tuple(mine), offer.media)._with(1 - side, tuple(other), media)
+        media = tuple(offered[partner] if partner >= 0 else _off(theirs[place]) for place, partner in enumerate(other))
+        paired = self._with(side, tuple(mine), offered)._with(1 - side, tuple(other), media)
         return paired, Description(offer.session, media)
 
     def answer(self, side: int, answer: Description) -> tuple[Pairing, Description]:
         """What the other side, which made the offer, gets when this side answers it so."""
         partners, offered = self.partners[1 - side], self.lines[1 - side]
-        media = tuple(
-            answer.media[partner] if 0 <= partner < len(answer.media) else _off(offered[place])
-            for place, partner in enumerate(partners))
-        return (self._with(side, self.partners[side], answer.media)._with(1 - side, partners, media),
+        answered = _whole(answer.media, self.lines[side], len(self.partners[side]))
+        media = tuple(answered[partner] if partner >= 0 else _off(offered[place])
+                      for place, partner in enumerate(partners))
+        return (self._with(side, self.partners[side], answered)._with(1 - side, partners, media),
                 Description(answer.session, media))
 
     def _with(self, side: int, partners: tuple[int, ...], lines: tuple[tuple[str, ...], ...]) -> Pairing:

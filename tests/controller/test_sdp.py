@@ -107,6 +107,20 @@ class PairingTests(SynchronousTestCase):
         pairing, offer = pairing.offer(1, described("m=audio 5 RTP/AVP 0", "m=video 0 RTP/AVP 99"))
         self.assertEqual(lines(offer)[1][:9], "m=video 0")
 
+    def test_lines_left_out(self) -> None:
+        """Offers and answers with fewer lines than the session has break its rules, and nothing else: what is left out
+        is off. Lines too many in an answer are nobody's."""
+        pairing = Pairing().alone(0, described("m=audio 9 RTP/AVP 0", "m=video 9 RTP/AVP 99").media)
+        pairing, _ = pairing.offer(1, described("m=audio 5 RTP/AVP 0", "m=video 6 RTP/AVP 99"))
+        pairing, answer = pairing.answer(0, described("m=audio 1 RTP/AVP 0"))
+        self.assertEqual(lines(answer), ["m=audio 1 RTP/AVP 0", "m=video 0 RTP/AVP 99"])
+        pairing, offer = pairing.offer(0, described("m=audio 1 RTP/AVP 0"))
+        self.assertEqual(lines(offer), ["m=audio 1 RTP/AVP 0", "m=video 0 RTP/AVP 99"])
+        pairing, answer = pairing.answer(1, described(*["m=audio 5 RTP/AVP 0"] * 5))
+        self.assertEqual(len(answer.media), 2)
+        pairing, offer = pairing.offer(1, described("m=audio 5 RTP/AVP 0"))
+        self.assertEqual([line.split(" ")[1] for line in lines(offer)], ["5", "0"])
+
     def test_a_refused_offer_changes_nothing(self) -> None:
         """Pairings are values."""
         before = Pairing().alone(0, described("m=audio 9 RTP/AVP 0").media)
