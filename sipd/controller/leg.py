@@ -59,8 +59,7 @@ class Leg:
     """
 
     __slots__ = ("controller", "call", "side", "name", "uri", "shown", "behalf", "contact", "call_id",
-                 "invite", "dialog", "state", "accepting", "told", "asked",
-                 "_lingers", "response")
+                 "invite", "dialog", "state", "accepting", "told", "asked", "_lingers", "response")
 
     def __init__(self, controller: Controller, call: Party, side: int, name: str, uri: str, shown: str,
                  behalf: str = "") -> None:

@@ -94,7 +94,7 @@ class Relay:
 class Change:
     """A session being changed by one of the parties: its INVITE or UPDATE waits for what the other says."""
 
-    __slots__ = ("_call", "_leg", "_other", "_server", "_over", "pairing", "_invite", "_cancelled")
+    __slots__ = ("_call", "_leg", "_other", "_server", "_over", "pairing", "_invite")
 
     def __init__(self, call: Originated, leg: Leg, other: Leg, server: ServerTransaction,
                  over: Callable[[], None]) -> None:
