@@ -7,11 +7,14 @@ from typing import Any
 
 from sipd.calls.cdr import record
 from sipd.calls.history import tell
+from sipd.calls.table import CallValues
 from sipd.message.message import Request
 from sipd.message.parser import parse
+from tests.scenarios.test_dress_calls import called
 from tests.support.calls import CallCase
 from tests.support.cases import shows
 from tests.support.rig import Phone, Rig, established
+from tests.support.trunks import over, trunk_rig
 
 
 class Time(CallCase):
@@ -109,6 +112,24 @@ class Time(CallCase):
         for phone in (a, b):
             phone.answer(phone.take("BYE"), 200)
         rig.finish()
+
+    def test_longest_over_a_trunk(self) -> None:
+        """A carrier's BYE looks as the carrier knows the call: its From, its CSeq; the caller's as the caller does."""
+        rig, caller, carrier = trunk_rig()
+        rig.core.calls.configure(CallValues(max_duration=60))
+        _, got, _, ok = called(caller, carrier)
+        rig.advance(62, 1)
+        bye, mine = carrier.take("BYE"), caller.take("BYE")
+        self.assertEqual((bye.first["from"], bye.from_tag, bye.cseq), (got.first["from"], got.from_tag, (12, "BYE")))
+        self.assertEqual((mine.first["from"], mine.first["to"]), (ok.first["to"], ok.first["from"]))
+        carrier.answer(bye, 200)
+        caller.answer(mine, 200)
+        rig.advance(0.5)
+        caller.drain()
+        carrier.drain()
+        call = next(rig.core.calls.over())
+        self.assertEqual([text for _, text in tell(call)][-1], "the caller answers the server's BYE: 200 Reason")
+        over(rig)
 
     def test_lost_for_ever(self) -> None:
         """A call whose phones both vanished leaves nothing after its longest duration."""
