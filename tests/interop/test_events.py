@@ -14,13 +14,27 @@ from pathlib import Path
 from twisted.trial import unittest
 
 from tests.interop.baresip import Phone
+from tests.interop.linphone import Linphone
 from tests.interop.sipd_process import SipdProcess
 from tests.interop.wire import Endpoint, Message
 from tests.support.cases import shows
 
 DOMAIN = "sip.example.com"
 #: baresip's mwi module asks again in an endless loop when it is told to come later.
-CONFIG = "[auth]\nrequired = false\n[overload]\nshed = false\n"
+CONFIG = """
+[auth]
+required = false
+[overload]
+shed = false
+[events]
+pickup = "*8"
+pickup_groups = { office = ["1002", "1003"] }
+"""
+SDP = ("v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 40000 RTP/AVP 0\r\n"
+       "a=rtpmap:0 PCMU/8000\r\n")
+
+
+_STRENGTH = ("terminated", "trying", "early", "confirmed")
 
 
 def until(found: Callable[[], bool], what: str, seconds: float = 15.0) -> None:
@@ -59,8 +73,9 @@ class Lamp:
             self.endpoint.answer(message, "200 OK")
             body = message.data.partition(b"\r\n\r\n")[2].decode()
             self.bodies.append(body)
-            self.states.append(re.findall(r">(trying|early|confirmed|terminated)</state>", body)[0]
-                               if "</state>" in body else "idle")
+            seen = re.findall(r">(trying|early|confirmed|terminated)</state>", body)
+            # what the lamp of a phone would show of several
+            self.states.append(max(seen, key=_STRENGTH.index) if seen else "idle")
         return self.states
 
 
@@ -154,3 +169,78 @@ class EventTests(unittest.TestCase):
         self.server.start()
         lamp.look(4)
         self.assertIn(lamp.states[-1], ("idle", "terminated"), lamp.bodies[-1])
+
+    @shows("SUB-15")
+    def test_forks_and_failures(self) -> None:
+        """The lamp of a user with two phones: a call that both ring for and one answers, one that the caller gives up,
+        and one whose callee dies, so that nobody answers the BYE."""
+        first, second = self.phone("1001", "a"), self.phone("1002", "b")
+        third = self.phone("1002", "b", "second")
+        for phone in (first, second, third):
+            phone.wait_event("REGISTER_OK")
+        lamp = Lamp(self.server, "1003", "1002", "dialog")
+        lamp.look(5, "idle")
+        for how in ("fork", "cancel", "die"):
+            lamp.states.clear()
+            first.command("dial", f"sip:1002@{DOMAIN}")
+            for phone in (second, third):
+                phone.wait_event("CALL_INCOMING")
+            lamp.look(5, "early")
+            if how != "cancel":
+                second.command("accept")
+                first.wait_event("CALL_ESTABLISHED")
+                third.wait_event("CALL_CLOSED")
+                lamp.look(5, "confirmed")
+            if how == "die":
+                second.process.kill()
+            first.command("hangup")
+            lamp.look(45, "terminated")
+            seen = [state for state in lamp.states if state != "trying"]
+            self.assertEqual(list(dict.fromkeys(seen)), ["early", *(["confirmed"] if how != "cancel" else []),
+                                                         "terminated"], how)
+            time.sleep(1.5)
+            self.assertEqual(lamp.look(0.1)[-1], "terminated", how)
+
+    @shows("SUB-15", "3891 3")
+    def test_pickup(self) -> None:
+        """linphone calls 1002, whose phone rings; 1003 picks the call up by what a lamp tells (INVITE with Replaces) and,
+        another time, by the number: linphone takes the new call for the old one, and 1002 stops ringing."""
+        caller = Linphone(self.directory / "linphone", self.server.target(), "1001", "a", DOMAIN)
+        self.addCleanup(caller.stop)
+        rings, picks = (Endpoint(self.server.address, user, DOMAIN) for user in ("1002", "1003"))
+        rings.send(rings.request("REGISTER", f"sip:{DOMAIN}", [
+            f"From: <sip:1002@{DOMAIN}>;tag=r", f"To: <sip:1002@{DOMAIN}>", "Call-ID: r", "CSeq: 1 REGISTER",
+            f"Contact: {rings.contact}", "Expires: 600"]))
+        rings.expect(200)
+        until(lambda: '"registered": 2' in self.sipctl("peers", "--json"), "linphone")
+        lamp = Lamp(self.server, "1003", "1002", "dialog")
+        for turn, by_lamp in enumerate((True, False)):
+            caller.command(f"call sip:1002@{DOMAIN}")
+            invite = rings.expect("INVITE", 10)
+            rings.answer(invite, "180 Ringing", "ringing")
+            lamp.states.clear()
+            lamp.look(5, "early")
+            uri, more = f"sip:*8@{DOMAIN}", ""
+            if by_lamp:
+                found = re.search(r'call-id="([^"]+)" local-tag="([^"]+)" remote-tag="([^"]+)"', lamp.bodies[-1])
+                target = re.search(r'<remote>.*<target uri="([^"]+)"/>', lamp.bodies[-1])
+                assert found is not None and target is not None
+                uri, more = target[1], f"{found[1]};to-tag={found[3]};from-tag={found[2]};early-only"
+            lines = [f"From: <sip:1003@{DOMAIN}>;tag=p{turn}", f"To: <{uri}>", f"Call-ID: pick{turn}", "CSeq: 1 INVITE",
+                     f"Contact: {picks.contact}", "Content-Type: application/sdp"]
+            picks.send(picks.request("INVITE", uri, [*lines, *([f"Replaces: {more}"] if more else [])], SDP))
+            caller.shown(5, f"assigned id {2 * turn + 2}")
+            caller.command(f"answer {2 * turn + 2}")
+            ok = picks.expect(200, 10)
+            contact = ok.all("Contact")[0].partition("<")[2].partition(">")[0]
+            route = [f"Route: {value}" for line in ok.all("Record-Route") for value in line.split(", ")][::-1]
+            within = [*route, f"From: <sip:1003@{DOMAIN}>;tag=p{turn}", f"To: {ok.all('To')[0]}", f"Call-ID: pick{turn}"]
+            picks.send(picks.request("ACK", contact, [*within, "CSeq: 1 ACK"]))
+            cancel = rings.expect("CANCEL", 10)
+            rings.answer(cancel, "200 OK")
+            rings.answer(invite, "487 Request Terminated", "ringing")
+            rings.expect("ACK")
+            picks.send(picks.request("BYE", contact, [*within, "CSeq: 2 BYE"]))
+            picks.expect(200, 10)
+            lamp.look(5, "terminated")
+            self.assertEqual(lamp.states[-1], "terminated")
