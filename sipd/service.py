@@ -46,11 +46,12 @@ from sipd.core.route import Route
 from sipd.core.shedding import Shedding
 from sipd.core.uac import Uac
 from sipd.events.service import Events
+from sipd.group_commit import StoreError
 from sipd.interfaces import ILocationStore, IResolver, ITransports
 from sipd.inventory import Inventory
 from sipd.journal import Journal
 from sipd.location.service import Location
-from sipd.location.store import MemoryStore, SqliteStore, StoreError
+from sipd.location.store import MemoryStore, SqliteStore
 from sipd.message.identifiers import Entropy, Identifiers
 from sipd.messages.service import Messages
 from sipd.peers.policy import Policies
@@ -60,7 +61,7 @@ from sipd.peers.whereabouts import Whereabouts
 from sipd.proxy.proxy import Proxy
 from sipd.proxy.route_headers import RouteHeaders
 from sipd.proxy.token import RouteToken
-from sipd.records import IRecords, MemoryRecords, RecordError, SqliteRecords
+from sipd.records import IRecords, MemoryRecords, SqliteRecords
 from sipd.registrar.registrar import Registrar
 from sipd.reloading import Reloading
 from sipd.resolver.resolver import Resolver
@@ -299,7 +300,7 @@ class Server(MultiService):
         super().startService()
         try:
             self._start(reactor)
-        except (ListenError, CannotListen, CertificateError, StoreError, RecordError, ScriptError) as error:
+        except (ListenError, CannotListen, CertificateError, StoreError, ScriptError) as error:
             raise StateError(str(error)) from error
 
     def _start(self, reactor: Any) -> None:

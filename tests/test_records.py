@@ -14,8 +14,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
+from sipd.group_commit import StoreError
 from sipd.inventory import Inventory
-from sipd.records import Change, MemoryRecords, RecordError, SqliteRecords
+from sipd.records import Change, MemoryRecords, SqliteRecords
 
 _ODD = json.dumps({"text": "caf\u00e9 \udcff \"'\\", "n": 1})
 
@@ -90,12 +91,12 @@ class SqliteTests(TestCase):
         """A newer file, and one that is none, are refused with a text for people."""
         with sqlite3.connect(self.path) as other:
             other.execute("PRAGMA user_version = 99")
-        self.assertIn("newer sipd", str(self.assertRaises(RecordError, self.store().load)))
+        self.assertIn("newer sipd", str(self.assertRaises(StoreError, self.store().load)))
         self.path.write_bytes(b"no database" * 1000)
-        self.assertIn("move the file away", str(self.assertRaises(RecordError, self.store().load)))
+        self.assertIn("move the file away", str(self.assertRaises(StoreError, self.store().load)))
         self.path.unlink()
         self.path.mkdir()
-        self.assertRaises(RecordError, self.store().load)
+        self.assertRaises(StoreError, self.store().load)
 
     async def test_many_at_once(self) -> None:
         """A thousand changes are a handful of commits."""

@@ -117,7 +117,7 @@ class Events:
         self.packages.update({name: self._all[name] for name in self._settings.packages if name in self._all})
 
     def start(self) -> None:
-        """Reads the records, and tells every watcher everything. Raises RecordError."""
+        """Reads the records, and tells every watcher everything. Raises StoreError."""
         gone: list[Change] = []
         watches = []
         for kind, key, text in self._records.load():

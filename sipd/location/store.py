@@ -1,30 +1,23 @@
-"""Where bindings survive the process: SQLite, written by one thread in grouped commits; or nothing but memory.
+"""Where bindings survive the process: SQLite by group commit (`sipd/group_commit`), or nothing but memory.
 
-All changes that queued up while the last commit ran go into the next one. A group is one multi-row statement wherever
-it can be: sqlite3 gives the interpreter lock away at each statement, and a busy reactor takes 5 ms to let it go again,
-so `executemany` over 50 rows took 140 ms under load where one statement of 50 rows takes 6.
+A group is one multi-row statement wherever it can be: `executemany` over 50 rows took 140 ms under load where one
+statement of 50 rows takes 6.
 """
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Any
 
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from sipd.binding import Binding, Change
+from sipd.group_commit import Done, GroupCommit, together
 from sipd.interfaces import ILocationStore
-from sipd.inventory import Inventory, Table
+from sipd.inventory import Inventory
 from sipd.message.hop import Hop
-
-_log = Logger()
 
 #: What brings a file from each schema version to the next; PRAGMA user_version counts the steps taken.
 MIGRATIONS = (
@@ -49,12 +42,6 @@ _PUT = {size: "INSERT OR REPLACE INTO binding VALUES " + ",".join([_ROW] * size)
 _DELETE = {size: "DELETE FROM binding WHERE (aor, contact) IN (VALUES " + ",".join(["(?,?)"] * size) + ")"
            for size in _SIZES}
 
-Done = Callable[[str], None]
-
-
-class StoreError(Exception):
-    """The store cannot be opened; the text says which file, why, and what would help."""
-
 
 @implementer(ILocationStore)
 class MemoryStore:
@@ -73,154 +60,32 @@ class MemoryStore:
 
 
 @implementer(ILocationStore)
-class SqliteStore:
-    """Bindings in the file at `path` (created with mode 0600), which one server at a time may hold.
-
-    `call_from_thread` is the reactor's; `wall` tells seconds since the epoch; `limit` bounds the changes that wait;
-    `sync` "full" survives a power cut, "normal" the end of the process; `gather` is how long (seconds) the writer waits
-    for others to join a group. The thread starts with `load`.
-    """
+class SqliteStore(GroupCommit[Change]):
+    """Bindings in the file at `path`. `wall` tells seconds since the epoch, `limit` bounds the commits that wait; the
+    rest is as GroupCommit has it."""
 
     def __init__(self, path: str | Path, call_from_thread: Callable[..., Any], wall: Callable[[], float],
                  inventory: Inventory, *, sync: str = "normal", limit: int = 50_000, gather: float = 0.002) -> None:
-        self._path = Path(path)
-        self._call_from_thread = call_from_thread
+        super().__init__(path, MIGRATIONS, "location store", "let the phones register again", call_from_thread,
+                         inventory.table("store queue", limit), sync, gather)
         self._wall = wall
-        self._sync = "FULL" if sync == "full" else "NORMAL"
-        self._gather = gather
-        self._waiting: Table[int, Done] = inventory.table("store queue", limit)
-        self._queue: SimpleQueue[tuple[int, list[Change]] | None] = SimpleQueue()
-        self._asked = 0
-        self._connection: sqlite3.Connection | None = None
-        self._thread: threading.Thread | None = None
-
-    # -- in the reactor's thread
 
     def load(self) -> Iterable[Binding]:
-        """Opens the file, drops what has expired, starts the writer, returns the rest. Raises StoreError."""
-        try:
-            self._connection = self._open()
-            self._connection.execute("DELETE FROM binding WHERE expires_at <= ?", (self._wall(),))
-            bindings = list(_bindings(self._connection.execute("SELECT * FROM binding")))
-        except (sqlite3.Error, OSError, ValueError, TypeError) as error:
-            # a damaged file holds anything, and SQLite's words about it need not even be UTF-8
-            if self._connection is not None:
-                self._connection.close()
-            damaged = not isinstance(error, (sqlite3.OperationalError, OSError))
-            remedy = "; move the file away and let the phones register again" if damaged else ""
-            why = str(error) if isinstance(error, (sqlite3.Error, OSError)) else "it is damaged"
-            raise StoreError(f"{self._path}: cannot be used as the location store: {why}{remedy}") from error
-        self._thread = threading.Thread(target=self._write_until_closed, name="location store", daemon=True)
-        self._thread.start()
-        return bindings
+        """Opens the file, drops what has expired, returns the rest. Raises StoreError."""
+        return self.start(self._read)
 
-    def commit(self, changes: list[Change], done: Done) -> None:
-        """Queues changes; `done` is called from the reactor's loop, or now when the store is closed or full."""
-        if self._thread is None:
-            done("the store is closed")
-        elif len(self._waiting) >= self._waiting.limit:
-            self._waiting.refused += 1
-            done("the store is overloaded")
-        else:
-            self._asked += 1
-            self._waiting[self._asked] = done
-            self._queue.put((self._asked, changes))
+    def _read(self, connection: sqlite3.Connection) -> list[Binding]:
+        connection.execute("DELETE FROM binding WHERE expires_at <= ?", (self._wall(),))
+        return list(_bindings(connection.execute("SELECT * FROM binding")))
 
-    def close(self) -> None:
-        """Writes what is queued and closes the file; waits for the last commit."""
-        if self._thread is not None:
-            self._queue.put(None)
-            self._thread.join()
-            self._thread = None
-
-    def _answer(self, group: list[tuple[int, list[Change]]], reason: str) -> None:
-        for number, _ in group:
-            done = self._waiting.pop(number)
-            try:
-                done(reason)
-            except Exception:
-                _log.failure("a bug: what waited for the location store failed")
-
-    def _open(self) -> sqlite3.Connection:
-        # created by us first: SQLite would make the file readable for the group
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False,
-                                     cached_statements=4 * len(_SIZES))
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute(f"PRAGMA synchronous = {self._sync}")
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version > len(MIGRATIONS):
-                raise StoreError(
-                    f"{self._path}: written by a newer sipd (schema {version}, this one knows {len(MIGRATIONS)}): "
-                    "start that one, or move the file away and let the phones register again")
-            connection.execute("BEGIN IMMEDIATE")
-            for step in range(version, len(MIGRATIONS)):
-                connection.execute(MIGRATIONS[step])
-            connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-            connection.execute("COMMIT")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    # -- in the writer's thread
-
-    def _write_until_closed(self) -> None:
-        connection = self._connection
-        assert connection is not None
-        closing = False
-        while not closing:
-            item = self._queue.get()
-            if item is not None:
-                time.sleep(self._gather)
-            group: list[tuple[int, list[Change]]] = []
-            while True:
-                if item is None:
-                    closing = True
-                    break
-                group.append(item)
-                try:
-                    item = self._queue.get_nowait()
-                except Empty:
-                    break
-            if group:
-                self._store(connection, group)
-        connection.close()
-
-    def _store(self, connection: sqlite3.Connection, group: list[tuple[int, list[Change]]]) -> None:
-        reason = ""
-        try:
-            _write(connection, [change for _, changes in group for change in changes])
-        except Exception as error:
-            if not isinstance(error, sqlite3.OperationalError) and len(group) > 1:
-                # not the disk: one member carries what SQLite cannot take, the others shall not suffer
-                for member in group:
-                    self._store(connection, [member])
-                return
-            reason = str(error) or type(error).__name__
-        self._call_from_thread(self._answer, group, reason)
-
-
-def _write(connection: sqlite3.Connection, changes: list[Change]) -> None:
-    """Commits all the changes or none."""
-    # the last change to a contact counts, so the order within the group no longer matters
-    last = {(binding.aor, binding.contact): (kind, binding) for kind, binding in changes}
-    puts = [_row(binding) for kind, binding in last.values() if kind == "put"]
-    deletes = [(_column(binding.aor), _column(binding.contact)) for kind, binding in last.values() if kind == "delete"]
-    statements = [*_statements(_DELETE, deletes), *_statements(_PUT, puts)]
-    if len(statements) == 1:
-        connection.execute(*statements[0])
-        return
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        for text, values in statements:
-            connection.execute(text, values)
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
+    def write(self, connection: sqlite3.Connection, changes: list[Change]) -> None:
+        """See GroupCommit."""
+        # the last change to a contact counts, so the order within the group no longer matters
+        last = {(binding.aor, binding.contact): (kind, binding) for kind, binding in changes}
+        puts = [_row(binding) for kind, binding in last.values() if kind == "put"]
+        deletes = [(_column(binding.aor), _column(binding.contact))
+                   for kind, binding in last.values() if kind == "delete"]
+        together(connection, [*_statements(_DELETE, deletes), *_statements(_PUT, puts)])
 
 
 def _statements(texts: dict[int, str], rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[str, list[Any]]]:

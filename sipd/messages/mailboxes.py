@@ -115,7 +115,7 @@ class Mailboxes:
             table.limit = settings.max_messages
 
     def load(self) -> None:
-        """Reads the store. What is there for somebody who is no user any more ends. Raises RecordError."""
+        """Reads the store. What is there for somebody who is no user any more ends. Raises StoreError."""
         for kind, key, text in sorted(self._records.load(), key=lambda record: _digits(record[1])):
             number = _digits(text if kind == _LAST else key)
             self._count = max(self._count, number)

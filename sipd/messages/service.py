@@ -44,7 +44,7 @@ class Messages:
         self._offline.hold = under_way
 
     def load(self) -> None:
-        """Reads the store. Raises RecordError."""
+        """Reads the store. Raises StoreError."""
         self.boxes.load()
 
     def start(self) -> None:

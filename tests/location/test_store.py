@@ -17,9 +17,10 @@ from zope.interface.verify import verifyObject
 
 import sipd
 from sipd.binding import Binding, Change
+from sipd.group_commit import StoreError
 from sipd.interfaces import ILocationStore
 from sipd.inventory import Inventory
-from sipd.location.store import MIGRATIONS, MemoryStore, SqliteStore, StoreError
+from sipd.location.store import MIGRATIONS, MemoryStore, SqliteStore
 from sipd.message.hop import Hop
 from tests.location.bindings import binding
 
