@@ -394,7 +394,7 @@ _TRUNKS: tuple[Mutant, ...] = (
     Mutant("a silent trunk is waited for", _FORWARDING, "if branch.hops or target.hasty:",
            "if branch.hops:", _DRESSED),
     Mutant("one nonce for two calls is a wrong password", "sipd/core/keyring.py",
-           "(shown is None or params[\"nonce\"] in shown)", "True", _DRESSED),
+           "(rounds and not stale)", "((rounds or again) and not stale)", _DRESSED),
 )
 
 _CALLERS = "sipd/core/callers.py"

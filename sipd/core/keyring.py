@@ -43,29 +43,24 @@ class Keyring:
         #: By "www" or "proxy", and realm.
         self._known: dict[tuple[str, str], _Known] = {}
 
-    def credentials(self, method: str, uri: str, shown: set[str] | None = None) -> list[tuple[str, str]]:
-        """The header fields that answer every challenge known, each with its next nonce count. The nonces are added to
-        `shown`."""
+    def credentials(self, method: str, uri: str) -> list[tuple[str, str]]:
+        """The header fields that answer every challenge known, each with its next nonce count."""
         fields = []
         for (kind, _), known in self._known.items():
             known.count += 1
-            if shown is not None:
-                shown.add(known.params["nonce"])
             name = "Authorization" if kind == "www" else "Proxy-Authorization"
             fields.append((name, answer(known.params, method, uri, self.username, self._password,
                                         self._entropy(_CNONCE).hex(), known.count)))
         return fields
 
-    def learn(self, response: Response, tried: dict[str, int], shown: set[str] | None = None) -> bool:
+    def learn(self, response: Response, tried: dict[str, int]) -> bool:
         """Takes the challenges of a 401 or 407. True when the request may be sent again.
 
-        `tried` counts by realm how often this request was refused; it begins empty with each request. Credentials that
+        `tried` counts by realm and header how often this request was refused; it begins empty with each request. Credentials that
         were computed for a challenge of this very request and are refused are wrong, unless the nonce is called stale
         (RFC 7616 s3.3, RFC 3261 s22.2): so a password is shown at most twice, once by a nonce remembered and once by
-        a new one. Of the challenges for a realm the strongest known algorithm is answered (RFC 8760 s2.4).
-
-        `shown` are the nonces that this request answered, for requests that are sent side by side: some peers give the
-        same nonce to all that come within a second. None: the last one known.
+        the one that it asks for. That may be the same nonce: some peers have only one, and ask with it whatever the
+        request shows. Of the challenges for a realm the strongest known algorithm is answered (RFC 8760 s2.4).
         """
         kind = "www" if response.status == 401 else "proxy"
         best: dict[str, dict[str, str]] = {}
@@ -77,18 +72,17 @@ class Keyring:
                     best[params["realm"]] = params
         hopeful = False
         for realm, params in best.items():
-            rounds = tried.get(realm, 0)
+            rounds = tried.get(f"{kind} {realm}", 0)
             known = self._known.get((kind, realm))
             stale = params.get("stale", "").lower() == "true"
             again = known is not None and known.params["nonce"] == params["nonce"]
-            if rounds >= _TRIES or (rounds and not stale) or (
-                    again and not stale and (shown is None or params["nonce"] in shown)):
+            if rounds >= _TRIES or (rounds and not stale):
                 continue
             if known is None and len(self._known) >= _REALMS:
                 del self._known[next(iter(self._known))]
             if not again or stale:
                 self._known[kind, realm] = _Known(params)
-            tried[realm] = rounds + 1
+            tried[f"{kind} {realm}"] = rounds + 1
             hopeful = True
         if not hopeful:
             # what was refused is not shown again unasked

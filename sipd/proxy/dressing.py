@@ -270,7 +270,7 @@ class Dress:
         request.remove("proxy-authorization")
         if request.method == "ACK" or not self.may_show(worn.address):
             return
-        fields = keyring.credentials(request.method, request.uri_text, worn.shown)
+        fields = keyring.credentials(request.method, request.uri_text)
         for name, value in fields:
             request.add(name, value)
         if fields and request.method == "INVITE":
@@ -287,7 +287,7 @@ class Dress:
 class Worn:
     """What one branch wears: how its request was changed, and so how its responses are turned back."""
 
-    __slots__ = ("dress", "number", "shift", "look", "original", "address", "tried", "shown", "_kept")
+    __slots__ = ("dress", "number", "shift", "look", "original", "address", "tried", "_kept")
 
     def __init__(self, dress: Dress, request: Request) -> None:
         self.dress = dress
@@ -298,9 +298,8 @@ class Worn:
         self.original = ""
         #: Where it went.
         self.address = ""
-        #: How often each realm has refused this hop, and the nonces that were answered.
+        #: How often each realm has refused this hop.
         self.tried: dict[str, int] = {}
-        self.shown: set[str] = set()
         #: Header lines as they came.
         self._kept: dict[str, Header] = {}
 
@@ -349,7 +348,7 @@ class Worn:
         account = self.dress.account
         if account is None or account.keyring is None or not self.dress.may_show(self.address):
             return False
-        return account.keyring.learn(challenge, self.tried, self.shown) and self.dress.grown(request, self)
+        return account.keyring.learn(challenge, self.tried) and self.dress.grown(request, self)
 
     def answerer(self) -> Dress:
         """For the ACK of who answered, when it comes without our token."""

@@ -65,10 +65,21 @@ class KeyringTests(TestCase):
         self.assertEqual(self.answered(), [])
 
     def test_same_nonce(self) -> None:
-        """Credentials for a remembered nonce that are refused with this same nonce are wrong."""
-        self.assertTrue(self.keyring.learn(refusal(digest("n1")), {}))
-        self.assertFalse(self.keyring.learn(refusal(digest("n1")), {}))
-        self.assertTrue(self.keyring.learn(refusal(digest("n1", more=", stale=true")), {}))
+        """A peer that has one nonce and asks with it whatever a request shows is answered once for each request; who
+        has no other answer to that is refused."""
+        for _ in range(3):
+            tried: dict[str, int] = {}
+            self.assertTrue(self.keyring.learn(refusal(digest("n1")), tried))
+            self.assertEqual(len(self.answered()), 1)
+        self.assertFalse(self.keyring.learn(refusal(digest("n1")), tried))
+        self.assertEqual(self.answered(), [])
+
+    def test_both(self) -> None:
+        """A carrier's proxy and what stands behind it may ask for one realm, each in its own field (s22.3)."""
+        tried: dict[str, int] = {}
+        self.assertTrue(self.keyring.learn(refusal(digest("n1"), status=407), tried))
+        self.assertTrue(self.keyring.learn(refusal(digest("n2")), tried))
+        self.assertEqual([one[0] for one in self.answered()], ["Proxy-Authorization", "Authorization"])
 
     @shows("OUT-10", "22.3")
     def test_realms(self) -> None:
