@@ -75,8 +75,9 @@ class Places:
         return ""
 
     def is_domain(self, host: str) -> bool:
-        """True for a name of ours, at whatever port."""
-        return host.rstrip(".") in self._names
+        """True for a name of ours, at whatever port; not for an address, where other programs have other ports."""
+        # s25.1 toplabel: a name does not end with a number
+        return host.rstrip(".") in self._names and not (host[:1] == "[" or host.rpartition(".")[2][:1].isdigit())
 
     def is_ours(self, host: str, port: int | None) -> bool:
         """True when host and port name this server."""
