@@ -32,7 +32,7 @@ from sipd.config_originate import Originate
 from sipd.config_peers import AclSection, Mistakes, SectionName, Template, limit_mistakes, policy_mistakes
 from sipd.config_routing import Forward, ForwardName, Group, GroupName, Number, RouteEntry, Routing, check_groups
 from sipd.config_text import describe, wanted_listener
-from sipd.config_trunks import Peer, PeerName, Qualify, account_mistakes, check_names
+from sipd.config_trunks import Peer, PeerName, Qualify, account_mistakes, name_mistakes
 from sipd.config_users import Algorithms, UserEntry, UserName
 from sipd.message.hop import DEFAULT_PORT, join_host_port
 
@@ -334,7 +334,10 @@ class Config(Section):
     @field_validator("peers")
     @classmethod
     def _one_kind(cls, value: dict[str, Peer], info: ValidationInfo) -> dict[str, Peer]:
-        check_names(value, info.data.get("users", ()), info.data["server"].domains[:1] if "server" in info.data else ())
+        wrong = list(name_mistakes(value, info.data.get("users", ()),
+                                   info.data["server"].domains[:1] if "server" in info.data else ()))
+        if wrong:
+            raise Mistakes(wrong)
         if "templates" in info.data and "acls" in info.data:
             asked = any(listen.client_ca for listen in info.data.get("listen", ()))
             wrong = list(policy_mistakes(value, info.data["templates"], info.data["acls"], asked))

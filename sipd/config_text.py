@@ -46,6 +46,22 @@ def describe(
     return messages
 
 
+def placed(messages: Iterable[str], path: str) -> list[str]:
+    """Messages that begin with a section and key, such as `[forward.1003] busy = "x": ...`, with file and line before
+    them; those about what the file at `path` ("" for none) does not have stay as they are."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = {_key_text(place): line for place, line in _key_lines(file.read()).items()}
+    except (OSError, UnicodeDecodeError):
+        return list(messages)
+    told = []
+    for message in messages:
+        key = message.partition(": ")[0].partition(" = ")[0]
+        line = lines.get(key) or lines.get(key.rpartition(" ")[0])
+        told.append(f"{path}:{line}: {message}" if line else message)
+    return told
+
+
 def _one_by_one(errors: Iterable[Any]) -> Iterator[Any]:
     """Mistakes that were found together, each as one of its own."""
     for error in errors:
@@ -100,6 +116,8 @@ def _value_text(place: Place, error: Any) -> str:
         return ""
     if isinstance(value, (dict, BaseModel)):
         return ""
+    if value is None:
+        return ""
     shown = json.dumps(value, ensure_ascii=False, default=str)
     return f" = {shown if len(shown) <= 60 else shown[:60] + '...'}"
 
@@ -115,6 +133,8 @@ def _wanted(root: type[BaseModel], place: Place, error: Any) -> str:
         what = "section" if len(place) == 1 else "option"
         dotted = "; a name with a dot in it is written in quotation marks" if place[0] == "users" else ""
         return f"no such {what}; " + (f"{near[0]} is meant?" if near else f"there are {', '.join(known)}{dotted}")
+    if kind == "string_type" and isinstance(place[-1], int):
+        return "text in quotation marks is wanted"
     if kind == "missing":
         return "is needed"
     if kind in ("model_type", "model_attributes_type", "dict_type"):

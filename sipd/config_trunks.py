@@ -164,22 +164,24 @@ class Peer(DressKeys, PolicyKeys):
         return f"<{Uri(uri.scheme, uri.user, uri.password, uri.host, uri.port, params)}>"
 
 
-def check_names(peers: Mapping[str, Peer], users: Collection[str], domain: Sequence[str] = ()) -> None:
+def name_mistakes(peers: Mapping[str, Peer], users: Collection[str], domain: Sequence[str] = ()) -> Iterator[Mistake]:
     """A name is for one thing, and what comes to a Contact is for one peer; `domain` is the first one, if any is named.
-    Raises ValueError."""
+    """
     taken: dict[str, str] = {}
     for name, peer in peers.items():
         short = name.removesuffix(f"@{domain[0]}") if domain else name
         if short != name and short in peers:
-            raise ValueError(f"{name} is {short}, which has a section of its own")
+            yield Mistake(("peers", name), None, f"{name} is {short}, which has a section of its own")
         if not peer.uri and not peer.model_fields_set and name not in users:
-            raise ValueError(f"{name}: uri is needed, or what holds for the user of that name")
+            yield Mistake(("peers", name), None, f"{name}: uri is needed, or what holds for the user of that name")
         if peer.uri and not _NAME.fullmatch(name):
-            raise ValueError(f"{name}: {_WANTED_NAME}")
+            yield Mistake(("peers", name), None, f"{name}: {_WANTED_NAME}")
         if peer.uri and name in users:
-            raise ValueError(f"{name} stands under [users] too; a user's peer has no uri")
+            yield Mistake(("peers", name, "uri"), peer.uri,
+                          f"{name} stands under [users] too; a user's peer has no uri")
         if peer.contact_user and taken.setdefault(peer.contact_user, name) != name:
-            raise ValueError(f"{name}: contact_user is that of {taken[peer.contact_user]} too; a call is for one")
+            yield Mistake(("peers", name, "contact_user"), peer.contact_user,
+                          f"contact_user is that of {taken[peer.contact_user]} too; a call is for one")
 
 
 def account_mistakes(peers: Mapping[str, Peer], templates: Mapping[str, Template],

@@ -15,6 +15,7 @@ from sipd.admin.http_api import CannotListen
 from sipd.auth.user_store import UserStoreError
 from sipd.config import Config, ConfigError, Listen
 from sipd.config_changes import Change, changes
+from sipd.config_text import placed
 from sipd.routing.script import ScriptError
 from sipd.state import StateError
 from sipd.transport.layer import ListenError
@@ -89,12 +90,12 @@ class Reloading:
         if config.api.http and config.api.http != server.config.api.http:
             errors += filter(None, [preflight.http_problem(config.api.http)])
         if errors:
-            raise _refusal(WRONG, errors)
+            raise _refusal(WRONG, placed(errors, server.source.path))
         try:
             assert server.core is not None
             server.core.routing.prepare(config)
         except ScriptError as error:
-            raise _refusal(WRONG, [f"[routing] script: {error}"])
+            raise _refusal(WRONG, placed([f"[routing] script: {error}"], server.source.path))
         found = changes(server.config, config, ("peers", "qualify"), here != there)
         found += self._certificates(config)
         restart = [f"{change.text}: {change.restart}" for change in found if change.restart]

@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 from sipd import first_start, preflight
 from sipd.config import Config, ConfigError, Overrides
 from sipd.config_source import Source
+from sipd.config_text import placed
 from sipd.log import Forwarder, JournalLines, Observer, Writer, summary
 from sipd.reactor import install as install_reactor
 from sipd.service import make_service
@@ -103,6 +104,7 @@ def makeService(options: Options) -> MultiService:
         if not errors:
             with preflight.acting_as(uid, gid):
                 errors = first_start.stored_problems(config)
+        errors = placed(errors, options.source.path)
     except ConfigError as error:
         errors += [*error.errors, *preflight.check(error.state_dir, error.listen, uid, gid)]
     except StateError as error:

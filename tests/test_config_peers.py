@@ -101,7 +101,7 @@ class MistakeTests(FileTestCase):
             (account + 'username = "a"\npassword = "b"\n[peers.d]\nuri = "sip:d"\nidentify_by = ["credentials"]\n'
              'username = "a"\npassword = "c"\n', 'F:9: [peers.d] username = "a"', "c logs in by that name"),
             ('[server]\ndomains = ["a.example"]\n[peers.1001]\n[peers."1001@a.example"]\ncall_limit = 1\n[users]\n1001 = "x"\n',
-             "F: [peers]", "1001@a.example is 1001, which has a section of its own"),
+             "F:4: [peers.1001@a.example]", "1001@a.example is 1001, which has a section of its own"),
             ("[calls]\ntrack = false\n[templates.t]\nbusy_level = 1\n[peers.1001]\nextends = ['t']\n", "F:2: [calls] track = false",
              "the busy_level of [templates.t] needs calls to be counted"),
             ("[peers.1001]\nusername = 'a'\n", "F:1: [peers.1001]", "uri: is needed"),

@@ -12,6 +12,7 @@ from sipd.config import ConfigError, load
 from sipd.config_changes import changes
 from sipd.config_patterns import hours, parse
 from sipd.config_routing import To, unknown_names
+from sipd.config_text import placed
 from sipd.config_source import Source, settings
 from tests.test_config import FileTestCase
 
@@ -132,6 +133,16 @@ bussy = "1001"
         self.assertEqual(len(unknown_names(config, [], "example.com")), 11)
         anybody = self.read(OFFICE + text + "[registrar]\nopen = true\n")
         self.assertEqual(len(unknown_names(anybody, [], "example.com")), 2)
+
+    def test_lines_of_unknown_names(self) -> None:
+        """What is found out only when the stored users are known has file and line too; what the file does not have
+        stays as it is."""
+        text = '[[routes]]\nmatch = "5"\n\nto = "nobody"\n[forward.1003]\nbusy = "777"\n[forward.spirit]\n'
+        path = self.file(text)
+        found = placed([*unknown_names(self.read(text), ["1003@example.com"], "example.com"), "no disk"], path)
+        self.assertEqual([line.removeprefix(path).partition(" =")[0].partition(": there")[0] for line in found], [
+            ":4: [[routes]] (number 1) to", ":6: [forward.1003] busy", ":7: [forward.spirit]", "no disk"])
+        self.assertEqual(placed(found, ""), found)
 
     def test_script(self) -> None:
         """Its path starts at the file's directory; it is read with the configuration, and one that is no Python is a

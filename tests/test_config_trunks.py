@@ -84,7 +84,7 @@ class PeerTests(FileTestCase):
     def test_one_each(self) -> None:
         """A table of single mistakes and the words that must be in the one message about each."""
         for text, place, words in (
-            ("[peers.c]\n", "F: [peers]", "c: uri is needed"),
+            ("[peers.c]\n", "F:1: [peers.c]", "c: uri is needed"),
             ("[peers.c]\nqualify = true\n", "F:1: [peers.c]", "uri: is needed"),
             ('[users]\n1001 = "x"\n[peers.1001]\nqualify = true\n', "F:3: [peers.1001]", "uri: is needed"),
             ('[peers.c]\nuri = "mailto:a"\n', 'F:2: [peers.c] uri = "mailto:a"', "a SIP URI such as"),
@@ -110,8 +110,8 @@ class PeerTests(FileTestCase):
             (CARRIER + "qualify = 1\n", "F:3: [peers.c] qualify = 1", "from 5 to 86400"),
             (CARRIER + "regster = true\n", "F:3: [peers.c] regster = true", "register is meant?"),
             ('[peers."a b"]\nuri = "sip:a"\n', "F: [peers.a b]", "letters, digits, dots"),
-            ('[users]\n1001 = "x"\n[peers.1001]\nuri = "sip:a"\n', "F: [peers]", "stands under [users] too"),
-            (CARRIER + 'contact_user = "a"\n[peers.d]\nuri = "sip:b"\ncontact_user = "a"\n', "F: [peers]",
+            ('[users]\n1001 = "x"\n[peers.1001]\nuri = "sip:a"\n', "F:4: [peers.1001] uri", "stands under [users] too"),
+            (CARRIER + 'contact_user = "a"\n[peers.d]\nuri = "sip:b"\ncontact_user = "a"\n', "F:6: [peers.d] contact_user",
              "that of c too"),
             ("[trunks.c]\n", "F: [trunks]", "no such section"),
             ("[peers]\nc = 5\n", "F:2: [peers.c] = 5", "a section is wanted"),
