@@ -12,8 +12,8 @@ from sipd.config import ConfigError, load
 from sipd.config_changes import changes
 from sipd.config_patterns import hours, parse
 from sipd.config_routing import To, unknown_names
-from sipd.config_text import placed
 from sipd.config_source import Source, settings
+from sipd.config_text import placed
 from tests.test_config import FileTestCase
 
 OFFICE = """
