@@ -96,6 +96,10 @@ class Numeric:
         """The hop an address is."""
         return [Hop("udp", uri.host, uri.port or 5060)]
 
+    def failed(self, uri: Uri) -> bool:
+        """No hop fails here."""
+        return False
+
     def quarantine(self, hop: Hop, seconds: float = 0.0) -> float:
         """No hop fails here."""
         return seconds

@@ -86,6 +86,9 @@ class IResolver(Interface):
         """Sorts this hop last for a while: it just failed (RFC 3263 s4.3); for `seconds` where it asked for more, up to
         a bound. How many seconds it will be."""
 
+    def failed(uri: Uri) -> bool:
+        """True when all hops that are known of a URI failed lately, so that another way is better."""
+
 
 class ILocationStore(Interface):
     """Durable storage behind the location service's table."""

@@ -26,6 +26,7 @@ class RoutingParts:
     def __init__(self, core: Core, outside: Outside, inventory: Inventory) -> None:
         self._core = core
         self._clock = outside.clock
+        self._resolver = outside.resolver
         self._waiting = waiting(inventory)
         self._world = World(
             bindings_of=self._bindings, trunk_target=self._trunk_target, trunk_down=self._trunk_down,
@@ -87,4 +88,5 @@ class RoutingParts:
         return self._core.trunks.target_to(name, number)
 
     def _trunk_down(self, name: str) -> bool:
-        return self._core.trunks.is_down(name)
+        trunks = self._core.trunks
+        return trunks.is_down(name) or self._resolver.failed(trunks.way_to(name))  # RFC 3263 s4.3

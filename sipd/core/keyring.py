@@ -56,11 +56,12 @@ class Keyring:
     def learn(self, response: Response, tried: dict[str, int]) -> bool:
         """Takes the challenges of a 401 or 407. True when the request may be sent again.
 
-        `tried` counts by realm and header how often this request was refused; it begins empty with each request. Credentials that
-        were computed for a challenge of this very request and are refused are wrong, unless the nonce is called stale
-        (RFC 7616 s3.3, RFC 3261 s22.2): so a password is shown at most twice, once by a nonce remembered and once by
-        the one that it asks for. That may be the same nonce: some peers have only one, and ask with it whatever the
-        request shows. Of the challenges for a realm the strongest known algorithm is answered (RFC 8760 s2.4).
+        `tried` counts by header and realm how often this request was refused; it begins empty with each request.
+        Credentials that were computed for a challenge of this very request and are refused are wrong, unless the nonce
+        is called stale (RFC 7616 s3.3, RFC 3261 s22.2): so a password is shown at most twice, once by a nonce
+        remembered and once by the one that it asks for. That may be the same nonce: some peers have only one, and ask
+        with it whatever the request shows. Of the challenges for a realm the strongest known algorithm is answered
+        (RFC 8760 s2.4).
         """
         kind = "www" if response.status == 401 else "proxy"
         best: dict[str, dict[str, str]] = {}

@@ -357,6 +357,12 @@ class Trunks:
             return True
         return trunk.config.registers and trunk.registration.state in (machine.REFUSED, machine.FAILED)
 
+    def way_to(self, name: str) -> Uri:
+        """What a request to the trunk of that name goes by first."""
+        trunk = self.trunks[name]
+        route = trunk.target().route
+        return Address.parse(route[0]).uri if route else trunk.config.carrier
+
     def again(self, name: str) -> bool:
         """Registers a trunk now, whatever it waits for; False when there is none of that name that registers."""
         trunk = self.trunks.get(name)

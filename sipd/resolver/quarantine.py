@@ -34,6 +34,14 @@ class Quarantine:
         self._until.remember(key, end)
         return end - self._clock.seconds()
 
+    def holds(self, hops: list[Hop]) -> bool:
+        """True when all of these hops, of which there are some, failed lately."""
+        until, now = self._until, self._clock.seconds()
+        return bool(hops) and all(until.get(hop[:3], now) > now for hop in hops)
+
+    def __len__(self) -> int:
+        return len(self._until)
+
     def last(self, hops: list[Hop]) -> list[Hop]:
         """The same hops, those that failed lately at the end; each part keeps its order."""
         until = self._until

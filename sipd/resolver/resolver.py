@@ -54,6 +54,8 @@ class Resolution(NamedTuple):
 _REMEMBERED = 300
 #: Characters of the longest name the DNS knows (RFC 1035 s2.3.4), with a dot at its end.
 _LONGEST_NAME = 254
+#: The order of servers where it does not matter.
+_ANY = bytes(4)
 
 
 @implementer(IResolver)
@@ -129,6 +131,10 @@ class Resolver:
     def quarantine(self, hop: Hop, seconds: float = 0.0) -> float:
         """See IResolver: sorts this hop last for a while (RFC 3263 s4.3)."""
         return self._quarantine.add(hop, seconds)
+
+    def failed(self, uri: Uri) -> bool:
+        """See IResolver."""
+        return len(self._quarantine) > 0 and self._quarantine.holds(self.lookup(uri, _ANY) or [])
 
     def _first_look(self, uri: Uri) -> list[Hop] | Target:
         target = target_of(uri)

@@ -119,6 +119,24 @@ class FailoverTests(TrunkTestCase):
         self.one.drain()
         self.over()
 
+    def test_failed_lately(self) -> None:
+        """Who was silent is passed over for half a minute, without another wait; then it is tried again."""
+        rig = self.office()
+        self.call("0123")
+        self.one.take("INVITE")
+        rig.advance(4.5)
+        self.answers(self.two, self.called(self.two))
+        rig.advance(25.0)
+        self.one.drain()
+        self.call("0124")
+        self.answers(self.two, self.called(self.two))
+        self.one.silent()
+        rig.advance(32.0)
+        self.one.drain()
+        self.call("0125")
+        self.answers(self.one, self.called(self.one))
+        self.over()
+
     def test_timeout(self) -> None:
         """`timeout` is how long each may ring."""
         rig = self.office(routes=[{**OUTSIDE, "timeout": 15.0}])
