@@ -633,5 +633,34 @@ _ORIGINATED = (
     Mutant("the API listens for everybody", "sipd/config_api.py", "if not address.is_loopback:", "if False:", _HTTP),
 )
 
+#: Subscriptions and published states.
+_WATCHED = (
+    Mutant("a lost NOTIFY ends the subscription", "sipd/events/subscription.py", "if self._failures == len(WAITS):",
+           "if self._failures >= 0:", ("tests.events.test_subscription",)),
+    Mutant("two NOTIFYs at a time", "sipd/events/subscription.py",
+           "        if self._sending or self._waiting:\n            return []\n        return self._ask(now)",
+           "        return self._ask(now)", ("tests.events.test_subscription",)),
+    Mutant("a mailbox is everybody's", "sipd/events/access.py", '_PRIVATE = ("message-summary", "reg")',
+           "_PRIVATE = ()", ("tests.events.test_access",)),
+    Mutant("anybody publishes for anybody", "sipd/events/service.py",
+           'if method != "SUBSCRIBE" and not self.access.may_publish(sender, entity):', "if False:",
+           ("tests.events.test_publications", "tests.events.test_mailboxes")),
+    Mutant("an entity tag is good for ever", "sipd/events/compositor.py",
+           "if tag not in present or present[tag].expires_at <= self._wall():", "if False:",
+           ("tests.events.test_publications",)),
+    Mutant("a document type is read", "sipd/events/xml.py",
+           "parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = parser.UnparsedEntityDeclHandler",
+           "parser.UnparsedEntityDeclHandler", ("tests.events.test_publications",)),
+    Mutant("a call that ended stays lit", "sipd/events/dialog_info.py",
+           'if one.id not in present and one.state != "terminated"]', "if False]", ("tests.events.test_dialogs",)),
+    Mutant("a restart forgets who watches", "sipd/events/notifier.py",
+           "        self._enter(watch)\n        return watch", "        return None", ("tests.events.test_restart",)),
+    Mutant("a NOTIFY goes where the phone was", "sipd/events/notifier.py",
+           "                    watch.dialog.target = binding.contact\n", "                    pass\n",
+           ("tests.events.test_places",)),
+    Mutant("a pickup rings every phone of the caller's user", "sipd/events/pickup.py",
+           "            return self._caller_of(call)\n", "            return None\n", ("tests.events.test_pickup",)),
+)
+
 MUTANTS: tuple[Mutant, ...] = (*_TRANSACTIONS, *_FORKS, *_PLANNED, *_FORWARDED, *_KNOWN, *_TRUNKS, *_POLICIES,
-                               *_FOLLOWED, *_ROUTED, *_WAITING, *_ORIGINATED)
+                               *_FOLLOWED, *_ROUTED, *_WAITING, *_ORIGINATED, *_WATCHED)

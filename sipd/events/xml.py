@@ -80,6 +80,8 @@ class _Reader:
 
 
 def _braced(name: str) -> str:
+    if name.count("}") > 1:
+        raise MalformedMessage("a namespace with a brace in it")
     return f"{{{name}" if "}" in name else name
 
 
