@@ -20,6 +20,8 @@ Command = Callable[[dict[str, Any]], Any | Awaitable[Any]]
 
 #: Bytes of a request; nesting and numbers inside are bounded by it.
 REQUEST_LIMIT = 65536
+#: Rows one answer lists at most.
+LISTED = 10000
 
 
 class Refused(Exception):

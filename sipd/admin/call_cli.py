@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import click
 from rich.console import Group as Lines
-from rich.table import Table
 from rich.text import Text
 
-from sipd.admin.words import complete_names, group, view, watched
-
-#: Makes a table of headings and lines.
-Rows = Callable[[tuple[str, ...], list[tuple[Any, ...]]], Table]
+from sipd.admin.words import complete_names, many, pairs, plain, rows, view, watched_both
 
 
-def add_to(main: click.Group, command: type[click.Command], rows: Rows) -> None:
+def add_to(main: click.Group, command: type[click.Command]) -> None:
     """Enters these commands into sipctl; `command` is the class of its commands."""
-    show = group(group(main, "sip", "The words of chan_sip."), "show", "Shows things.")
-
-    def both(name: str, old: str, function: Callable[..., Any], *params: Callable[[Any], Any]) -> None:
-        for param in params:
-            function = param(function)
-        made = click.command(name, cls=command)(click.pass_obj(watched(function)))
-        main.add_command(made)
-        show.add_command(made, old)
+    both = watched_both(main, command)
 
     def calls(place: Any, peer: str, over: bool, watch: bool, every: float) -> None:
         """Lists the calls that are up or ring, or with --over those that were lately."""
@@ -34,9 +22,8 @@ def add_to(main: click.Group, command: type[click.Command], rows: Rows) -> None:
             table = rows(("caller", "called", "answered by", "state", "for", "from", "Call-ID"), [
                 (one["caller"], one["called"], one["answered_by"] or "-", one["result"] or one["state"],
                  _clock(one["seconds"]), one["source"], one["call_id"]) for one in result["calls"]])
-            number = result["all"]
-            last = f"{number} call{'' if number == 1 else 's'} now"
-            return Lines(table, Text(last + ("; not all are shown" if result["more"] else "")))
+            return Lines(table, Text(f"{many(result['all'], 'call')} now" + (
+                "; not all are shown" if result["more"] else "")))
 
         view(place, watch, every, "calls", draw, peer=peer, over="yes" if over else "")
 
@@ -47,24 +34,22 @@ def add_to(main: click.Group, command: type[click.Command], rows: Rows) -> None:
     def call(place: Any, call_id: str, watch: bool, every: float) -> None:
         """Shows everything about the call CALL-ID; its beginning is enough where it is the only one that begins so."""
         def draw(one: Any) -> Lines:
-            pairs = [
+            values = [
                 ("Call-ID", one["call_id"]), ("state", one["state"]), ("caller", one["caller"]), ("from", one["from"]),
                 ("contact", one["contact"]), ("came from", one["source"]), ("user agent", one["user_agent"]),
                 ("called", one["called"]), ("Request-URI", one["uri"]),
-                ("sent to", "1 place" if one["branches"] == 1 else f"{one['branches']} places"),
+                ("sent to", many(one["branches"], "place")),
                 ("ringing", ", ".join(one["ringing"])), ("answered by", one["answered_by"]),
                 ("peers", ", ".join(one["peers"])), ("start", one["start"]), ("answer", one["answer"] or ""),
                 ("end", one["end"] or ""), ("for", _clock(one["seconds"])), ("result", one["result"]),
                 ("why", one["reason"])]
             for dialog in one["dialogs"]:
-                pairs += [("", ""), ("dialog", dialog["state"]), ("with", dialog["peer"] or dialog["target"]),
+                values += [("", ""), ("dialog", dialog["state"]), ("with", dialog["peer"] or dialog["target"]),
                           ("at", dialog["contact"]), ("to tag", dialog["to_tag"])]
                 if dialog["session_interval"]:
-                    pairs.append(("session timer", f"{dialog['session_interval']} s, refreshed by the "
+                    values.append(("session timer", f"{dialog['session_interval']} s, refreshed by the "
                                                    f"{dialog['refresher']}, {dialog['expires']} s left"))
-            table = rows(("", ""), [pair for pair in pairs if pair[1] != "" or pair[0] == ""])
-            table.show_header = False
-            return Lines(table)
+            return Lines(pairs(values))
 
         view(place, watch, every, "call", draw, call_id=call_id)
 
@@ -87,8 +72,7 @@ def add_to(main: click.Group, command: type[click.Command], rows: Rows) -> None:
                 told.append(f"{stamp if number == 0 else format(step['after'], '+.3f') + ' s':>12} {step['text']}")
             if result["left_out"]:
                 told.append(f"... and {result['left_out']} steps more, which were not kept")
-            text = "\n".join("".join(mark if mark.isprintable() else "?" for mark in line) for line in told)
-            return Text(text)
+            return Text("\n".join(map(plain, told)))
 
         view(place, watch, every, "history", draw, call_id=call_id)
 

@@ -6,10 +6,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any, Protocol
 
-from sipd.admin.api import Api, Refused, text_argument
-
-#: Calls one answer lists at most.
-LISTED = 10000
+from sipd.admin.api import LISTED, Api, Refused, text_argument
 
 Row = dict[str, Any]
 

@@ -15,14 +15,13 @@ from itertools import islice
 from typing import Any, NoReturn
 
 import click
-from rich.table import Table
 
 from sipd import first_start, state
 from sipd.admin import act_cli, call_cli, event_cli, message_cli, originate_cli, routing_cli, show_cli, trunk_cli
 from sipd.admin.api import Command, Refused
 from sipd.admin.client import NoServer, follow
 from sipd.admin.commands import UserCommands
-from sipd.admin.words import Group, console
+from sipd.admin.words import Group, console, rows
 from sipd.auth.user_store import UserStore, UserStoreError
 from sipd.config import Config, ConfigError, Overrides, load
 
@@ -97,16 +96,6 @@ def fail(text: str, status: int) -> NoReturn:
     """Ends the process with a line on stderr."""
     click.echo(f"sipctl: {text}", err=True)
     raise SystemExit(status)
-
-
-def rows(headings: tuple[str, ...], lines: list[tuple[Any, ...]]) -> Table:
-    """A plain table; what comes from the network is shown without control characters."""
-    table = Table(box=None, pad_edge=False)
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    for line in lines:
-        table.add_row(*("".join(mark if mark.isprintable() else "?" for mark in str(cell)) for cell in line))
-    return table
 
 
 class _JsonEverywhere(click.Command):
@@ -248,14 +237,8 @@ def status(place: Place) -> None:
     place.show(result, table)
 
 
-show_cli.add_to(main, _JsonEverywhere, rows)
-call_cli.add_to(main, _JsonEverywhere, rows)
-trunk_cli.add_to(main, _JsonEverywhere, rows)
-routing_cli.add_to(main, _JsonEverywhere, rows)
-message_cli.add_to(main, _JsonEverywhere, rows)
-act_cli.add_to(main, _JsonEverywhere)
-originate_cli.add_to(main, _JsonEverywhere, rows)
-event_cli.add_to(main, _JsonEverywhere, rows)
+for part in (show_cli, call_cli, trunk_cli, routing_cli, message_cli, act_cli, originate_cli, event_cli):
+    part.add_to(main, _JsonEverywhere)
 
 
 def _password(given: str | None) -> tuple[str, bool]:

@@ -6,12 +6,9 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from sipd.admin.api import Api, Refused, text_argument
+from sipd.admin.api import LISTED, Api, Refused, text_argument
 from sipd.binding import Binding
 from sipd.inventory import Inventory
-
-#: Registrations one answer lists at most.
-LISTED = 10000
 
 
 class IUserStore(Protocol):

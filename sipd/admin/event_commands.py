@@ -7,10 +7,7 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
-from sipd.admin.api import Api, Refused, text_argument
-
-#: Subscriptions that one answer lists at most.
-LISTED = 10000
+from sipd.admin.api import LISTED, Api, Refused, text_argument
 
 Rows = list[dict[str, Any]]
 

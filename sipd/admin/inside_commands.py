@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from sipd.admin.api import Api
+from sipd.admin.api import LISTED, Api
 from sipd.binding import Binding
 from sipd.inventory import Inventory
-
-#: Rows one answer lists at most.
-LISTED = 10000
 
 Row = dict[str, Any]
 

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import click
 from rich.table import Table
 
-from sipd.admin.words import complete_names, group, view, watched
-
-#: Makes a table of headings and lines.
-Rows = Callable[[tuple[str, ...], list[tuple[Any, ...]]], Table]
+from sipd.admin.words import age, complete_names, group, rows, view, watched
 
 
-def add_to(main: click.Group, command: type[click.Command], rows: Rows) -> None:
+def add_to(main: click.Group, command: type[click.Command]) -> None:
     """Enters it into sipctl; `command` is the class of its commands."""
 
     def draw(result: Any) -> Table:
         return rows(("id", "to", "from", "received", "bytes", "type", "state"), [
             (row["id"], row["to"], row["from"], _time(row["received"]), row["size"], row["type"],
-             f"{row['state']}: {row['reason']}" if row["reason"] else f"{row['state']}, {_left(row['expires'])}")
+             f"{row['state']}: {row['reason']}" if row["reason"] else f"{row['state']}, {age(row['expires'])} left")
             for row in result])
 
     def messages(place: Any, name: str, remove: str, watch: bool, every: float) -> None:
@@ -46,11 +42,3 @@ def add_to(main: click.Group, command: type[click.Command], rows: Rows) -> None:
 
 def _time(seconds: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
-
-
-def _left(seconds: int) -> str:
-    """How long it waits yet."""
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds // size} {unit} left"
-    return f"{seconds} s left"

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import click
-from rich.table import Table
 
-from sipd.admin.words import complete_names, view, watched
+from sipd.admin.words import complete_names, plain, rows, view, watched
 
 #: Exit status where the two were not connected.
 NOT_CONNECTED = 6
-#: Makes a table of headings and lines.
-Rows = Callable[[tuple[str, ...], list[tuple[Any, ...]]], Table]
 
 #: What a step is to people.
 _SENTENCES = {
@@ -24,7 +20,7 @@ _SENTENCES = {
 }
 
 
-def add_to(main: click.Group, command: type[click.Command], rows: Rows) -> None:
+def add_to(main: click.Group, command: type[click.Command]) -> None:
     """Enters these commands into sipctl; `command` is the class of its commands."""
 
     @main.command("originate", cls=command)
@@ -71,4 +67,4 @@ def _sentence(step: dict[str, Any]) -> str:
     if step.get("way"):
         text += f" by {step['way']}"
     text = f"{step['seconds']:6.1f} s  {text}" + (f": {said}" if said else "")
-    return "".join(mark if mark.isprintable() else "?" for mark in text)
+    return plain(text)

@@ -9,11 +9,8 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
-from sipd.admin.api import Api, Refused, text_argument
+from sipd.admin.api import LISTED, Api, Refused, text_argument
 from sipd.binding import Binding
-
-#: Peers one answer lists at most.
-LISTED = 10000
 
 Row = dict[str, Any]
 

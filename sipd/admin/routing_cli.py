@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import click
 from rich.table import Table
 
 from sipd.admin.routing_commands import CAUSES
-from sipd.admin.words import complete_names, group
-
-#: Makes a table of headings and lines.
-Rows = Callable[[tuple[str, ...], list[tuple[Any, ...]]], Table]
+from sipd.admin.words import complete_names, group, plain, rows
 
 
-def add_to(main: click.Group, command: type[click.Command], rows: Rows) -> None:
+def add_to(main: click.Group, command: type[click.Command]) -> None:
     """Enters these commands into sipctl; `command` is the class of its commands."""
 
     def wishes(found: list[dict[str, Any]]) -> Table:
@@ -33,7 +29,7 @@ def add_to(main: click.Group, command: type[click.Command], rows: Rows) -> None:
         place.show(result, rows(("", "name", "match", "only", "rewrite", "to"), [
             *((one["place"], one["name"], ", ".join(one["match"]), _only(one), one["rewrite"], _to(one))
               for one in result["routes"]),
-            *(("", "", one["number"], "", "", _names(one["to"], " and ")) for one in result["numbers"])]))
+            *(("", "", one["number"], "", "", " and ".join(one["to"])) for one in result["numbers"])]))
 
     @main.command("groups", cls=command)
     @click.pass_obj
@@ -86,8 +82,7 @@ def add_to(main: click.Group, command: type[click.Command], rows: Rows) -> None:
     def test(place: Any, from_: str, to: str, peer: str, at: str) -> None:
         """Shows step by step what would happen to a call of FROM to TO. Nobody is called."""
         result = place.ask("route test", **{"from": from_, "to": to, "peer": peer, "at": at})
-        place.show(result, "\n".join("  " * step["depth"] + "".join(
-            mark if mark.isprintable() else "?" for mark in step["text"]) for step in result["steps"]))
+        place.show(result, "\n".join("  " * step["depth"] + plain(step["text"]) for step in result["steps"]))
 
 
 def _wish(wish: dict[str, str]) -> str:
@@ -103,8 +98,4 @@ def _only(route: dict[str, Any]) -> str:
 def _to(route: dict[str, Any]) -> str:
     if route["reject"]:
         return f"{route['reject']} {route['reason']}".rstrip()
-    return _names(route["to"], ", then ") or "asked again"
-
-
-def _names(names: list[str], between: str) -> str:
-    return between.join(names)
+    return ", then ".join(route["to"]) or "asked again"

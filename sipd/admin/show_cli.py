@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import click
@@ -10,23 +9,12 @@ from rich.console import Group as Lines
 from rich.table import Table
 from rich.text import Text
 
-from sipd.admin.words import complete_names, group, view, watched
-
-#: Makes a table of headings and lines.
-Rows = Callable[[tuple[str, ...], list[tuple[Any, ...]]], Table]
+from sipd.admin.words import age, complete_names, many, pairs, rows, view, watched_both
 
 
-def add_to(main: click.Group, command: type[click.Command], rows: Rows) -> None:
+def add_to(main: click.Group, command: type[click.Command]) -> None:
     """Enters these commands into sipctl; `command` is the class of its commands."""
-    show = group(group(main, "sip", "The words of chan_sip."), "show", "Shows things.")
-
-    def both(name: str, old: str, function: Callable[..., Any], *params: Callable[[Any], Any]) -> None:
-        """One command under its short name and under chan_sip's."""
-        for param in params:
-            function = param(function)
-        made = click.command(name, cls=command)(click.pass_obj(watched(function)))
-        main.add_command(made)
-        show.add_command(made, old)
+    both = watched_both(main, command)
 
     def peers(place: Any, match: str, watch: bool, every: float) -> None:
         """Lists every user and every carrier: where it is, by what, and for how long it is registered."""
@@ -36,7 +24,7 @@ def add_to(main: click.Group, command: type[click.Command], rows: Rows) -> None:
                 (one["name"], one["kind"], _place(one), one["transport"] or "-", one["contacts"],
                  _seconds(one["expires"]), one["state"] or "-", one["kept"], one["user_agent"], one["display_name"])
                 for one in result["peers"]]),
-            Text(f"{_many(result['all'], 'peer')}, {result['registered']} registered" + (
+            Text(f"{many(result['all'], 'peer')}, {result['registered']} registered" + (
                 f"; the first {len(result['peers'])} are shown" if len(result["peers"]) < result["all"] else ""))),
             match=match)
 
@@ -47,7 +35,7 @@ def add_to(main: click.Group, command: type[click.Command], rows: Rows) -> None:
         """Shows everything about the peer NAME: a user, whoever is registered under that name, or a carrier; what
         holds for it, and where each value comes from."""
         view(place, watch, every, "peer", lambda result: Lines(
-            *(_carrier(rows, result) if result["kind"] == "carrier" else _user(rows, result)), "",
+            *(_carrier(result) if result["kind"] == "carrier" else _user(result)), "",
             rows(("option", "value", "from"), [
                 (one["key"], one["value"], one["source"]) for one in result["policy"]])), name=name)
 
@@ -99,14 +87,14 @@ def add_to(main: click.Group, command: type[click.Command], rows: Rows) -> None:
     both("objects", "objects", objects)
 
 
-def _user(rows: Rows, result: dict[str, Any]) -> list[Table]:
+def _user(result: dict[str, Any]) -> list[Table]:
     """A user and each contact."""
     return [
-        _pairs(rows, (
+        pairs((
             ("peer", result["aor"]), ("name", result["display_name"]), ("kept in", result["kept"]),
             ("passwords for", ", ".join(result["algorithms"])), ("may use only", ", ".join(result["only"])),
-            ("registered", f"at {_many(len(result['bindings']), 'contact')}" if result["bindings"] else "no"))),
-        *(_pairs(rows, (
+            ("registered", f"at {many(len(result['bindings']), 'contact')}" if result["bindings"] else "no"))),
+        *(pairs((
             ("", ""), ("contact", one["contact"]), ("came from", one["source"]),
             ("behind NAT", "yes" if one["nat"] else ""),
             ("to", one["listener"]), ("connection", one["flow"] if one["flow"] != "none" else ""),
@@ -117,23 +105,12 @@ def _user(rows: Rows, result: dict[str, Any]) -> list[Table]:
           for one in result["bindings"])]
 
 
-def _carrier(rows: Rows, result: dict[str, Any]) -> list[Table]:
+def _carrier(result: dict[str, Any]) -> list[Table]:
     """A carrier and our registration there."""
-    return [_pairs(rows, (
+    return [pairs((
         ("peer", result["name"]), ("carrier at", result["uri"]), ("account", result["account"]),
         ("registration", result["state"]), ("said", result["reason"]), ("server", result["server"]),
         ("expires in", _seconds(result["expires"]) if result["expires"] else ""), ("calls go to", result["user"])))]
-
-
-def _pairs(rows: Rows, pairs: tuple[tuple[str, Any], ...]) -> Table:
-    """What says something, a line each."""
-    table = rows(("", ""), [pair for pair in pairs if pair[1] != "" or pair[0] == ""])
-    table.show_header = False
-    return table
-
-
-def _many(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def _place(row: dict[str, Any]) -> str:
@@ -143,10 +120,5 @@ def _place(row: dict[str, Any]) -> str:
 
 
 def _seconds(number: int) -> str:
-    """Seconds as people say them: 45 s, 12 min, 3 h, 2 d."""
-    if not number:
-        return "-"
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if number >= 2 * size:
-            return f"{number // size} {unit}"
-    return f"{number} s"
+    """How long, for people; "-" for nothing."""
+    return age(number) if number else "-"

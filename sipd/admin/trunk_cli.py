@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import click
-from rich.table import Table
 
-from sipd.admin.words import group
-
-#: Makes a table of headings and lines.
-Rows = Callable[[tuple[str, ...], list[tuple[Any, ...]]], Table]
+from sipd.admin.words import group, rows
 
 #: The states of those whose round-trip time says something.
 _ANSWERS = ("reachable", "lagged")
 
 
-def add_to(main: click.Group, command: type[click.Command], rows: Rows) -> None:
+def add_to(main: click.Group, command: type[click.Command]) -> None:
     """Enters these commands into sipctl; `command` is the class of its commands."""
 
     def show_registry(place: Any, name: str) -> None:

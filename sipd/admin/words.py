@@ -1,4 +1,5 @@
-"""What the commands of sipctl share: groups that know what was meant, views that stay up to date, names to complete."""
+"""What the commands of sipctl share: groups that know what was meant, tables, views that stay up to date, names to
+complete."""
 
 from __future__ import annotations
 
@@ -6,13 +7,14 @@ import difflib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 from rich.console import Console
 from rich.live import Live
+from rich.table import Table
 
 from sipd.admin.api import Refused
 from sipd.admin.client import NoServer, ask
@@ -57,6 +59,55 @@ def watched(function: Callable[..., Any]) -> Callable[..., Any]:
     function = click.option("--every", type=click.FloatRange(0.1, 3600), metavar="SECONDS", default=EVERY,
                             show_default=True, help="Seconds between two looks of --watch.")(function)
     return click.option("--watch", "-w", is_flag=True, help="Show it again and again, until ^C.")(function)
+
+
+def watched_both(main: click.Group, command: type[click.Command]) -> Callable[..., None]:
+    """Enters commands that show something under two names: the short one, and chan_sip's below `sip show`."""
+    show = group(group(main, "sip", "The words of chan_sip."), "show", "Shows things.")
+
+    def both(name: str, old: str, function: Callable[..., Any], *params: Callable[[Any], Any]) -> None:
+        for param in params:
+            function = param(function)
+        made = click.command(name, cls=command)(click.pass_obj(watched(function)))
+        main.add_command(made)
+        show.add_command(made, old)
+
+    return both
+
+
+def plain(text: str) -> str:
+    """A text of the network for a terminal: without control characters."""
+    return "".join(mark if mark.isprintable() else "?" for mark in text)
+
+
+def rows(headings: tuple[str, ...], lines: list[tuple[Any, ...]]) -> Table:
+    """A plain table of headings and lines."""
+    table = Table(box=None, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    for line in lines:
+        table.add_row(*(plain(str(cell)) for cell in line))
+    return table
+
+
+def pairs(values: Sequence[tuple[str, Any]]) -> Table:
+    """What something is called and what it is, a line each; what says nothing is left out."""
+    table = rows(("", ""), [pair for pair in values if pair[1] != "" or pair[0] == ""])
+    table.show_header = False
+    return table
+
+
+def many(number: int, what: str) -> str:
+    """`1 call`, `2 calls`."""
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
+def age(seconds: int) -> str:
+    """Seconds as people say them: 45 s, 12 min, 3 h, 2 d."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
 
 
 def console() -> Console:

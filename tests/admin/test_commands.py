@@ -8,8 +8,8 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from sipd.admin.api import Api, Refused
-from sipd.admin.commands import LISTED, StatusCommands, UserCommands
+from sipd.admin.api import LISTED, Api, Refused
+from sipd.admin.commands import StatusCommands, UserCommands
 from sipd.auth.user_store import UserStore, UserStoreError
 from sipd.binding import Binding
 from sipd.inventory import Inventory

@@ -8,8 +8,8 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from sipd.admin.api import Api, Refused
-from sipd.admin.peer_commands import LISTED, PeerCommands
+from sipd.admin.api import LISTED, Api, Refused
+from sipd.admin.peer_commands import PeerCommands
 from sipd.auth.credentials import User, Users
 from sipd.binding import Binding
 from sipd.message.hop import Hop
