@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 
-from sipd.events.package import Asked, Document, Publication
+from sipd.events.package import Asked, Document, Publication, address
 from sipd.message.errors import MalformedMessage
 
 KIND = "application/simple-message-summary"
@@ -62,7 +62,7 @@ def merged(summaries: Iterable[Summary]) -> Summary:
 def written(summary: Summary, entity: str) -> str:
     """s5.2: the body. Phones look for a line of voice messages, so there always is one, unless nobody counted."""
     waiting = any(new for new, *_ in summary.values())
-    lines = [f"Messages-Waiting: {'yes' if waiting else 'no'}", f"Message-Account: sip:{entity}"]
+    lines = [f"Messages-Waiting: {'yes' if waiting else 'no'}", f"Message-Account: {address(entity)}"]
     shown = {kind: numbers for kind, numbers in summary.items() if kind}
     if not shown and "" not in summary:
         shown = {"voice-message": (0, 0, 0, 0)}

@@ -191,10 +191,12 @@ class Notifier:
         if reason:
             answer(500, "Subscription Not Stored", ())
             return
+        if watch.machine.state == machine.TERMINATED:
+            answer(481, "", ())  # its time ran out while the store took its own
+            return
         flow = request.flow
         assert flow is not None
-        known = watch.dialog.id in self.watches
-        if not known and watch.machine.state != machine.TERMINATED:
+        if seconds and watch.dialog.id not in self.watches:
             self._enter(watch)
         # s12.1.1: the route set of the other side
         routes = tuple(("Record-Route", value) for value in request.all("record-route"))
@@ -402,7 +404,8 @@ class Notifier:
             headers.append(("Content-Type", document.kind))
         ask = watch.ask = Ask("NOTIFY", watch.target(), dialog.remote, dialog.local, dialog.call_id, dialog.local_cseq,
                               contact=watch.contact, headers=tuple(headers), body=body, blames=False)
-        if max(watch.version, ask.cseq + 20) >= watch.ceiling and watch.dialog.id in self.watches:
+        if (max(watch.version, ask.cseq + 20) >= watch.ceiling and watch.dialog.id in self.watches
+                and subscription.state != machine.TERMINATED):
             watch.ceiling += BLOCK
             self._keep(watch, _whatever)
         watch.sending = self._uac.send(ask, partial(self._answered, watch, ask))

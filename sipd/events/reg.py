@@ -8,7 +8,7 @@ from hashlib import blake2b
 
 from sipd.binding import Binding, Change
 from sipd.events import xml
-from sipd.events.package import Asked, Document
+from sipd.events.package import Asked, Document, address
 from sipd.events.xml import Element
 from sipd.inventory import Inventory, Table
 from sipd.message.errors import MalformedMessage
@@ -69,7 +69,7 @@ class Registrations:
                 contacts.append(self._contact(entity, one, "terminated", event))
         state = "active" if now else "init" if last is None else "terminated"
         registration = Element(f"{{{_NS}}}registration", {
-            "aor": f"sip:{entity}", "id": f"r{_id(entity)}", "state": state}, children=contacts)
+            "aor": address(entity), "id": f"r{_id(entity)}", "state": state}, children=contacts)
         root = Element(f"{{{_NS}}}reginfo", {"version": "", "state": "full" if last is None else "partial"},
                        children=[registration])
         head, tail = _VERSION.split(xml.write(root, {}), 1)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sipd.config_events import NotifyTemplate
 from sipd.core.uac import Ask, Outcome
+from sipd.events.package import address
 from sipd.inventory import Inventory, Table
 from sipd.proxy.targets import Target, groups_of
 
@@ -175,7 +176,7 @@ class Unasked:
     def _send(self, aor: str, target: Target, headers: tuple[tuple[str, str], ...], body: bytes,
               done: Callable[[Outcome], None]) -> Any:
         tag = self._identifiers.tag
-        ask = Ask("NOTIFY", target, f"<sip:{aor}>", f"<sip:{aor}>;tag={tag()}", tag(), contact=f"s{tag()}",
+        ask = Ask("NOTIFY", target, f"<{address(aor)}>", f"<{address(aor)}>;tag={tag()}", tag(), contact=f"s{tag()}",
                   headers=headers, body=body, blames=False)
         return self._uac.send(ask, done)
 

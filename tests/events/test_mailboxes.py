@@ -249,3 +249,13 @@ class ElsewhereTests(TestCase):
         self.rig.advance(300.0)
         self.vm.silent()
         self.finish()
+
+
+class AddressTests(SynchronousTestCase):
+    """Addresses-of-record in bodies."""
+
+    def test_escaped(self) -> None:
+        """What a user part may hold is escaped: no line, no bracket of a URI comes out of it."""
+        text = message_summary.written({}, "a b\r\nVoice-Message: 9/9@example.com")
+        self.assertEqual(message_summary.read(text.encode()), {"voice-message": (0, 0, 0, 0)})
+        self.assertIn("sip:a%20b%0D%0AVoice-Message%3A%209/9@example.com", text)
