@@ -63,7 +63,7 @@ class RoutingParts:
     def register(self, api: Api) -> None:
         """Enters the commands."""
         RoutingCommands(self.router, self.forwards, lambda: self._core.config.routing.script,
-                        self._core.journal).register(api)
+                        self._core.journal, self._forbids).register(api)
 
     def _refresh(self) -> None:
         """The route asks only while there is something to ask for."""
@@ -86,6 +86,12 @@ class RoutingParts:
 
     def _trunk_target(self, name: str, number: str) -> Target | None:
         return self._core.trunks.target_to(name, number)
+
+    def _forbids(self, peer: str, called: str) -> str:
+        """Names as people write them."""
+        core = self._core
+        name = peer if peer in core.policies.trunks else self.router.address(peer)
+        return core.callers.forbids(name, self.router.address(called))
 
     def _trunk_down(self, name: str) -> bool:
         trunks = self._core.trunks

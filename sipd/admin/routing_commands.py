@@ -65,8 +65,11 @@ class IRouter(Protocol):
 class RoutingCommands:
     """Where calls go."""
 
-    def __init__(self, router: IRouter, forwards: IForwards, script: Callable[[], str], journal: Journal) -> None:
+    def __init__(self, router: IRouter, forwards: IForwards, script: Callable[[], str], journal: Journal,
+                 forbids: Callable[[str, str], str]) -> None:
         self._router = router
+        #: Tells why the one may not call the other, "" where it may.
+        self._forbids = forbids
         self._forwards = forwards
         self._script = script
         self._journal = journal
@@ -145,8 +148,9 @@ class RoutingCommands:
                 moment = time.strptime(at, "%Y-%m-%d %H:%M")
             except ValueError:
                 raise Refused(f'at: {at!r}; a time such as "2026-12-24 18:30" is wanted')
-        steps = self._router.explain(caller, called, peer, moment)
-        return {"from": caller, "to": called, "steps": [{"depth": step.depth, "text": step.text} for step in steps]}
+        forbidden = self._forbids(peer or caller, called)
+        steps = [(0, forbidden)] if forbidden else self._router.explain(caller, called, peer, moment)
+        return {"from": caller, "to": called, "steps": [{"depth": depth, "text": text} for depth, text in steps]}
 
     def _known(self, name: str) -> str:
         aor = self._router.known(name)

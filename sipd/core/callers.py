@@ -260,6 +260,23 @@ class Callers:
             raise Reject(480, "Call Limit Reached")
         return ours
 
+    def forbids(self, peer: str, ours: str) -> str:
+        """For people: why a peer, by address-of-record or a trunk's name, cannot call an address-of-record; "" where
+        nothing forbids it."""
+        policies, number = self._policies, ours.rpartition("@")[0]
+        policy = policies.users.get(peer) or policies.trunks.get(peer)
+        if policy is None or self.is_emergency(number):
+            return ""
+        if policy.kind == TRUNK and not policy.may_reach(number, self._is_inside(ours)):
+            if policy.says(number) is False or not policy.aor:
+                return f"{peer} may not call {number}: refused"
+            return f"{peer} may not call {number}: the call is for its inbound_to, {policy.aor.rpartition('@')[0]}"
+        if policy.kind != TRUNK and not policy.may_reach(number, True):
+            return f"{policy.name} may not call {number}: refused with 403 Not Allowed to Call This"
+        if policies.over_limit(policy, peer):
+            return f"{policy.name} has as many calls as it may have: refused with 480 Call Limit Reached"
+        return ""
+
     @property
     def somebody_limited(self) -> bool:
         """False where no user has a section of their own, and so no limits."""

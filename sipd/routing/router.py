@@ -210,6 +210,10 @@ class Router:
             return "do not disturb"
         return "registered" if self._world.bindings_of(aor, False) else "not registered"
 
+    def address(self, name: str) -> str:
+        """The address-of-record that a user part stands for, be it somebody's or not."""
+        return self._rules.aor(name)
+
     def known(self, name: str) -> str:
         """The address-of-record of a user or a group, "" when there is none of that name."""
         aor = self._rules.aor(name)

@@ -44,12 +44,10 @@ busy = "1001"
 """
 
 
-class RoutingCommandTests(ServerTestCase):
-    """A server with a route, a group and a forward."""
+class RoutingCommandCase(ServerTestCase):
+    """A server that is asked by sipctl."""
 
-    def setUp(self) -> None:
-        super().setUp()
-        self.server = self.start(self.text(OFFICE))
+    server: service.Server
 
     async def ask(self, command: str, **arguments: Any) -> Any:
         """The result of a command. Raises Refused."""
@@ -74,6 +72,14 @@ class RoutingCommandTests(ServerTestCase):
 
         with mock.patch.object(cli.Place, "ask", asked):
             return CliRunner(env={"COLUMNS": "200"}).invoke(cli.main, ["--state-dir", "/nowhere", *words])
+
+
+class RoutingCommandTests(RoutingCommandCase):
+    """A server with a route, a group and a forward."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.server = self.start(self.text(OFFICE))
 
     def test_routes(self) -> None:
         """In their order, with all that is said of each; the numbers behind them."""
@@ -148,6 +154,27 @@ class RoutingCommandTests(ServerTestCase):
         self.assertIn("1002 *", self.sipctl("forwards").output)
         kept = json.loads(Path(self.server.config.path("forwards.json")).read_text())
         self.assertEqual(kept["forwards"], {"1003@example.com": {"busy": "1002"}})
+
+
+class MayTests(RoutingCommandCase):
+    """Users and carriers who may not call everybody."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.server = self.start(self.text(
+            '[users]\n1001 = "a"\n1002 = "b"\n[peers.1001]\nmay_call = ["10*"]\n[[routes]]\nmatch = "0*"\nto = "carrier"\n'
+            '[peers.carrier]\nuri = "sip:203.0.113.1"\ninbound_to = "1002"\nmay_call = ["!1001"]\n[peers.mute]\n'
+            'uri = "sip:203.0.113.2"\n[routing]\nemergency = ["0112"]\n'))
+
+    def test_who_may_not(self) -> None:
+        """A test of routes says who would be refused before any route is asked, and whose calls another gets."""
+        for caller, called, words in (
+                ("1001", "0123", "1001 may not call 0123: refused with 403"), ("1001", "0112", "route 1 is taken"),
+                ("1001", "1002", "nothing is registered for 1002"), ("1002", "0123", "route 1 is taken"),
+                ("carrier", "1001", "carrier may not call 1001: refused"), ("mute", "0123", "mute may not call 0123: refused"),
+                ("carrier", "0123", "carrier may not call 0123: the call is for its inbound_to, 1002")):
+            found = json.loads(self.sipctl("route", "test", caller, called, "--json").output)["steps"]
+            self.assertIn(words, " ".join(step["text"] for step in found))
 
 
 class ScriptTests(ServerTestCase):
