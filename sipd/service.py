@@ -52,7 +52,9 @@ from sipd.inventory import Inventory
 from sipd.journal import Journal
 from sipd.location.service import Location
 from sipd.location.store import MemoryStore, SqliteStore
+from sipd.message.errors import MalformedMessage
 from sipd.message.identifiers import Entropy, Identifiers
+from sipd.message.uri import Uri
 from sipd.messages.service import Messages
 from sipd.peers.policy import Policies
 from sipd.peers.qualify import Qualify
@@ -61,6 +63,7 @@ from sipd.peers.whereabouts import Whereabouts
 from sipd.proxy.proxy import Proxy
 from sipd.proxy.route_headers import RouteHeaders
 from sipd.proxy.token import RouteToken
+from sipd.recollection import Recollection
 from sipd.records import IRecords, MemoryRecords, SqliteRecords
 from sipd.registrar.registrar import Registrar
 from sipd.reloading import Reloading
@@ -245,6 +248,8 @@ class Server(MultiService):
         self.journal = Journal()
         self.journal.calls, self.journal.registrations = config.log.calls, config.log.registrations
         self.inventory = Inventory()
+        self.recollection = Recollection(self._whose, time.time, self.inventory)
+        self.journal.sinks.append(self.recollection)
         self.core: Core | None = None
         self._lock = StateLock(config.server.state_dir)
         self._user_store: UserStore | None = None
@@ -355,6 +360,15 @@ class Server(MultiService):
         self._note_nobodies()
         _tune_collector()
 
+    def _whose(self, who: str) -> str:
+        """The address-of-record of the user whose address this is, "" for nobody's."""
+        core = self.core
+        try:
+            aor = core.places.aor(Uri.parse(who)) if core is not None else ""
+        except MalformedMessage:
+            return ""
+        return aor if core is not None and core.users.by_aor(aor) is not None else ""
+
     def certificate(self, config: Config) -> tuple[str, str] | None:
         """The self-signed certificate, where a TLS listener of a configuration names no other. Raises StateError."""
         if not any(listen.transport == "tls" and not listen.certificate for listen in config.listen):
@@ -398,7 +412,8 @@ class Server(MultiService):
         CallCommands(core.calls, lambda call: rows.brief(call, seconds()), lambda call: rows.whole(call, seconds()),
                      rows.story, lambda: rows.peers(core.calls),
                      lambda name: core.policies.limits(name, core.aor(name)),
-                     lambda: [name.removesuffix(core.calls.at_home) for name in core.policies.limited()]).register(api)
+                     lambda: [name.removesuffix(core.calls.at_home) for name in core.policies.limited()],
+                     lambda name: self.recollection.of(core.aor(name)) or self.recollection.of(name)).register(api)
         MessageCommands(core.messages, peers.aor).register(api)
         Debug(transports.show, peers.aor, core.places.aor, core.location.bindings, time.time,
               self.inventory).register(api)

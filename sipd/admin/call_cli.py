@@ -63,20 +63,25 @@ def add_to(main: click.Group, command: type[click.Command]) -> None:
 
     both("inuse", "inuse", inuse, click.argument("peer", default="", shell_complete=complete_names))
 
-    def history(place: Any, call_id: str, watch: bool, every: float) -> None:
-        """Tells the call CALL-ID: what was decided, and why."""
+    def history(place: Any, what: str, watch: bool, every: float) -> None:
+        """Tells a call, by its Call-ID or the beginning of it: what was decided, and why. Or a user or a peer, by name:
+        what happened lately."""
         def draw(result: Any) -> Text:
             told = []
             for number, step in enumerate(result["steps"]):
-                stamp = time.strftime("%H:%M:%S", time.localtime(step["at"])) + f".{int(step['at'] % 1 * 1000):03d}"
-                told.append(f"{stamp if number == 0 else format(step['after'], '+.3f') + ' s':>12} {step['text']}")
+                day = "%H:%M:%S" if "call_id" in result else "%Y-%m-%d %H:%M:%S"
+                stamp = time.strftime(day, time.localtime(step["at"])) + f".{int(step['at'] % 1 * 1000):03d}"
+                if number and "call_id" in result:
+                    stamp = format(step["after"], "+.3f") + " s"
+                told.append(f"{stamp:>12} {step['text']}")
             if result["left_out"]:
                 told.append(f"... and {result['left_out']} steps more, which were not kept")
             return Text("\n".join(map(plain, told)))
 
-        view(place, watch, every, "history", draw, call_id=call_id)
+        view(place, watch, every, "history", draw, call_id=what)
 
-    both("history", "history", history, click.argument("call_id", metavar="CALL-ID"))
+    both("history", "history", history,
+         click.argument("what", metavar="CALL-ID|NAME", shell_complete=complete_names))
 
 
 def _clock(seconds: int) -> str:

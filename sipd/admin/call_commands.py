@@ -30,12 +30,13 @@ class ICalls(Protocol):
 class CallCommands:
     """Calls for people. `brief` and `whole` make the row of a call, `story` its history; `peers` gives each peer that
     is part of a call, of how many, and how many of them ring; `limits` the most calls and the busy level of a peer, 0
-    for none, and `limited` the peers that have one."""
+    for none, and `limited` the peers that have one; `lately` what happened to a user or a peer."""
 
     def __init__(self, calls: ICalls, brief: Callable[[Any], Row], whole: Callable[[Any], Row],
                  story: Callable[[Any], Row], peers: Callable[[], list[tuple[str, int, int]]],
                  limits: Callable[[str], tuple[int, int]] = lambda name: (0, 0),
-                 limited: Callable[[], Iterable[str]] = tuple) -> None:
+                 limited: Callable[[], Iterable[str]] = tuple,
+                 lately: Callable[[str], list[Row]] = lambda name: []) -> None:
         self._calls = calls
         self._brief = brief
         self._whole = whole
@@ -43,6 +44,7 @@ class CallCommands:
         self._peers = peers
         self._limits = limits
         self._limited = limited
+        self._lately = lately
 
     def register(self, api: Api) -> None:
         """Enters these commands."""
@@ -65,8 +67,12 @@ class CallCommands:
         return self._whole(self._one(request))
 
     def history(self, request: Row) -> Row:
-        """call_id: what was decided in a call and why, step by step. `at` in seconds since the epoch, `after` in
-        seconds since the call began."""
+        """call_id: what was decided in a call and why, step by step; or the name of a user or a peer: what happened to
+        it lately. `at` in seconds since the epoch, `after` in seconds since the first step."""
+        name = text_argument(request, "call_id")
+        steps = self._lately(name)
+        if steps:
+            return {"name": name, "left_out": 0, "steps": steps}
         return self._story(self._one(request))
 
     def inuse(self, request: Row) -> list[Row]:
