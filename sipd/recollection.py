@@ -59,8 +59,8 @@ class Recollection:
             records.append(Record(kind, fields, now))
 
     def of(self, name: str) -> list[dict[str, Any]]:
-        """The records about an address-of-record or a peer, oldest first: `at` (seconds since the epoch), `after` (since
-        the first of them) and `text`."""
+        """The records about an address-of-record or a peer, oldest first: `at` (seconds since the epoch), `after`
+        (since the first of them) and `text`."""
         records = self._names.get(name) or deque()
         return [{"at": round(record.last, 3), "after": round(record.last - records[0].last, 3), "text": record.text()}
                 for record in records]

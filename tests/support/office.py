@@ -172,10 +172,12 @@ class Office:
         transports.connections = []
         transports.lost, transports.dropped, transports.cut = 2, 0, {"idle": 3}
         transports.show = lambda watch: None
-        server: Any = service.Server(rig.config, source)
-        server.core, server.inventory, server._transports, server._user_store = rig.core, rig.inventory, transports, store
         with mock.patch("twisted.internet.reactor", rig.clock, create=True), mock.patch.object(
                 service.time, "time", rig.wall):
+            server: Any = service.Server(rig.config, source)
+            rig.journal.sinks.append(server.recollection)
+            server.core, server.inventory = rig.core, rig.inventory
+            server._transports, server._user_store = transports, store
             control = server._api(rig.core, rig.users, store, Identity(DOMAIN, DOMAIN))
         api: Api = control._api
         return api
