@@ -17,11 +17,14 @@ from twisted.trial.unittest import TestCase
 from sipd.message import parser
 from tests.support.rig import Rig
 
-#: Ceilings, Python-level calls. A ceiling is raised only with a line here saying what was bought.
-INVITE = 250
-RESPONSE = 120
-IN_DIALOG = 150
-REGISTER = 150
+#: Ceilings, Python-level calls, a few above what is counted. One is raised only with a line here saying what was bought.
+#: The call table took 14 of an INVITE, 8 of a 180, 15 of a 200, 8 of a BYE and 17 of its 200: calls are shown, counted by
+#: peer, limited, and known again after a kill. 11 of an INVITE tell whose call it is where nobody need log in, 3 ask for
+#: the dress of the hop and for numbers that pick up.
+INVITE = 170
+RESPONSE = 80
+IN_DIALOG = 132
+REGISTER = 122
 
 
 def calls(work: Callable[[], Any]) -> Counter[str]:

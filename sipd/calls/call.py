@@ -268,7 +268,7 @@ class Call:
 
     def settled(self) -> None:
         """Nothing more can come of its INVITE but another 2xx: whoever did not answer does not ring any more."""
-        if self.state != CONFIRMED:
+        if self.state != CONFIRMED or (not self.ringing and len(self.dialogs) == 1):
             return
         answered = [dialog.target for dialog in self.dialogs if dialog.state == CONFIRMED]
         for target in [target for target in self.ringing if target not in answered]:

@@ -230,24 +230,7 @@ class Route:
                 raise Reject(403)  # step 4: somebody else's
         if request.body:
             content.check(request)
-        origin = (aor, request.from_tag, request.call_id, request.cseq_number)
-        if origin in self._layer.origins:
-            raise Reject(482)  # s8.2.2.2: the same request over another path
-        server = self._server(request, key)
-        server.know_origin(origin)
-        request.flow.known = True
-
-        def answer(status: int, reason: str, headers: tuple[tuple[str, str], ...]) -> None:
-            # a repeat may come when the transaction is over: the tag follows from the request
-            server.answer(status, compose.response(request, status, reason, self._refusals.tag(request), headers))
-
-        try:
-            self._registrar.register(request, aor, answer)
-        except (Reject, MalformedMessage):
-            server.end()  # refused without state, as every refusal of a check
-            raise
-        if server.request is not None:
-            self._layer.promise_trying(server)                   # RFC 4320 s4.1: while the store takes its time
+        self.serving.serve(request, key, partial(self._registrar.register, request, aor), aor)  # 482, 503
 
     def _call(self, request: Request, caller: str, ours: str, wanted: str) -> Call | None:
         """The call that a request begins or belongs to. `wanted` was called, and `ours` is who gets that."""
@@ -375,12 +358,6 @@ class Route:
             self._journal.write("undelivered", source=join_host_port(flow.address, flow.port), reason=reason)
 
     # --- what they share
-
-    def _server(self, request: Request, key: Key) -> ServerTransaction:
-        server = self._layer.serve(request, key)
-        if server is None:
-            raise Reject(503, "Server Overloaded")
-        return server
 
     def _refuse(self, request: Request, key: Key, refusal: Reject) -> None:
         """Without state, so that strangers cost none; what only those hear who passed the checks, in a transaction."""

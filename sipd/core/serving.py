@@ -26,21 +26,25 @@ class Serving:
         self._layer = layer
         self._refusals = refusals
 
-    def serve(self, request: Request, key: Key, work: Callable[[Answer], None]) -> None:
+    def serve(self, request: Request, key: Key, work: Callable[[Answer], None], about: str = "") -> None:
         """Calls `work` with the answer, which is given once, now or later. What `work` refuses by an exception needs no
-        transaction: it comes out of here. Raises Reject (482, 503) too."""
-        origin = (request.uri_text, request.from_tag, request.call_id, request.cseq_number)
-        if not request.to_tag and origin in self._layer.origins:
+        transaction: it comes out of here. `about` is what it is about, for requests that may come by several paths; by
+        itself the Request-URI outside of dialogs. Raises Reject (482, 503) too."""
+        if not about and not request.to_tag:
+            about = request.uri_text
+        origin = (about, request.from_tag, request.call_id, request.cseq_number)
+        if about and origin in self._layer.origins:
             raise Reject(482)  # s8.2.2.2: the same request over another path
         server = self._layer.serve(request, key)
         if server is None:
             raise Reject(503, "Server Overloaded")
-        if not request.to_tag:
+        if about:
             server.know_origin(origin)
         assert request.flow is not None
         request.flow.known = True
 
         def answer(status: int, reason: str, headers: tuple[tuple[str, str], ...]) -> None:
+            # a repeat may come when the transaction is over: the tag follows from the request
             server.answer(status, compose.response(request, status, reason, self._refusals.tag(request), headers))
 
         try:
@@ -55,6 +59,9 @@ class Serving:
 class Events(Protocol):
     """What is served by SUBSCRIBE and PUBLISH."""
 
+    #: What numbers begin with that pick calls up; an at sign where none do.
+    code: str
+
     @property
     def allow_events(self) -> tuple[tuple[str, str], ...]:
         """The Allow-Events header, none where nothing is served."""
@@ -67,10 +74,6 @@ class Events(Protocol):
 
     def serve(self, request: Request, entity: str, sender: str, answer: Answer) -> None:
         """Serves it; answers once. Raises Reject."""
-
-    @property
-    def code(self) -> str:
-        """What numbers begin with that pick calls up; an at sign where none do."""
 
     def way(self, request: Request, entity: str, sender: str) -> Target | None:
         """Where a SUBSCRIBE or PUBLISH goes that is not served here, or an INVITE with Replaces or to pick up; None

@@ -113,6 +113,8 @@ class Events:
     def _serve_packages(self) -> None:
         self._dialogs.rings = self._settings.notify_ringing
         self.pickup.configure(self._settings.pickup, self._settings.pickup_groups.values())
+        #: What begins the numbers that pick calls up; what no number begins with where there is none.
+        self.code = self.pickup.code or "@"
         self.packages.clear()
         self.packages.update({name: self._all[name] for name in self._settings.packages if name in self._all})
 
@@ -187,11 +189,6 @@ class Events:
             self.compositor.publish(request, entity, answer)
         else:
             self._notified(request, entity, sender, answer)
-
-    @property
-    def code(self) -> str:
-        """What begins the numbers that pick calls up; what no number begins with where there is none."""
-        return self.pickup.code or "@"
 
     def way(self, request: Request, entity: str, sender: str) -> Target | None:
         """Where a request for one of our addresses goes that neither routing nor registrations decide about: to the
