@@ -25,6 +25,7 @@ from sipd.events.presence import Presence
 from sipd.events.reg import Registrations
 from sipd.events.unasked import TEMPLATES, Said, Unasked
 from sipd.events.voicemail import Voicemail
+from sipd.events.watch import Watch
 from sipd.inventory import Inventory, Table
 from sipd.journal import Journal
 from sipd.message.errors import Reject
@@ -120,26 +121,32 @@ class Events:
 
     def start(self) -> None:
         """Reads the records, and tells every watcher everything. Raises StoreError."""
-        gone: list[Change] = []
-        watches = []
-        for kind, key, text in self._records.load():
-            if kind == notifier.KIND:
-                watch = self.notifier.restore(key, text)
-                if watch is not None:
-                    watches.append(watch)
-                    continue
-            elif kind == publications.KIND and self.compositor.restore(key, text):
-                continue
-            elif kind == MAILBOX and self._knows(key):
-                self.mailboxes[key] = {
-                    teller: {name: message_summary.counts(*numbers) for name, numbers in summary.items()}
-                    for teller, summary in json.loads(text).items()}
-                continue
-            gone.append((kind, key, None))
+        watches: list[Watch] = []
+        gone: list[Change] = [(kind, key, None) for kind, key, text in self._records.load()
+                              if not self._restore(kind, key, text, watches)]
         if gone:
             self._records.commit(gone, _whatever)
         self.notifier.begin(watches)
         self._light()
+
+    def _restore(self, kind: str, key: str, text: str, watches: list[Watch]) -> bool:
+        """Enters a record; False for one that is not wanted any more, or is damaged."""
+        try:
+            if kind == notifier.KIND:
+                watch = self.notifier.restore(key, text)
+                if watch is not None:
+                    watches.append(watch)
+                return watch is not None
+            if kind == publications.KIND:
+                return self.compositor.restore(key, text)
+            if kind != MAILBOX or not self._knows(key):
+                return False
+            self.mailboxes[key] = {
+                teller: {name: message_summary.counts(*numbers) for name, numbers in summary.items()}
+                for teller, summary in json.loads(text).items()}
+            return True
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return False
 
     def call_out(self) -> None:
         """Subscribes to the mailboxes that are elsewhere; once there are peers, and again with others."""

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _MESSAGE, _ENDED = "message", "ended"
 #: The last number given, so that none is given twice.
 _LAST, _COUNT = "last", "number"
+#: What is kept of one that was not delivered.
+_ROW = frozenset({"aor", "sender", "received_at", "ended_at", "reason", "size"})
 #: Messages that were not delivered, which people are shown.
 _MOST_ENDED = 1000
 #: Seconds between two looks for what has expired, at most.
@@ -125,8 +127,8 @@ class Mailboxes:
                     # it may have been on its way when the server ended
                     message.stored = message.seen = True
                     self._enter(message)
-            elif kind == _ENDED:
-                self.ended[number] = json.loads(text)
+            elif kind == _ENDED and (row := _row(text)) is not None:
+                self.ended[number] = row
         for aor in [aor for aor in self.boxes if not self._knows(aor)]:
             self.forget_user(aor)
         self._arm()
@@ -356,6 +358,15 @@ class Mailboxes:
 
 def _nobody(anything: Any) -> None:
     """Until somebody delivers."""
+
+
+def _row(text: str) -> dict[str, Any] | None:
+    """About a message that was not delivered, None when the text is none of ours."""
+    try:
+        row = json.loads(text)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and row.keys() == _ROW else None
 
 
 def _digits(text: str) -> int:

@@ -130,6 +130,19 @@ class RestartTests(TestCase):
         self.assertEqual(self.records.kept, {})
         self.rig.finish()
 
+    def test_damaged(self) -> None:
+        """Records that no sipd wrote are left out, and taken out; the others hold."""
+        subscribe(self.a, "1002", expires=300)
+        notified(self.a)
+        watch = next(iter(self.records.kept))
+        damaged = {(kind, f"{number}@example.com"): text for kind in ("publication", "mailbox", "subscription", "other")
+                   for number, text in enumerate(("", "{", "[]", "1", "null", '{"x": []}', '{"x": {"y": 1}}'))}
+        self.records.kept.update(damaged)
+        self.restart()
+        self.assertEqual(list(self.records.kept), [watch])
+        self.rig.advance(0.2, 0.05)
+        notified(self.a)
+
     @shows("SUB-25", "6665 4.2.1")
     def test_not_stored(self) -> None:
         """A subscription that cannot be stored is refused with 500, and nothing is told."""

@@ -293,3 +293,10 @@ class StoreTests(OfflineTestCase):
                 phone.answer(phone.take("MESSAGE"), 200)
             served += len(ready)
         self.rig.finish()
+
+    def test_damaged(self) -> None:
+        """Records that no sipd wrote are nothing that waits, nor anything to be shown."""
+        texts = ("", "{", "[]", "1", "null", "{}")
+        rig = Rig(kept=MemoryRecords({(kind, str(number)): text for kind in ("message", "ended", "other")
+                                      for number, text in enumerate(texts)}), messages={"store_offline": True})
+        self.assertEqual(rig.core.messages.rows(), [])
