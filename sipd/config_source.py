@@ -11,6 +11,7 @@ from pydantic import BaseModel, SecretStr
 
 from sipd.config import Config, Overrides, load
 from sipd.config_dress import DressKeys
+from sipd.config_events import NotifyTemplate, Rule
 from sipd.config_peers import merged
 from sipd.config_routing import To
 from sipd.config_text import option_name
@@ -117,6 +118,8 @@ def text_of(value: Any) -> str:
         return f'"{value}"'
     if isinstance(value, To):
         return text_of(value.peer) if value.model_fields_set <= {"peer"} else text_of(value.model_dump())
+    if isinstance(value, (Rule, NotifyTemplate)):
+        return text_of({key: getattr(value, key) for key in type(value).model_fields if key in value.model_fields_set})
     if isinstance(value, (tuple, list, frozenset, set)):
         return "[" + ", ".join(text_of(one) for one in value) + "]"
     if isinstance(value, dict):

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from twisted.trial.unittest import TestCase
 
 from sipd.config import Config
+from sipd.config_changes import changes
 from sipd.config_events import Events, NotifyTemplate
 
 
@@ -42,3 +43,10 @@ class EventsSectionTests(TestCase):
         self.assertEqual(config.events.rules[0].sees, "part")
         self.assertEqual(Events().packages, ("presence", "dialog", "message-summary", "reg"))
         self.assertEqual(NotifyTemplate(event="x").content_type, "text/plain")
+
+    def test_words(self) -> None:
+        """Rules and templates are shown as the file has them."""
+        other = Config.model_validate({"events": {"rules": [{"watcher": "1001", "sees": "part"}],
+                                                  "templates": {"x": {"event": "y"}}}})
+        self.assertEqual([change.text for change in changes(Config(), other)], [
+            '[events] rules: [] -> [{watcher = "1001", sees = "part"}]', '[events] templates: {} -> {x = {event = "y"}}'])

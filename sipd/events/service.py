@@ -86,6 +86,8 @@ class Events:
         self._parties: Table[int, set[str]] = inventory.table("parties of calls", calls.table.limit)
         self.pickup = Pickup(calls.of, calls.table, aor, lambda watcher, entity: self.access.verdict(
             watcher, entity, "dialog") == WHOLE, location.bindings)
+        #: The user whom a number of the configuration stands for, by addresses-of-record; the same where it does not.
+        self.alias: Callable[[str], str] = _itself
         #: Gives a target at a peer with a uri; by (peer, number).
         self.peer_target: Callable[[str, str], Target | None] = _no_peer
         self.unasked = Unasked(uac, wheel, location, identifiers, lambda entity: message_summary.written(
@@ -184,6 +186,8 @@ class Events:
         for a stranger. Raises Reject and MalformedMessage, and then does not answer."""
         require(request, _NOTHING_SUPPORTED)
         method = request.method
+        if not self._knows(entity):
+            entity = self.alias(entity)
         if request.to_tag and method != "PUBLISH":
             raise Reject(481)  # no dialog of ours: those are found before
         if method != "SUBSCRIBE" and not self.access.may_publish(sender, entity):
@@ -337,3 +341,7 @@ def _whatever(reason: str) -> None:
 def _no_peer(peer: str, number: str) -> Target | None:
     """Until there are peers."""
     return None
+
+
+def _itself(aor: str) -> str:
+    return aor

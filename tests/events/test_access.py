@@ -138,3 +138,17 @@ class RouteTests(TestCase):
             self.assertIn(f'<status status="{status}"/>'.encode(), notify.body)
             unsubscribe(a, ok)
         rig.finish()
+
+    def test_number(self) -> None:
+        """A number that stands for one user is that user; one that stands for several, or for nobody, is not there."""
+        rig = Rig(numbers={"77": "1002", "78": ["1002", "1003"], "79": "sales"}, groups={"sales": {"members": ["1002"]}})
+        a, b = rig.phone("1001"), rig.phone("1002")
+        b.register()
+        ok = subscribe(a, "77")
+        notify = notified(a)
+        self.assertEqual(basic(notify), "open")
+        self.assertIn(b'entity="sip:1002@example.com"', notify.body)
+        unsubscribe(a, ok)
+        for number in ("78", "79", "80"):
+            subscribe(a, number, status=404)
+        rig.finish()
