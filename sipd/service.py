@@ -172,7 +172,7 @@ class Core:
             self.route.serving, refusals.tag, self.proxy.identifiers, outside.entropy, self.aor, self.knows,
             self.qualify.unreachable, journal, inventory)
         self.events.peer_target, self.events.voicemail.account = self.trunks.target_to, self.trunks.mailbox
-        self.events.alias = self._stands_for
+        self.events.alias = lambda aor: settings.stands_for(self, aor)
         self.route.events = self.events if config.events.packages else None
 
     def call_out(self, config: Config) -> None:
@@ -205,13 +205,6 @@ class Core:
     def _display_name(self, aor: str) -> str:
         user = self.users.by_aor(aor)
         return "" if user is None else user.display_name
-
-    def _stands_for(self, aor: str) -> str:
-        """The user whom one of [numbers] stands for alone, by addresses-of-record."""
-        name = aor.removesuffix(f"@{self.places.domain}")
-        entry = self.config.numbers.get(name)
-        user = self.aor(entry.to[0]) if entry is not None and len(entry.to) == 1 else aor
-        return user if self.users.by_aor(user) is not None else aor
 
     def _qualified_every(self, aor: str) -> float:
         """Seconds between two questions to the phones of an address-of-record, 0 for none."""

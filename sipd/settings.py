@@ -84,6 +84,13 @@ def configure_policies(policies: Policies, config: Config, aor: Callable[[str], 
     policies.configure(config.peers, config.templates, config.acls, aor)
 
 
+def stands_for(core: Core, aor: str) -> str:
+    """The user whom one of [numbers] stands for alone, by addresses-of-record; the same where there is none."""
+    entry = core.config.numbers.get(aor.removesuffix(f"@{core.places.domain}"))
+    user = core.aor(entry.to[0]) if entry is not None and len(entry.to) == 1 else aor
+    return user if core.users.by_aor(user) is not None else aor
+
+
 def configure(core: Core, config: Config, realm: str, stored: Iterable[StoredUser]) -> None:
     """Sets a running core to another configuration, for all that comes from now on. `stored` are the users of the
     store. Cannot fail."""
