@@ -5,7 +5,7 @@ A nonce is used again for the next request, with the next nonce count, so that m
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from sipd.auth.digest import HASHES, answer, parse_challenge
 from sipd.message.errors import MalformedMessage
@@ -43,10 +43,13 @@ class Keyring:
         #: By "www" or "proxy", and realm.
         self._known: dict[tuple[str, str], _Known] = {}
 
-    def credentials(self, method: str, uri: str) -> list[tuple[str, str]]:
-        """The header fields that answer every challenge known, each with its next nonce count."""
+    def credentials(self, method: str, uri: str, tried: Collection[str] = ()) -> list[tuple[str, str]]:
+        """The header fields that answer every challenge known, each with its next nonce count; once the request was
+        asked for credentials (see `learn`) those alone, as some peers look at the first field there is."""
         fields = []
-        for (kind, _), known in self._known.items():
+        for (kind, realm), known in self._known.items():
+            if tried and f"{kind} {realm}" not in tried:
+                continue
             known.count += 1
             name = "Authorization" if kind == "www" else "Proxy-Authorization"
             fields.append((name, answer(known.params, method, uri, self.username, self._password,

@@ -199,7 +199,7 @@ class Sending:
             fields.append(("Expires", str(ask.expires)))
         fields += ask.headers
         if ask.keyring is not None:
-            fields += ask.keyring.credentials(ask.method, self._target.uri)
+            fields += ask.keyring.credentials(ask.method, self._target.uri, self._tried)
         request = compose.request(ask.method, self._target.uri, fields, ask.body)
         next_hop(request)  # s12.2.1.1: a strict router finds itself in the Request-URI
         return request

@@ -270,7 +270,7 @@ class Dress:
         request.remove("proxy-authorization")
         if request.method == "ACK" or not self.may_show(worn.address):
             return
-        fields = keyring.credentials(request.method, request.uri_text)
+        fields = keyring.credentials(request.method, request.uri_text, worn.tried)
         for name, value in fields:
             request.add(name, value)
         if fields and request.method == "INVITE":

@@ -81,6 +81,17 @@ class KeyringTests(TestCase):
         self.assertTrue(self.keyring.learn(refusal(digest("n2")), tried))
         self.assertEqual([one[0] for one in self.answered()], ["Proxy-Authorization", "Authorization"])
 
+    def test_asked_for(self) -> None:
+        """Once a request was asked for credentials it shows those alone; the next one shows all again."""
+        self.assertTrue(self.keyring.learn(refusal(digest("n1")), {}))
+        tried: dict[str, int] = {}
+        self.assertTrue(self.keyring.learn(refusal(digest("n2"), status=407), tried))
+        shown = [name for name, _ in self.keyring.credentials("INVITE", "sip:a.example", tried)]
+        self.assertEqual(shown, ["Proxy-Authorization"])
+        self.assertTrue(self.keyring.learn(refusal(digest("n3", "other")), tried))
+        self.assertEqual(len(self.keyring.credentials("INVITE", "sip:a.example", tried)), 2)
+        self.assertEqual(len(self.answered()), 3)
+
     @shows("OUT-10", "22.3")
     def test_realms(self) -> None:
         """Each realm, of registrar and proxies, has its own answer; a stranger who names realm after realm makes it
