@@ -377,7 +377,7 @@ _TRUNKS: tuple[Mutant, ...] = (
            "shift = max(shift, steps.highest + 1 - number)", "pass", _DRESSED),
     Mutant("a number below one that was sent", _DRESSING, "if number > steps.last and number + shift <= steps.highest:",
            "if False:", _DRESSED),
-    Mutant("after a restart numbers do not jump", _DRESSING, "jump = max(0, wardrobe.since - out.since)", "jump = 0",
+    Mutant("after a restart numbers do not jump", _DRESSING, "jump = max(0, wardrobe.since - out.since) * _CHALLENGES", "jump = 0",
            _DRESSED),
     Mutant("RAck of another count", _DRESSING, "{int(parts[1][:10]) + shift}", "{int(parts[1][:10])}", _DRESSED),
     Mutant("credentials are shown to anybody in a dialog", _DRESSING,

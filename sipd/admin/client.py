@@ -12,8 +12,8 @@ from typing import Any
 from sipd.admin.api import REQUEST_LIMIT, Refused
 from sipd.admin.control_socket import short_path
 
-#: Bytes of an answer, and seconds to wait for it.
-ANSWER_LIMIT, PATIENCE = 67108864, 30.0
+#: Bytes of an answer, and seconds to wait for it: a phone that is asked may be silent for 32 (timer F).
+ANSWER_LIMIT, PATIENCE = 67108864, 40.0
 
 
 class NoServer(Exception):

@@ -33,6 +33,8 @@ AS_IT_CAME, ACCOUNTS, NOBODYS = "", "u", "a"
 _TOO_LONG = "*"
 #: Characters of a URI that fit into the token.
 _ORIGINAL = 96
+#: Times a second that a trunk may ask for credentials in one dialog, so that numbers still rise after a restart.
+_CHALLENGES = 16
 #: s8.1.1.5: a CSeq number is less.
 _CSEQ_END = 2 ** 31
 #: Event of the NOTIFYs about a REFER: its id is the CSeq of that (RFC 3515 s2.4.6).
@@ -157,7 +159,7 @@ class Dress:
         keyring = self.account.keyring if self.account is not None else None
         if steps is None:
             # how far the shift grew in the process before this one nobody knows, so it jumps: numbers need only rise
-            jump = max(0, wardrobe.since - out.since)
+            jump = max(0, wardrobe.since - out.since) * _CHALLENGES
             if keyring is None and not (jump and out.shift):
                 return out.shift
             steps = Steps()

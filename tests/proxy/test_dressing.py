@@ -110,13 +110,13 @@ class Texts(TestCase):
         for number in (7, 8):
             info = request("INFO", CALLEE, number)
             dress.put_on(info, "192.0.2.7", None)
-            self.assertEqual(info.cseq_number, number + 1 + 0x1000)
+            self.assertEqual(info.cseq_number, number + 1 + 0x10000)
         ack = request("ACK", CALLEE, 5)
         dress.put_on(ack, "192.0.2.7", None)
         self.assertEqual(ack.cseq_number, 6)
-        last = request("INFO", CALLEE + "x", 2**31 - 0x1000)
+        last = request("INFO", CALLEE + "x", 2**31 - 0x10000)
         dress.put_on(last, "192.0.2.7", None)
-        self.assertEqual(last.cseq_number, 2**31 - 0x1000 + 1)
+        self.assertEqual(last.cseq_number, 2**31 - 0x10000 + 1)
 
 
 class Numbers(TestCase):
