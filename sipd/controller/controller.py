@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from sipd.config_originate import Originate
 from sipd.controller.call import CONTROLLED, REFER, Originated
@@ -14,16 +13,14 @@ from sipd.inventory import Inventory, Table
 from sipd.journal import Journal
 from sipd.message.address import Address
 from sipd.message.errors import MalformedMessage
-from sipd.message.params import quote as quoted
+from sipd.message.params import quote
+from sipd.message.uri import uri_of_aor
 
 if TYPE_CHECKING:
     from sipd.calls.table import Calls
     from sipd.core.places import Places
     from sipd.core.uac import Uac
     from sipd.location.service import Location
-
-#: RFC 3261 s25.1 user: what needs no escape there.
-_USER_SAFE = "-_.!~*'()&=+$,;?/"
 
 #: The users and numbers that can be called: no white space, nothing that ends a URI or makes one of it.
 _NAME = re.compile(r"""[^\s:<>"@\\]{1,100}""")
@@ -75,8 +72,8 @@ class Controller:
         self._count += 1
         way = way or self._config.by
         call = Originated(self, self._count, "" if way == "auto" else way, patience or self._config.timeout)
-        call.first = Leg(self, call, 0, first, _uri(one), self._shown(other))
-        call.second = Leg(self, call, 1, second, _uri(other), self._shown(one), one)
+        call.first = Leg(self, call, 0, first, uri_of_aor(one), self._shown(other))
+        call.second = Leg(self, call, 1, second, uri_of_aor(other), self._shown(one), one)
         self.calls[self._count] = call
         call.start()
         return call
@@ -125,7 +122,7 @@ class Controller:
     def _shown(self, aor: str) -> str:
         """From as the other one sees it: the display name and the address of the one it will talk to."""
         display = self._display(aor)
-        return f"{quoted(display)} <{_uri(aor)}>" if display else f"<{_uri(aor)}>"
+        return f"{quote(display)} <{uri_of_aor(aor)}>" if display else f"<{uri_of_aor(aor)}>"
 
     # --- for people
 
@@ -142,11 +139,6 @@ class Controller:
             who = f"{leg.name}: " if leg is not None else ""
             journal.write("originate-failed", first=call.first.name, second=call.second.name,
                           reason=f"{who}{status or ''} {reason}".replace("  ", " ").strip())
-
-
-def _uri(aor: str) -> str:
-    user, _, domain = aor.rpartition("@")
-    return f"sip:{quote(user, _USER_SAFE, errors='surrogateescape')}@{domain}"
 
 
 def _aor_of(uri: str) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from sipd.auth.authenticator import owns
 from sipd.core.places import Places
@@ -19,7 +18,7 @@ from sipd.message.address import Address, uri_of
 from sipd.message.errors import MalformedMessage, Reject
 from sipd.message.hop import join_host_port
 from sipd.message.message import Request
-from sipd.message.uri import Uri, unescape
+from sipd.message.uri import Uri, unescape, uri_of_aor
 from sipd.peers.policy import GUEST, STRANGER, TRUNK, USUAL, WITHIN, Policies, Policy
 
 if TYPE_CHECKING:
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
 _IDENTITIES = frozenset({"p-asserted-identity", "p-preferred-identity", "remote-party-id"})
 #: Fields that requests lose here, unless their sender is believed; credentials for our realm among them.
 NOT_PASSED_ON = _IDENTITIES | {"proxy-authorization"}
-#: RFC 3261 s25.1 user: what needs no escape there.
-_USER_SAFE = "-_.!~*'()&=+$,;?/"
 #: What calls somebody, so that `may_call` is asked.
 _CALLS = frozenset({"INVITE", "MESSAGE", "REFER"})
 #: A host that no DNS will ever know (RFC 2606 s2): whoever writes it is reached over its connection alone.
@@ -328,9 +325,7 @@ class Callers:
         if (ours and policy.caller_name and not identities and request.method in _CALLS
                 and self.claimed(request) == caller):
             identities = True
-            name, _, domain = caller.rpartition("@")
-            user = quote(name, _USER_SAFE, errors="surrogateescape")
-            request.add("P-Asserted-Identity", f'"{policy.caller_name}" <sip:{user}@{domain}>')
+            request.add("P-Asserted-Identity", f'"{policy.caller_name}" <{uri_of_aor(caller)}>')
         if identities:
             request.remove("p-preferred-identity")
             if self._is_private(request) and not self._policies.users.get(ours, USUAL).trust_identity:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sipd.calls.call import CANCELLED, CONFIRMED, EARLY, FAILED, TERMINATED, TRYING
 from sipd.events import xml
-from sipd.events.package import Asked, Document, address
+from sipd.events.package import Asked, Document
 from sipd.events.xml import Element
 from sipd.inventory import Inventory, Table
 from sipd.message.address import Address
 from sipd.message.errors import MalformedMessage
+from sipd.message.uri import uri_of_aor
 
 if TYPE_CHECKING:
     from sipd.calls.call import Call, CallDialog
@@ -88,7 +89,7 @@ class Dialogs:
         before = last if isinstance(last, tuple) else ()
         over = [self._over(one) for one in before if one.id not in present and one.state != "terminated"]
         elements = [_element(asked, one) for one in (*seen, *over)]
-        root = Element(f"{{{_NS}}}dialog-info", {"version": "", "state": "full", "entity": address(asked.entity)},
+        root = Element(f"{{{_NS}}}dialog-info", {"version": "", "state": "full", "entity": uri_of_aor(asked.entity)},
                        children=elements)
         head, _, tail = xml.write(root, {}).partition(' version="" ')
         return Document(asked.kind, seen, f'{head} version="', f'" {tail}', True)
@@ -128,7 +129,7 @@ class Dialogs:
         if not confirmed and not self.rings:
             return
         caller = self._aor(call.caller) if call.caller else ""
-        target = address(caller) if caller and call.caller else _uri(call.contact)
+        target = uri_of_aor(caller) if caller and call.caller else _uri(call.contact)
         for place, dialog in enumerate(confirmed or mine):
             yield Seen(_numbered(f"d{call.number}", place), _STATES[dialog.state], call.call_id, dialog.tag, call.tag,
                        True, call.from_, target)
@@ -137,7 +138,7 @@ class Dialogs:
 
     def _reached(self, dialog: CallDialog) -> str:
         peer = self._aor(dialog.peer) if dialog.peer else ""
-        return address(peer) if peer else _uri(dialog.contact)
+        return uri_of_aor(peer) if peer else _uri(dialog.contact)
 
     def check(self, kind: str, body: bytes) -> None:
         """See Package: nobody publishes dialogs."""
@@ -167,8 +168,8 @@ def _element(asked: Asked, one: Seen) -> Element:
     children = [Element(f"{{{_NS}}}state", about, one.state)]
     if one.call_id:
         children.append(Element(f"{{{_NS}}}local", children=[
-            Element(f"{{{_NS}}}identity", text=address(asked.entity)),
-            Element(f"{{{_NS}}}target", {"uri": address(asked.entity)})]))
+            Element(f"{{{_NS}}}identity", text=uri_of_aor(asked.entity)),
+            Element(f"{{{_NS}}}target", {"uri": uri_of_aor(asked.entity)})]))
         children.append(_remote(one))
     return Element(f"{{{_NS}}}dialog", {key: value for key, value in attributes.items() if value}, children=children)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 
-from sipd.events.package import Asked, Document, Publication, address
+from sipd.events.package import Asked, Document, Publication
 from sipd.message.errors import MalformedMessage
+from sipd.message.uri import uri_of_aor
 
 KIND = "application/simple-message-summary"
 #: s3.5: counters end here.
@@ -62,7 +63,7 @@ def merged(summaries: Iterable[Summary]) -> Summary:
 def written(summary: Summary, entity: str) -> str:
     """s5.2: the body. Phones look for a line of voice messages, so there always is one, unless nobody counted."""
     waiting = any(new for new, *_ in summary.values())
-    lines = [f"Messages-Waiting: {'yes' if waiting else 'no'}", f"Message-Account: {address(entity)}"]
+    lines = [f"Messages-Waiting: {'yes' if waiting else 'no'}", f"Message-Account: {uri_of_aor(entity)}"]
     shown = {kind: numbers for kind, numbers in summary.items() if kind}
     if not shown and "" not in summary:
         shown = {"voice-message": (0, 0, 0, 0)}

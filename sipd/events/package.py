@@ -4,18 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from typing import NamedTuple, Protocol
-from urllib.parse import quote
 
 from sipd.message.errors import MalformedMessage
 from sipd.message.message import Request
 from sipd.message.params import parse_params
-from sipd.proxy.identity import USER_SAFE
-
-
-def address(entity: str) -> str:
-    """The URI of an address-of-record, whatever stands in its user part."""
-    user, _, domain = entity.rpartition("@")
-    return f"sip:{quote(user, USER_SAFE, errors='surrogateescape')}@{domain}"
 
 
 class Document(NamedTuple):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sipd.events import xml
-from sipd.events.package import address
 from sipd.events.xml import Element
 from sipd.message.errors import MalformedMessage
+from sipd.message.uri import uri_of_aor
 
 PIDF = "application/pidf+xml"
 XPIDF = "application/xpidf+xml"
@@ -71,7 +71,7 @@ def merge(entity: str, documents: Iterable[Element]) -> Element:
             else:
                 others.append(child)
     tuples.sort(key=lambda one: not is_open(one))
-    return Element(f"{{{_NS}}}presence", {"entity": address(entity)}, children=[
+    return Element(f"{{{_NS}}}presence", {"entity": uri_of_aor(entity)}, children=[
         *tuples[:_MOST_TUPLES], *notes[:_MOST_TUPLES], *others[:_MOST_TUPLES]])
 
 
@@ -80,14 +80,14 @@ def derived(entity: str, doing: str) -> Element:
     basic = Element(f"{{{_NS}}}basic", text="closed" if doing == OFFLINE else "open")
     one = Element(f"{{{_NS}}}tuple", {"id": "sipd"}, children=[
         Element(f"{{{_NS}}}status", children=[basic]),
-        Element(f"{{{_NS}}}contact", {"priority": "1"}, address(entity)),
+        Element(f"{{{_NS}}}contact", {"priority": "1"}, uri_of_aor(entity)),
         Element(f"{{{_NS}}}note", text=doing)])
     children = [one]
     if doing in (RINGING, TALKING):
         # RFC 4480 s3.2: what simple watchers show as busy
         activities = Element(f"{{{_RPID}}}activities", children=[Element(f"{{{_RPID}}}on-the-phone")])
         children.append(Element(f"{{{_DM}}}person", {"id": "sipd-person"}, children=[activities]))
-    return Element(f"{{{_NS}}}presence", {"entity": address(entity)}, children=children)
+    return Element(f"{{{_NS}}}presence", {"entity": uri_of_aor(entity)}, children=children)
 
 
 def written(document: Element, kind: str) -> str:

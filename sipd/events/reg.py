@@ -8,11 +8,12 @@ from hashlib import blake2b
 
 from sipd.binding import Binding, Change
 from sipd.events import xml
-from sipd.events.package import Asked, Document, address
+from sipd.events.package import Asked, Document
 from sipd.events.xml import Element
 from sipd.inventory import Inventory, Table
 from sipd.message.errors import MalformedMessage
 from sipd.message.params import parse_params, unquote
+from sipd.message.uri import uri_of_aor
 
 KIND = "application/reginfo+xml"
 _NS = "urn:ietf:params:xml:ns:reginfo"
@@ -69,7 +70,7 @@ class Registrations:
                 contacts.append(self._contact(entity, one, "terminated", event))
         state = "active" if now else "init" if last is None else "terminated"
         registration = Element(f"{{{_NS}}}registration", {
-            "aor": address(entity), "id": f"r{_id(entity)}", "state": state}, children=contacts)
+            "aor": uri_of_aor(entity), "id": f"r{_id(entity)}", "state": state}, children=contacts)
         root = Element(f"{{{_NS}}}reginfo", {"version": "", "state": "full" if last is None else "partial"},
                        children=[registration])
         head, tail = _VERSION.split(xml.write(root, {}), 1)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sipd.config_events import NotifyTemplate
 from sipd.core.uac import Ask, Outcome
-from sipd.events.package import address
 from sipd.inventory import Inventory, Table
+from sipd.message.uri import uri_of_aor
 from sipd.proxy.targets import Target, groups_of
 
 if TYPE_CHECKING:
@@ -176,8 +176,9 @@ class Unasked:
     def _send(self, aor: str, target: Target, headers: tuple[tuple[str, str], ...], body: bytes,
               done: Callable[[Outcome], None]) -> Any:
         tag = self._identifiers.tag
-        ask = Ask("NOTIFY", target, f"<{address(aor)}>", f"<{address(aor)}>;tag={tag()}", tag(), contact=f"s{tag()}",
-                  headers=headers, body=body, blames=False)
+        entity = f"<{uri_of_aor(aor)}>"
+        ask = Ask("NOTIFY", target, entity, f"{entity};tag={tag()}", tag(), contact=f"s{tag()}", headers=headers,
+                  body=body, blames=False)
         return self._uac.send(ask, done)
 
 

@@ -6,13 +6,16 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 from sipd.message import grammar
 from sipd.message.errors import MalformedMessage
 
 #: URIs longer than this (characters) are read each time instead of being kept: hostile ones must not fill the cache.
 _CACHED_LENGTH: Final = 200
+
+#: What stands in a user part as it is, besides letters and digits.
+_USER_SAFE: Final = "-_.!~*'()&=+$,;?/"
 
 #: Parameters that must stand in both URIs or in neither for them to be equivalent (s19.1.4).
 _BOTH_OR_NEITHER: Final = ("user", "ttl", "method", "maddr", "transport")
@@ -119,6 +122,17 @@ def unescape(text: str) -> str:
     if "%" not in text or not _ESCAPE.search(text):
         return text
     return unquote_to_bytes(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
+
+
+def escape(user: str) -> str:
+    """A name or number as the user part of a URI (s25.1 user): whatever may not stand there becomes `%HH`."""
+    return quote(user, _USER_SAFE, errors="surrogateescape")
+
+
+def uri_of_aor(aor: str) -> str:
+    """An address-of-record `user@domain` as a URI."""
+    user, _, domain = aor.rpartition("@")
+    return f"sip:{escape(user)}@{domain}"
 
 
 #: Escapes of ; / ? : @ & = + $ and the comma, and of "%" itself: undone, it could make an escape of what follows it.

@@ -9,6 +9,7 @@ from email.utils import formatdate, parsedate_to_datetime
 from sipd.message.address import tag_of
 from sipd.message.errors import MalformedMessage
 from sipd.message.message import Request
+from sipd.message.uri import uri_of_aor
 from sipd.message.values import delta_seconds
 
 #: Fields of one hop, of one transaction or for one proxy: they are made anew, or are nothing to who gets the message
@@ -136,19 +137,11 @@ def notice(number: int, about: StoredMessage, reason: str, now: float, expires_a
            call_id: str) -> StoredMessage:
     """What its sender, who is one of our users, is told when `about` was not delivered."""
     body = (f"Your message of {formatdate(about.received_at, usegmt=True)} to {about.aor} was not delivered: {reason}.")
-    name, _, host = about.sender.rpartition("@")
     return StoredMessage(
         number, about.sender, f"sip:{domain}", now, expires_at, f"<sip:{domain}>;tag={tag}",
-        f"<sip:{escaped(name)}@{host}>", call_id, 1,
+        f"<{uri_of_aor(about.sender)}>", call_id, 1,
         (("Date", formatdate(now, usegmt=True)), ("Content-Type", "text/plain;charset=UTF-8")),
         body.encode("utf-8", "surrogateescape"), notice=True)
-
-
-def escaped(name: str) -> str:
-    """A user's name as it stands in a URI (RFC 3261 s25.1 user)."""
-    plain = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.!~*'()&=+$,;?/")
-    return "".join(mark if mark in plain else "".join(
-        f"%{octet:02X}" for octet in mark.encode("utf-8", "surrogateescape")) for mark in name)
 
 
 def _field(line: str, value: str) -> tuple[str, str]:

@@ -7,7 +7,6 @@ from functools import partial
 from hashlib import blake2b
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from zope.interface import classImplements
 
@@ -22,12 +21,12 @@ from sipd.message.errors import MalformedMessage
 from sipd.message.hop import Hop
 from sipd.message.identifiers import Entropy, Identifiers, chance
 from sipd.message.message import Response
-from sipd.message.uri import Uri
+from sipd.message.uri import Uri, escape
 from sipd.message.values import delta_seconds
 from sipd.peers import registration as machine
 from sipd.peers.registration import Registration
 from sipd.proxy.dressing import Wardrobe
-from sipd.proxy.identity import USER_SAFE, Account
+from sipd.proxy.identity import Account
 from sipd.proxy.targets import Target
 from sipd.wheel import Timer, TimerWheel
 
@@ -95,7 +94,7 @@ class Trunk:
         """The address-of-record at the carrier, as a URI (s10.2); the carrier's own without an account."""
         carrier = self.config.carrier
         host = self.config.from_domain or carrier.host
-        user = quote(self.config.username, USER_SAFE, errors="surrogateescape")
+        user = escape(self.config.username)
         return f"{carrier.scheme}:{user}@{host}" if user else f"{carrier.scheme}:{host}"
 
     def target(self, registering: bool = False) -> Target:
@@ -335,7 +334,7 @@ class Trunks:
         carrier = trunk.config.carrier
         target = trunk.target()
         target.peer = name
-        user = quote(number, USER_SAFE, errors="surrogateescape")
+        user = escape(number)
         target.uri = str(Uri(carrier.scheme, user, None, carrier.host, carrier.port, carrier.params))
         target.dress = self.wardrobe.going(name)
         return target

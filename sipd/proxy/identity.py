@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from urllib.parse import quote
 
 from sipd.core.keyring import Keyring
 from sipd.message.address import Address
 from sipd.message.errors import MalformedMessage
 from sipd.message.message import Request
-from sipd.message.uri import Uri
+from sipd.message.uri import Uri, escape
 
-#: RFC 3261 s25.1 user: what needs no escape there.
-USER_SAFE = "-_.!~*'()&=+$,;?/"
 #: RFC 3323 s4.1: From of somebody who wants to stay unknown.
 ANONYMOUS = '"Anonymous" <sip:anonymous@anonymous.invalid>'
 ANONYMOUS_HOST = "anonymous.invalid"
@@ -53,7 +50,7 @@ class Account:
         """The URI that From gets; the one that it has where nothing is to be changed."""
         if not (self.user or self.number or self.domain):
             return address.uri_text
-        wanted = quote(self.user or self.number, USER_SAFE)
+        wanted = escape(self.user or self.number)
         return self.uri(wanted or user_of(address.uri))
 
     def identify(self, request: Request) -> None:
@@ -68,7 +65,7 @@ class Account:
         except MalformedMessage:
             pass  # what is asserted cannot be read, so nobody is named
         without_identity(request)
-        user = quote(self.number, USER_SAFE) or user
+        user = escape(self.number) or user
         if not user or self.sends == "none" or (private and not self.trusted()):
             return
         value = str(Address(display, self.uri(user)))
@@ -104,4 +101,4 @@ def user_of(uri: Uri) -> str:
     """The user part, as written; of a URI that is no SIP URI, such as tel:+4930123, the number."""
     if uri.is_sip:
         return uri.user or ""
-    return quote((uri.user or "").partition(";")[0], USER_SAFE, errors="surrogateescape")
+    return escape((uri.user or "").partition(";")[0])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from typing import NamedTuple
-from urllib.parse import quote
 
 from sipd.message.address import Address
 from sipd.message.errors import MalformedMessage
 from sipd.message.message import Request
+from sipd.message.uri import uri_of_aor
 
 #: Why somebody is not the one who is called: words of RFC 5806 s5.
 BUSY = "user-busy"
@@ -19,8 +19,6 @@ DO_NOT_DISTURB = "do-not-disturb"
 #: RFC 4458 s3 cause of each, which RFC 8119 takes into History-Info, and the status that stands for it in a Reason.
 _CAUSES = {BUSY: 486, NO_ANSWER: 408, UNAVAILABLE: 503, UNCONDITIONAL: 302, DO_NOT_DISTURB: 486}
 
-#: RFC 3261 s25.1 user: what needs no escape there.
-_USER_SAFE = "-_.!~*'()&=+$,;?/"
 
 #: Values of a field that are read; whoever sends more has been forwarded too often anyway.
 _MOST = 50
@@ -54,26 +52,20 @@ def headers(request: Request, steps: list[Diverted]) -> tuple[tuple[str, str], .
     that are there already (RFC 5806 s6.2), History-Info below."""
     if not steps:
         return ()
-    found = [("Diversion", f"<{uri(step.who)}>;reason={step.reason};counter=1") for step in steps]
+    found = [("Diversion", f"<{uri_of_aor(step.who)}>;reason={step.reason};counter=1") for step in steps]
     # RFC 7044 s10.3: what was there has its index, ours are below it
     present = request.values("history-info")[:_MOST]
     index = _last_index(present)
     if not index:
         index = "1"
-        found.append(("History-Info", f"<{_left(uri(steps[0].who), steps[0].reason)}>;index={index}"))
+        found.append(("History-Info", f"<{_left(uri_of_aor(steps[0].who), steps[0].reason)}>;index={index}"))
     for place, step in enumerate(steps):
-        reached = f"{uri(step.to)};cause={_CAUSES[step.reason]}"
+        reached = f"{uri_of_aor(step.to)};cause={_CAUSES[step.reason]}"
         if place + 1 < len(steps):
             reached = _left(reached, steps[place + 1].reason)
         found.append(("History-Info", f"<{reached}>;index={index}.1;mp={index}"))
         index += ".1"
     return tuple(found)
-
-
-def uri(aor: str) -> str:
-    """An address-of-record as a URI."""
-    user, _, domain = aor.rpartition("@")
-    return f"sip:{quote(user, _USER_SAFE, errors='surrogateescape')}@{domain}"
 
 
 def _left(text: str, reason: str) -> str:

@@ -26,7 +26,8 @@ TOP = {"service", "tap", "preflight", "first_start", "log", "reactor", "settings
 SHARED = {
     "sipd.transport.listener", "sipd.transport.via_rules", "sipd.transaction.key",
     "sipd.proxy.targets", "sipd.proxy.route_headers", "sipd.proxy.forward", "sipd.proxy.dialog_flows",
-    "sipd.auth.digest", "sipd.core.keyring", "sipd.core.checks", "sipd.calls.call", "sipd.peers.registration", "sipd.peers.policy", "sipd.proxy.dressing", "sipd.proxy.identity",
+    "sipd.auth.digest", "sipd.core.keyring", "sipd.core.checks", "sipd.calls.call", "sipd.peers.registration",
+    "sipd.peers.policy", "sipd.proxy.dressing", "sipd.proxy.identity",
 }
 #: Single names that other rooms may import from a module that has more: values, an exception and a pure function.
 SHARED_NAMES = {"sipd.auth.authenticator.Unauthenticated", "sipd.auth.authenticator.owns",

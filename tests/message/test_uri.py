@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import TestCase
 
 from sipd.message.errors import MalformedMessage
-from sipd.message.uri import Uri, unescape
+from sipd.message.uri import Uri, escape, unescape, uri_of_aor
 from tests.support.cases import shows
 from tests.support.properties import check, hostile_text
 
@@ -127,6 +127,13 @@ class UriTests(TestCase):
         self.assertEqual((uri.address, uri.unescaped_user(), uri.is_sip), ("::1", "a%40\u00fc", True))
         self.assertFalse(Uri.parse("tel:1").is_sip)
         self.assertEqual(Uri.parse("sip:host").unescaped_user(), "")
+
+    def test_escape(self) -> None:
+        """A name becomes a user part, and the name again; no line and no bracket comes out of it."""
+        names = ("1001", "front.desk", "j\u00e4s#n", "a%b", "a b", "<a>\r\n", "b\udcff", "*8;x=1")
+        self.assertEqual([escape(name) for name in names], [
+            "1001", "front.desk", "j%C3%A4s%23n", "a%25b", "a%20b", "%3Ca%3E%0D%0A", "b%FF", "*8;x=1"])
+        self.assertEqual([Uri.parse(uri_of_aor(f"{name}@[::1]")).unescaped_user() for name in names], list(names))
 
     def test_unescape(self) -> None:
         """s19.1.2: once, and only what is an escape."""

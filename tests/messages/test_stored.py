@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from sipd.message.message import Request
 from sipd.message.parser import parse
-from sipd.messages.stored import StoredMessage, escaped, expiry, is_worth_keeping, kept
+from sipd.messages.stored import StoredMessage, expiry, is_worth_keeping, kept
 
 NOW = 1_800_000_000.0
 #: What a header field's value may hold: anything but control characters, octets that are no UTF-8 among it.
@@ -94,8 +94,3 @@ class StoredTests(SynchronousTestCase):
                                (("Expires: 60", "Date: Sat, 15 Jan 2050 07:59:00 GMT"), 60.0),
                                (("Expires: 60", "Date: Fri, 99 Jan 99999 07:59:00 GMT"), 60.0)):
             self.assertEqual(expiry(message(*lines), NOW, 600.0) - NOW, seconds, lines)
-
-    def test_escaped(self) -> None:
-        """A name in a URI."""
-        self.assertEqual([escaped(name) for name in ("1001", "front.desk", "jäs#n", "a%b")],
-                         ["1001", "front.desk", "j%C3%A4s%23n", "a%25b"])
