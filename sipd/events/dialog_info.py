@@ -53,19 +53,21 @@ class Dialogs:
     published: tuple[str, ...] = ()
     #: s3.10.
     least: float = 1.0
+    #: Trying, early, confirmed, terminated: none of a call that is quick goes untold.
+    burst: int = 4
     partial: bool = True
 
     def __init__(self, calls: Callable[[str], Iterable[Call]], aor: Callable[[str], str], inventory: Inventory) -> None:
         self._calls = calls
         self._aor = aor
         self.rings = True
-        #: Why calls ended, by number: event and code.
+        #: Why calls ended, by number: event, or "caller" or "callee" for who hung up, and code.
         self._ended: Table[int, tuple[str, int]] = inventory.table("ends of calls", _REMEMBERED, cache=True)
 
     def note(self, call: Call) -> None:
         """A call is another one now: why it ended is told with the next document."""
         if call.state == TERMINATED:
-            event, code = "remote-bye", 0
+            event, code = call.by, 0  # who hung up: a BYE of one's own, or of the other side's
             if call.why == CANCELLED:
                 event = "cancelled"
             elif call.why == FAILED:
@@ -97,8 +99,11 @@ class Dialogs:
     def _over(self, one: Seen) -> Seen:
         number = one.id[1:].partition("-")[0]
         event, code = self._ended.get(int(number), ("", 0)) if number.isdigit() else ("", 0)
+        # s4.1.2: which BYE it was depends on the side that is told of
+        if event in ("caller", "callee"):
+            event = "local-bye" if (event == "callee") is one.recipient else "remote-bye"
         # the half of a fork that another one answered was cancelled; who was talking was hung up on
-        if not event:
+        elif event not in ("cancelled", "rejected", "timeout"):
             event = "remote-bye" if one.state == "confirmed" else "cancelled"
         return one._replace(state="terminated", event=event, code=code)
 
@@ -112,29 +117,31 @@ class Dialogs:
         return found[:_MOST]
 
     def _as_caller(self, call: Call) -> Iterable[Seen]:
-        live = [dialog for dialog in call.dialogs if dialog.state in (EARLY, CONFIRMED)]
-        confirmed = [dialog for dialog in live if dialog.state == CONFIRMED]
+        live = [(place, dialog) for place, dialog in enumerate(call.dialogs) if dialog.state in (EARLY, CONFIRMED)]
+        confirmed = [(place, dialog) for place, dialog in live if dialog.state == CONFIRMED]
         remote = call.to or f"<{call.uri}>"
-        for place, dialog in enumerate(confirmed or live):
+        for place, dialog in confirmed or live:
             yield Seen(_numbered(f"c{call.number}", place), _STATES[dialog.state], call.call_id, call.tag, dialog.tag,
                        False, remote, self._reached(dialog))
         if not live:
-            yield Seen(f"c{call.number}", "trying", call.call_id, call.tag, "", False, remote)
+            yield Seen(_numbered(f"c{call.number}", len(call.dialogs)), "trying", call.call_id, call.tag, "", False,
+                       remote)
 
     def _as_called(self, call: Call, entity: str) -> Iterable[Seen]:
-        mine = [dialog for dialog in call.dialogs if dialog.state in (EARLY, CONFIRMED)
-                and self._aor(dialog.peer) == entity and dialog.peer]
-        confirmed = [dialog for dialog in mine if dialog.state == CONFIRMED]
+        halves = [dialog for dialog in call.dialogs if dialog.peer and self._aor(dialog.peer) == entity]
+        mine = [(place, dialog) for place, dialog in enumerate(halves) if dialog.state in (EARLY, CONFIRMED)]
+        confirmed = [(place, dialog) for place, dialog in mine if dialog.state == CONFIRMED]
         rings = any(self._aor(target.peer) == entity for target in call.ringing if target.peer)
         if not confirmed and not self.rings:
             return
         caller = self._aor(call.caller) if call.caller else ""
         target = uri_of_aor(caller) if caller and call.caller else _uri(call.contact)
-        for place, dialog in enumerate(confirmed or mine):
+        for place, dialog in confirmed or mine:
             yield Seen(_numbered(f"d{call.number}", place), _STATES[dialog.state], call.call_id, dialog.tag, call.tag,
                        True, call.from_, target)
         if rings and not mine:
-            yield Seen(f"d{call.number}", "trying", call.call_id, "", call.tag, True, call.from_, target)
+            yield Seen(_numbered(f"d{call.number}", len(halves)), "trying", call.call_id, "", call.tag, True,
+                       call.from_, target)
 
     def _reached(self, dialog: CallDialog) -> str:
         peer = self._aor(dialog.peer) if dialog.peer else ""
@@ -145,7 +152,8 @@ class Dialogs:
 
 
 def _numbered(name: str, place: int) -> str:
-    """s4.1.1: the id of the half-dialog stays that of the first dialog; more have their own."""
+    """s4.1.1: the id of the half-dialog stays that of the first dialog; more have their own. Each keeps its place in
+    the call when others end: an id never comes to mean another dialog."""
     return f"{name}-{place}" if place else name
 
 

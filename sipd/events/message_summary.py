@@ -80,6 +80,7 @@ class MessageSummary:
     kinds: tuple[str, ...] = (KIND,)
     published: tuple[str, ...] = (KIND,)
     least: float = 1.0
+    burst: int = 1
     partial: bool = False
 
     def __init__(self, publications: Callable[[str, str], Iterable[Publication]],

@@ -127,7 +127,8 @@ class Notifier:
         flow = request.flow
         assert flow is not None
         asked = Asked(entity, watcher, kind, tuple(sorted(params.items())), verdict == "whole")
-        watch = Watch(name, asked, request.first["event"], dialog, Subscription(package.least, verdict != "pending"),
+        watch = Watch(name, asked, request.first["event"], dialog,
+                      Subscription(package.least, verdict != "pending", package.burst),
                       "" if dialog.routes else caller_flow(request, flow), flow.listener.name, since=self._wall())
         self._find_phone(watch, flow)
         if not seconds:
@@ -234,7 +235,11 @@ class Notifier:
             verdict = self._access.verdict(asked.watcher, asked.entity, watch.package)
             if verdict == "refuse" or watch.package not in self._packages:
                 self._perform(watch, watch.machine.ended("rejected"))
-            elif verdict != "pending":
+            elif verdict == "pending":
+                if watch.machine.state == machine.ACTIVE:
+                    # figure 2: none goes back; the watcher asks again, and then is pending
+                    self._perform(watch, watch.machine.ended("deactivated"))
+            else:
                 watch.asked = asked._replace(whole=verdict == "whole")
                 self._perform(watch, watch.machine.granted() or watch.machine.changed(self._wheel.now))
 
@@ -266,8 +271,8 @@ class Notifier:
     def restore(self, key: str, text: str) -> Watch | None:
         """A record of the file, entered; None where it is not wanted any more. `begin` follows for all together."""
         try:
-            package = self._packages[restored(text, 0.0).package]
-            watch = restored(text, package.least)
+            package = self._packages[restored(text, 0.0, 1).package]
+            watch = restored(text, package.least, package.burst)
         except (ValueError, KeyError, TypeError, IndexError):
             return None
         asked = watch.asked
@@ -288,6 +293,7 @@ class Notifier:
             for watch in watches:
                 if watch.dialog.id in self.watches:
                     self._perform(watch, watch.machine.restored(self._wheel.now, watch.expires_at - self._wall()))
+            self.review()  # the configuration may be another one
 
         if watches:
             self._records.commit([(KIND, *watch.record()) for watch in watches], stored)
@@ -390,7 +396,8 @@ class Notifier:
         """s4.2.2: the state as it is now; unless it `must`, nothing goes out when that is what the watcher knows."""
         subscription, dialog = watch.machine, watch.dialog
         document = None
-        if subscription.state != machine.PENDING and subscription.reason != "rejected":
+        # s4.1.3, s4.4.3: who was never allowed learns nothing by a look or by the end either
+        if subscription.allowed and subscription.reason not in ("rejected", "deactivated"):
             document = self._document(watch, None if must else watch.told)
             if not must and document.told == watch.told:
                 subscription.skipped()

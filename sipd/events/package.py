@@ -61,6 +61,8 @@ class Package(Protocol):
     published: tuple[str, ...]
     #: The shortest time between two NOTIFYs of changes to one watcher (seconds).
     least: float
+    #: How many of them may follow each other without that, after a pause.
+    burst: int
     #: True where what is different may do for those who know the rest; a body then is made for one watcher.
     partial: bool
 

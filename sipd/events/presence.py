@@ -17,6 +17,7 @@ class Presence:
     published: tuple[str, ...] = (pidf.PIDF,)
     #: s6.10.
     least: float = 5.0
+    burst: int = 1
     partial: bool = False
 
     def __init__(self, publications: Callable[[str, str], Iterable[Publication]], doing: Callable[[str], str]) -> None:

@@ -35,6 +35,7 @@ class Registrations:
     published: tuple[str, ...] = ()
     #: s4.10.
     least: float = 5.0
+    burst: int = 1
     partial: bool = True
 
     def __init__(self, bindings: Callable[[str], Iterable[Binding]], wall: Callable[[], float],

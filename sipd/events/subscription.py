@@ -40,26 +40,32 @@ _PASSING = frozenset({408, 413, 429, 491, 500, 502, 503, 504})
 
 
 class Subscription:
-    """One subscription. `least` is the shortest time between two NOTIFYs of changes (seconds), `granted` says whether
-    the watcher is known to be allowed; `now` is seconds of a clock that only goes forward."""
+    """One subscription. `least` is the shortest time between two NOTIFYs of changes (seconds), but for `burst` of them
+    that may follow each other at once after a pause; `granted` says whether the watcher is known to be allowed; `now`
+    is seconds of a clock that only goes forward."""
 
-    __slots__ = ("state", "reason", "until", "_least", "_sending", "_stale", "_waiting", "_failures", "_free_at",
-                 "_retrying", "_queued")
+    __slots__ = ("state", "reason", "until", "allowed", "_least", "_slack", "_sending", "_stale", "_waiting",
+                 "_failures", "_free_at", "_retrying", "_queued", "_asked_for")
 
-    def __init__(self, least: float, granted: bool = True) -> None:
+    def __init__(self, least: float, granted: bool = True, burst: int = 1) -> None:
         self.state: str = ACTIVE if granted else PENDING
+        #: Whether the watcher may be told anything: not while it is pending, nor when it ends so.
+        self.allowed = granted
         #: Why it is terminated, as Subscription-State says it.
         self.reason = ""
         #: When it expires.
         self.until = 0.0
         self._least = least
+        self._slack = least * (burst - 1)
         #: A NOTIFY is under way; something it does not tell has changed since.
         self._sending = self._stale = False
         #: The timer of `later` runs; it waits for another attempt; a turn was asked for.
         self._waiting = self._retrying = self._queued = False
         self._failures = 0
         #: When changes may be told again.
-        self._free_at = 0.0
+        self._free_at = float("-inf")
+        #: The NOTIFY under way is one that the watcher asked for: it is not among those that are counted.
+        self._asked_for = False
 
     @property
     def sending(self) -> bool:
@@ -90,7 +96,8 @@ class Subscription:
             return self._failed(status, retry_after)
         # s4.2.2, RFC 5057: whatever else is answered is about this NOTIFY alone
         self._failures = 0
-        self._free_at = now + self._least
+        if not self._asked_for:
+            self._free_at = max(self._free_at, now - self._slack) + self._least
         return self._ask(now) if self._stale else []
 
     def moved(self) -> list[Output]:
@@ -108,6 +115,7 @@ class Subscription:
         if self.state != PENDING:
             return []
         self.state = ACTIVE
+        self.allowed = True
         return self._tell()
 
     def changed(self, now: float) -> list[Output]:
@@ -131,7 +139,7 @@ class Subscription:
         if self._sending or self._waiting or not self._stale or self.state == TERMINATED:
             return []
         must, self._retrying = self._retrying, False
-        self._begin()
+        self._begin(False)
         return [(NOTIFY, must)]
 
     def skipped(self) -> list[Output]:
@@ -142,6 +150,7 @@ class Subscription:
     def later(self, now: float) -> list[Output]:
         """The timer of LATER."""
         self._waiting = False
+        self._free_at = min(self._free_at, now)  # it is time, however the clock rounds
         return self._ask(now) if self._stale and self.state != TERMINATED else []
 
     def expired(self) -> list[Output]:
@@ -154,8 +163,8 @@ class Subscription:
 
     # --- what they share
 
-    def _begin(self) -> None:
-        self._sending, self._stale = True, False
+    def _begin(self, asked_for: bool) -> None:
+        self._sending, self._stale, self._asked_for = True, False, asked_for
 
     def _tell(self) -> list[Output]:
         """A NOTIFY at once; one that is under way has become old."""
@@ -163,7 +172,7 @@ class Subscription:
         if self._waiting:
             outputs.append((LATER, None))
         self._waiting = self._retrying = False
-        self._begin()
+        self._begin(True)
         return [*outputs, (NOTIFY, True)]
 
     def _ask(self, now: float) -> list[Output]:

@@ -77,18 +77,18 @@ class Watch:
         return json.dumps(dialog.id), text
 
 
-def restored(text: str, least: float) -> Watch:
-    """A subscription from its record, `least` as its machine has it. Raises what a damaged record raises: ValueError,
-    KeyError, TypeError."""
+def restored(text: str, least: float, burst: int) -> Watch:
+    """A subscription from its record, `least` and `burst` as its machine has them. Raises what a damaged record raises:
+    ValueError, KeyError, TypeError."""
     value: dict[str, Any] = json.loads(text)
     entity, watcher, kind, params, whole = value["asked"]
     ceiling = int(value["ceiling"])
     dialog = Dialog(value["call_id"], value["local"], value["remote"], value["local_tag"], value["remote_tag"],
                     value["target"], tuple(value["routes"]), ceiling, int(value["remote_cseq"]), bool(value["secure"]))
     asked = Asked(entity, watcher, kind, tuple((name, text) for name, text in params), bool(whole))
-    watch = Watch(value["package"], asked, value["event"], dialog, Subscription(least, value["state"] != "pending"),
-                  value["flow"], value["listener"], value["phone"], (value["bound"][0], value["bound"][1]),
-                  float(value["since"]))
+    watch = Watch(value["package"], asked, value["event"], dialog,
+                  Subscription(least, value["state"] != "pending", burst), value["flow"], value["listener"],
+                  value["phone"], (value["bound"][0], value["bound"][1]), float(value["since"]))
     watch.version, watch.ceiling = ceiling, ceiling + BLOCK
     watch.expires_at = float(value["expires_at"])
     return watch

@@ -111,6 +111,34 @@ class RouteTests(TestCase):
         self.assertEqual((last.first["subscription-state"], last.body), ("terminated;reason=rejected", b""))
         rig.finish()
 
+    @shows("SUB-13", "6665 4.4.3")
+    def test_pending_to_the_end(self) -> None:
+        """Who is pending learns nothing by a look, by the end of the subscription, or by a refresh of no time; who is
+        not allowed any more, but might be, is told to ask again, and nothing else."""
+        rig = Rig(events={"watch": "self", "otherwise": "pending"})
+        a, b = rig.phone("1001"), rig.phone("1002")
+        b.register()
+        for package in ("presence", "dialog", "message-summary", "reg"):
+            subscribe(a, "1002", package, expires=0)
+            look = notified(a)
+            self.assertEqual((look.first["subscription-state"], look.body), ("terminated;reason=timeout", b""))
+        ok = subscribe(a, "1002")
+        notified(a)
+        self.assertEqual(unsubscribe(a, ok).body, b"")
+        subscribe(a, "1002", expires=60)
+        notified(a)
+        rig.advance(60.5)
+        last = notified(a)
+        self.assertEqual((last.first["subscription-state"], last.body), ("terminated;reason=timeout", b""))
+        settings = rig.config.events
+        rig.core.events.configure(settings.model_copy(update={"watch": "domain"}))
+        subscribe(a, "1002")
+        self.assertEqual(basic(notified(a)), "open")
+        rig.core.events.configure(settings)
+        last = notified(a)
+        self.assertEqual((last.first["subscription-state"], last.body), ("terminated;reason=deactivated", b""))
+        rig.finish()
+
     def test_not_served(self) -> None:
         """Without packages everything passes by, as before."""
         rig = Rig(events={"packages": []})

@@ -81,7 +81,32 @@ class LampTests(TestCase):
         b.answer(b.take("BYE"), 200)
         a.take(200)
         self.assertEqual(self.both(), ([("terminated", "remote-bye", "recipient")],
-                                       [("terminated", "remote-bye", "initiator")]))
+                                       [("terminated", "local-bye", "initiator")]))
+        self.finish()
+
+    @shows("SUB-15", "4235 3.10")
+    def test_quick_call(self) -> None:
+        """A call that is over within a second is told nevertheless, each state of it."""
+        for _ in range(2):
+            self.a.invite("1002")
+            self.rig.advance(0.05)
+            got = self.b.take("INVITE")
+            self.b.answer(got, 180)
+            self.rig.advance(0.05)
+            ok = self.b.answer(got, 200)
+            self.rig.advance(0.05)
+            for status in (100, 180, 200):
+                answer = self.a.take(status)
+            self.a.ack(answer)
+            self.b.take("ACK")
+            self.a.in_dialog("BYE", ok)
+            self.b.answer(self.b.take("BYE"), 200)
+            self.a.take(200)
+            self.rig.advance(0.05)
+            for watcher in (self.callee, self.caller):
+                self.assertEqual([dialogs(body)[0][0] for body in watcher.news()],
+                                 ["trying", "early", "confirmed", "terminated"])
+            self.rig.advance(10.0)
         self.finish()
 
     @shows("SUB-15", "4235 3.7.1")
@@ -145,6 +170,15 @@ class LampTests(TestCase):
         self.b.take("ACK")
         told = self.both()[0]
         self.assertEqual([one for one in told if one[0] != "terminated"], [("confirmed", "", "recipient")])
+        for watcher in (self.callee, self.caller):
+            # RFC 4235 s4.1.1: an id means one dialog, whatever becomes of the others
+            ids: dict[str, set[tuple[str, ...]]] = {}
+            for notify in watcher.notifies:
+                for one in xml.read(notify.body).children:
+                    tags = tuple(one.attributes.get(f"{side}-tag", "") for side in ("local", "remote"))
+                    if all(tags):
+                        ids.setdefault(one.attributes["id"], set()).add(tags)
+            self.assertEqual([len(tags) for tags in ids.values()], [1, 1])
         self.a.in_dialog("BYE", ok)
         second.answer(second.take("BYE"), 200)
         self.a.take(200)

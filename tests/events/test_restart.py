@@ -65,6 +65,19 @@ class RestartTests(TestCase):
         self.assertEqual(self.records.kept, {})
         self.rig.finish()
 
+    @shows("SUB-13", "SUB-25", "6665 4.2.2")
+    def test_other_rules(self) -> None:
+        """Who may not watch any more after a restart with another configuration is told that, and nothing else."""
+        subscribe(self.a, "1002")
+        notified(self.a)
+        self.restart(events={"watch": "self"})
+        self.rig.advance(0.2, 0.05)
+        last = notified(self.a)
+        self.assertEqual((last.first["subscription-state"], last.body), ("terminated;reason=rejected", b""))
+        self.rig.advance(1.0)
+        self.assertEqual(self.records.kept, {})
+        self.rig.finish()
+
     @shows("SUB-25", "6665 4.2.1")
     def test_ended_stays_ended(self) -> None:
         """What was unsubscribed, expired while no server ran, or is not served any more does not come back."""
