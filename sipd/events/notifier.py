@@ -275,13 +275,8 @@ class Notifier:
             watch = restored(text, package.least, package.burst)
         except (ValueError, KeyError, TypeError, IndexError):
             return None
-        asked = watch.asked
-        verdict = self._access.verdict(asked.watcher, asked.entity, watch.package)
-        if watch.expires_at <= self._wall() or self.watches.full or verdict == "refuse":
+        if watch.expires_at <= self._wall() or self.watches.full:
             return None
-        if verdict != "pending":
-            watch.asked = asked._replace(whole=verdict == "whole")
-            watch.machine.state = machine.ACTIVE
         self._enter(watch)
         return watch
 
@@ -293,7 +288,7 @@ class Notifier:
             for watch in watches:
                 if watch.dialog.id in self.watches:
                     self._perform(watch, watch.machine.restored(self._wheel.now, watch.expires_at - self._wall()))
-            self.review()  # the configuration may be another one
+            self.review()  # the configuration may be another one: who may not watch any more is told so
 
         if watches:
             self._records.commit([(KIND, *watch.record()) for watch in watches], stored)
