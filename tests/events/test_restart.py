@@ -126,7 +126,7 @@ class RestartTests(TestCase):
         told = notified(self.a)
         self.assertEqual((told.first["subscription-state"][:6], basic(told)), ("active", "closed"))
         self.restart(events={"watch": "self"})
-        self.rig.advance(1.0)
+        self.rig.advance(0.2, 0.05)
         last = notified(self.a)
         self.assertEqual((last.first["subscription-state"], last.body), ("terminated;reason=rejected", b""))
         self.rig.advance(1.0)
