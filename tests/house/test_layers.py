@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -84,6 +85,21 @@ class LayerTests(SynchronousTestCase):
     def test_every_room_is_known(self) -> None:
         """A new room is placed in a level before it is built."""
         self.assertEqual({room(name) for name in self.modules} - VALUES - SEAMS - ROOMS - TOP, {""})
+
+    def test_every_module_is_on_the_page(self) -> None:
+        """The tree of rooms in docs/architecture.md names each module, and the table of levels each room."""
+        page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+        tree = page[page.index("\nsipd/\n"):page.index("\ntests/ ")]
+        rooms = {found.partition("/")[0].strip(): set(re.findall(r"\w+", found))
+                 for found in re.split(r"\n(?=  \w+/ )", tree)[1:]}
+        words = set(re.findall(r"\w+", tree))
+        missing = [name for name in self.modules if name.count(".") == 2
+                   and name.rpartition(".")[2] not in rooms.get(room(name), ())]
+        missing += [name for name in self.modules if name.count(".") == 1 and room(name) not in words]
+        table = page[page.index("| level |"):]
+        levels = set(re.findall(r"`(\w+)`", table[:table.index("\n\n")]))
+        missing += [name for name in VALUES | SEAMS | ROOMS | TOP if not name.startswith("config_") and name not in levels]
+        self.assertEqual(sorted(missing), [])
 
     def test_levels(self) -> None:
         """A module imports its own room, lower levels, and of the other rooms of the middle the shared modules."""
