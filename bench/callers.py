@@ -46,10 +46,14 @@ def _answer(request: bytes, status: bytes, contact: bytes) -> bytes:
 
 
 class Calls:
-    """Calls through `server` to users of `domain`, begun and ended at `rate` a second."""
+    """Calls through `server` to users of `domain`, begun and ended at `rate` a second.
 
-    def __init__(self, server: tuple[str, int], domain: str, rate: int) -> None:
+    `name` is in their Call-IDs and is what the users that are called are named after: each program has its own.
+    """
+
+    def __init__(self, server: tuple[str, int], domain: str, rate: int, name: str = "callee") -> None:
         self.failed = 0
+        self._name = name.encode()
         self._server = server
         self._domain = domain.encode()
         self._rate = rate
@@ -72,7 +76,8 @@ class Calls:
     def register(self, users: int) -> None:
         """Registers the callees."""
         registrant = Registrant(self._server, self._domain.decode())
-        made = [Registration(f"callee{number}", f"sip:callee{number}@{self._to.decode()}") for number in range(users)]
+        names = [f"{self._name.decode()}{number}" for number in range(users)]
+        made = [Registration(name, f"sip:{name}@{self._to.decode()}") for name in names]
         registrant.run(made)
         registrant.close()
         if any(one.status != 200 for one in made):
@@ -101,7 +106,7 @@ class Calls:
     def answer(self) -> None:
         """Answers every call that rings; the callers acknowledge."""
         waiting = list(self._invites.values())
-        self._pace([partial(self._put, self._callee, _answer(data, b"200 OK", self._to)) for data in waiting])
+        self._pace([partial(self._accept, data) for data in waiting])
         self._until(lambda: len(self._oks) == len(waiting))
         self.failed += len(waiting) - len(self._oks)
 
@@ -144,22 +149,26 @@ class Calls:
         sender.sendto(data, self._server)
 
     def _invite(self, number: int) -> None:
-        callee = b"sip:callee%d@%s" % (number % self._users, self._domain)
+        callee = b"sip:%s%d@%s" % (self._name, number % self._users, self._domain)
         self._put(self._caller, b"\r\n".join([
-            b"INVITE " + callee + b" SIP/2.0", b"Via: SIP/2.0/UDP %s;branch=z9hG4bKi%d" % (self._from, number),
+            b"INVITE " + callee + b" SIP/2.0",
+            b"Via: SIP/2.0/UDP %s;branch=z9hG4bKi%s%d" % (self._from, self._name, number),
             b"Max-Forwards: 70", b"From: <sip:caller@%s>;tag=c%d" % (self._domain, number), b"To: <" + callee + b">",
-            b"Call-ID: %d@scale" % number, b"CSeq: 1 INVITE", b"Contact: <sip:caller@" + self._from + b">",
+            b"Call-ID: %d@%s" % (number, self._name), b"CSeq: 1 INVITE", b"Contact: <sip:caller@" + self._from + b">",
             b"Content-Type: application/sdp", b"Content-Length: %d" % len(_SDP), b"", _SDP]))
 
+    def _accept(self, invite: bytes) -> None:
+        self._put(self._callee, _answer(invite, b"200 OK", self._to))
+
     def _in_dialog(self, method: bytes, ok: bytes, cseq: int) -> bytes:
-        target = _header(ok, b"Contact").strip(b"<>")
+        target, call = _header(ok, b"Contact").strip(b"<>"), _header(ok, b"Call-ID")
         lines = [method + b" " + target + b" SIP/2.0",
-                 b"Via: SIP/2.0/UDP %s;branch=z9hG4bK%s%s" % (self._from, method, _header(ok, b"Call-ID")[:-6])]
+                 b"Via: SIP/2.0/UDP %s;branch=z9hG4bK%s%s" % (self._from, method, call.replace(b"@", b""))]
         route = _header(ok, b"Record-Route")
         if route:
             lines.append(b"Route: " + route)
         lines += [b"Max-Forwards: 70", b"From: " + _header(ok, b"From"), b"To: " + _header(ok, b"To"),
-                  b"Call-ID: " + _header(ok, b"Call-ID"), b"CSeq: %d %s" % (cseq, method), b"Content-Length: 0"]
+                  b"Call-ID: " + call, b"CSeq: %d %s" % (cseq, method), b"Content-Length: 0"]
         return b"\r\n".join([*lines, b"", b""])
 
     def _take_answer(self, data: bytes) -> None:
