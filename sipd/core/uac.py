@@ -138,7 +138,7 @@ class Sending:
             self._fail("its connection is gone")
             return
         try:
-            uri = secured(next_hop(self._draft()), target.uri)
+            uri = secured(next_hop(self._draft()) if target.route else Uri.parse(target.uri), target.uri)
         except MalformedMessage as error:
             self._fail(error.reason)
             return

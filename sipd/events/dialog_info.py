@@ -26,6 +26,8 @@ _NS = "urn:ietf:params:xml:ns:dialog-info"
 _STATES = {TRYING: "trying", EARLY: "early", CONFIRMED: "confirmed"}
 #: Dialogs of one entity that are told, and calls that have ended whose end is remembered.
 _MOST, _REMEMBERED = 50, 10_000
+#: Documents that are kept as they were written: many watchers of one entity are told the same.
+_WRITTEN = 200
 
 
 class Seen(NamedTuple):
@@ -63,6 +65,9 @@ class Dialogs:
         self.rings = True
         #: Why calls ended, by number: event, or "caller" or "callee" for who hung up, and code.
         self._ended: Table[int, tuple[str, int]] = inventory.table("ends of calls", _REMEMBERED, cache=True)
+        #: What stands before and after the version, by entity and dialogs told.
+        self._written: Table[tuple[str, tuple[Seen, ...]], tuple[str, str]] = inventory.table(
+            "lamps written", _WRITTEN, cache=True)
 
     def note(self, call: Call) -> None:
         """A call is another one now: why it ended is told with the next document."""
@@ -90,11 +95,12 @@ class Dialogs:
         present = {one.id for one in seen}
         before = last if isinstance(last, tuple) else ()
         over = [self._over(one) for one in before if one.id not in present and one.state != "terminated"]
-        elements = [_element(asked, one) for one in (*seen, *over)]
-        root = Element(f"{{{_NS}}}dialog-info", {"version": "", "state": "full", "entity": uri_of_aor(asked.entity)},
-                       children=elements)
-        head, _, tail = xml.write(root, {}).partition(' version="" ')
-        return Document(asked.kind, seen, f'{head} version="', f'" {tail}', True)
+        key = asked.entity, (*seen, *over)
+        written = self._written.get(key)
+        if written is None:
+            written = _write(*key)
+            self._written.remember(key, written)
+        return Document(asked.kind, seen, *written, True)
 
     def _over(self, one: Seen) -> Seen:
         number = one.id[1:].partition("-")[0]
@@ -165,7 +171,15 @@ def _virtual(seen: tuple[Seen, ...]) -> tuple[Seen, ...]:
     return ()
 
 
-def _element(asked: Asked, one: Seen) -> Element:
+def _write(entity: str, told: tuple[Seen, ...]) -> tuple[str, str]:
+    """s4: the document before and after its version."""
+    root = Element(f"{{{_NS}}}dialog-info", {"version": "", "state": "full", "entity": uri_of_aor(entity)},
+                   children=[_element(entity, one) for one in told])
+    head, _, tail = xml.write(root, {}).partition(' version="" ')
+    return f'{head} version="', f'" {tail}'
+
+
+def _element(entity: str, one: Seen) -> Element:
     attributes = {"id": one.id}
     if one.call_id:
         attributes |= {"call-id": one.call_id, "local-tag": one.local_tag, "remote-tag": one.remote_tag,
@@ -176,8 +190,8 @@ def _element(asked: Asked, one: Seen) -> Element:
     children = [Element(f"{{{_NS}}}state", about, one.state)]
     if one.call_id:
         children.append(Element(f"{{{_NS}}}local", children=[
-            Element(f"{{{_NS}}}identity", text=uri_of_aor(asked.entity)),
-            Element(f"{{{_NS}}}target", {"uri": uri_of_aor(asked.entity)})]))
+            Element(f"{{{_NS}}}identity", text=uri_of_aor(entity)),
+            Element(f"{{{_NS}}}target", {"uri": uri_of_aor(entity)})]))
         children.append(_remote(one))
     return Element(f"{{{_NS}}}dialog", {key: value for key, value in attributes.items() if value}, children=children)
 
