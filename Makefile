@@ -10,7 +10,7 @@ COMPILED = .venv-compiled
 # For each target of `make fuzz`.
 FUZZ_SECONDS ?= 60
 
-.PHONY: run test test-core test-real mutants fuzz compiled test-compiled lint bench bench-quick bench-scale bench-micro bench-overload docs clean
+.PHONY: run test test-core test-real mutants fuzz compiled test-compiled lint bench bench-quick bench-scale bench-micro bench-overload bench-events docs clean
 
 run: $(VENV)/.installed
 	$(VENV)/bin/twistd -n --pidfile= sipd --state-dir '$(STATE)' \
@@ -76,6 +76,10 @@ bench-micro: $(VENV)/.installed-dev
 bench-overload: $(VENV)/.installed
 	tools/apt-install bench/apt-packages.txt
 	$(VENV)/bin/python bench/overload.py
+
+# Ten thousand subscriptions, and one user whom 500 watch while others have calls: three minutes; bench/EVENTS.md.
+bench-events: $(VENV)/.installed
+	$(VENV)/bin/python bench/events.py
 
 docs: $(VENV)/.installed-dev
 	$(VENV)/bin/python tools/conformance.py

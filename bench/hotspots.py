@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
         stats = directory / "sipd.stats"
         users = {f"user{number}": PASSWORD for number in range(CALLEES)} if row.digest else None
         twistd = ["--profile", str(stats), "--savestats", "--profiler", "cprofile"]
-        server = Sipd(directory / "server", users=users, options=twistd)
+        server = Sipd(directory / "server", users=users, options=twistd, tracked=row.tracked)
         try:
             one = load(server, row, options.seconds, directory)
         finally:

@@ -32,7 +32,8 @@ STEP_SECONDS, LATE = 4, 1.5
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table: a scenario at a rate (units a second) over a transport."""
+    """One line of the table: a scenario at a rate (units a second) over a transport. `tracked`: the server keeps the
+    dialogs of the calls that pass."""
 
     name: str
     scenario: str
@@ -41,6 +42,7 @@ class Row:
     transport: str = "udp"
     digest: bool = False
     durable: bool = False
+    tracked: bool = False
 
 
 ROWS = (
@@ -52,6 +54,7 @@ ROWS = (
     Row("refresh-durable-1500", "register_refresh", "REGISTER, refresh, durable", 1500, durable=True),
     Row("call-udp-500", "call_uac", "call over UDP", 500),
     Row("call-udp-1500", "call_uac", "call over UDP", 1500),
+    Row("call-tracked-500", "call_uac", "call over UDP, followed", 500, tracked=True),
     Row("call-tcp-500", "call_uac", "call over TCP", 500, transport="tcp"),
     Row("call-tcp-1500", "call_uac", "call over TCP", 1500, transport="tcp"),
     Row("call-tls-500", "tls_calls", "call over TLS", 500, transport="tls"),
@@ -108,7 +111,8 @@ def without_server(row: Row, seconds: int, directory: Path) -> Measure:
 def start(make: Callable[..., Server], row: Row, directory: Path) -> Server:
     """A server set up for a row."""
     users = {f"user{number}": PASSWORD for number in range(CALLEES)} if row.digest else None
-    return make(directory / "server", users=users, durable=row.durable, tls=row.transport == "tls")
+    return make(
+        directory / "server", users=users, durable=row.durable, tls=row.transport == "tls", tracked=row.tracked)
 
 
 def load(server: Server, row: Row, seconds: int, directory: Path) -> Measure:

@@ -169,11 +169,11 @@ class Sipd(Server):
 
     def __init__(
         self, directory: Path, users: dict[str, str] | None = None, durable: bool = False, tls: bool = False,
-        options: Sequence[str] = (), more: str = "",
+        options: Sequence[str] = (), more: str = "", tracked: bool = True,
     ) -> None:
         """`users` (name to password) switch digest on; `durable` puts SQLite behind the location service, synced to
         the disk before a registration is answered; `options` are twistd's own, such as `--profile`; `more` are further
-        sections of the configuration."""
+        sections of the configuration; calls are followed and recorded, as delivered, where they are `tracked`."""
         directory.mkdir(parents=True, exist_ok=True)
         port = free_port()
         listen = "".join(
@@ -193,7 +193,8 @@ class Sipd(Server):
             f'[auth]\nrequired = {"true" if users else "false"}\nrealm = "{DOMAIN}"\nalgorithms = ["MD5"]\n'
             f'[location]\nstore = "{"sqlite" if durable else "memory"}"\nsync = "full"\n'
             f"[registrar]\nopen = {'false' if users else 'true'}\n[log]\ncalls = false\nregistrations = false\n"
-            "[users]\n" + "".join(f'{name} = "{password}"\n' for name, password in (users or {}).items()) + more
+            + ("" if tracked else "[calls]\ntrack = false\n[cdr]\nenabled = false\n")
+            + "[users]\n" + "".join(f'{name} = "{password}"\n' for name, password in (users or {}).items()) + more
         )
         twistd = self.environment / "bin" / "twistd"
         variables = dict(os.environ)
@@ -221,18 +222,19 @@ class Kamailio(Server):
 
     def __init__(
         self, directory: Path, users: dict[str, str] | None = None, durable: bool = False, tls: bool = False,
-        suspects: str = "",
+        suspects: str = "", tracked: bool = False,
     ) -> None:
         """`users` switch digest on (one password for all, which spares it a database); `durable` writes every binding
         through to SQLite, in its faster journal mode, as sipd does. A user who `suspects` names is asked within dialogs
-        too, and every nonce is good for one request."""
+        too, and every nonce is good for one request. Its dialog module follows calls, in memory, where they are
+        `tracked`."""
         directory.mkdir(parents=True, exist_ok=True)
         program = shutil.which("kamailio") or "/usr/sbin/kamailio"
         if not os.path.exists(program):
             raise FileNotFoundError("kamailio is not installed (Debian: apt-get install kamailio)")
         modules = next(Path("/usr/lib").glob("*/kamailio/modules"))
         port = free_port()
-        load, check, check_call, check_within = "", "", "", ""
+        load, check, check_call, check_within, track = "", "", "", "", ""
         if users:
             password = next(iter(users.values()))
             load = 'loadmodule "auth.so"'
@@ -255,6 +257,9 @@ class Kamailio(Server):
                 f'modparam("tls", "private_key", "{key}")\nmodparam("tls", "tls_method", "TLSv1.2+")\n'
                 'modparam("tls", "verify_certificate", 0)'
             )
+        if tracked:
+            load += '\nloadmodule "dialog.so"\nmodparam("dialog", "db_mode", 0)'
+            track = 'if (is_method("INVITE")) dlg_manage();'
         if durable:
             database = directory / "location.sqlite"
             _make_location_tables(database)
@@ -267,7 +272,7 @@ class Kamailio(Server):
             "DOMAIN": DOMAIN, "LISTEN": listen, "TCP": connections, "DB_MODE": "1" if durable else "0",
             "MODULES": str(modules), "LOAD": load,
             "AUTHENTICATE": check, "AUTHENTICATE_CALL": check_call,
-            "AUTHENTICATE_WITHIN": check_within,
+            "AUTHENTICATE_WITHIN": check_within, "TRACK": track,
         }.items():
             text = text.replace(f"@{name}@", value)
         config = directory / "kamailio.cfg"
