@@ -163,7 +163,7 @@ def fan_outs(server: Server, watchers: Watchers, users: Sequence[str], seconds: 
         for package, change in (("dialog", star.call), ("presence", star.publish)):
             wanted = [Asked(user, STAR, package) for user in users]
             watchers.subscribe(wanted)
-            end = time.monotonic() + seconds / 2
+            end = time.monotonic() + seconds
             tell(f"{package}, no other calls", fan_out(
                 server, watchers, wanted, change, lambda end=end: time.monotonic() < end))  # type: ignore[misc]
             beside = Beside(server.port, rate, seconds)

@@ -56,6 +56,27 @@ class LampTests(TestCase):
             watcher.end()
         self.rig.finish()
 
+    def test_written_once(self) -> None:
+        """However many watch one user, a state is written once, and each is told it."""
+        others = [Watcher(self.rig.phone(f"20{number:02}"), "1002", "dialog") for number in range(8)]
+        self.rig.advance(2.0)
+        written: list[str] = []
+        write = xml.write
+
+        def counted(*arguments: Any) -> str:
+            written.append(write(*arguments))
+            return written[-1]
+
+        self.patch(xml, "write", counted)
+        self.a.invite("1002")
+        self.b.answer(self.b.take("INVITE"), 180)
+        self.assertEqual(self.both(), ([("early", "", "recipient")], [("early", "", "initiator")]))
+        for one in others:
+            self.assertEqual(dialogs(one.body), [("early", "", "recipient")])
+        # of 1002, whom eight others watch as well, and of 1001
+        self.assertEqual(sum(">early<" in text for text in written), 2)
+        self.b.silent()
+
     @shows("SUB-15", "4235 3.7.1")
     def test_plain_call(self) -> None:
         """Trying, early, confirmed, terminated on either side, with direction, identities, Call-ID and tags."""
