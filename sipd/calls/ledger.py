@@ -173,5 +173,5 @@ def enter(calls: Calls, fields: list[Any]) -> Call | None:
             dialog.expires = expires + offset if interval else NEVER
             call.dialogs.append(dialog)
         return call if call.dialogs and calls.resume(call) else None
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, AttributeError):
         return None

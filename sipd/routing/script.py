@@ -212,7 +212,7 @@ class Script:
             try:
                 said = self._answer(came) if not isinstance(came, Failure) else self._failed(
                     came.value or ScriptError("it failed"), came, stretches.line if stretches is not None else 0)
-            except ScriptError as error:
+            except Exception as error:  # what it returned may do anything when it is looked at
                 said = self._failed(error)
             done(said)
 

@@ -173,6 +173,17 @@ class AsynchronousTests(ScriptTestCase):
         self.over()
 
 
+    def test_result_that_fails(self) -> None:
+        """A result that raises when it is shown fails the call, at once."""
+        rig = self.scripted("class Odd:\n    def __repr__(self):\n        return 1 / 0\n\n"
+                            "async def route(request, peer, helpers):\n    await helpers.sleep(1.0)\n    return Odd()\n")
+        invite = self.call("5")
+        rig.advance(1.5)
+        self.hears(invite, 500)
+        self.assertIn("ZeroDivisionError", self.records("script-failed")[-1]["reason"])
+        self.over()
+
+
 class MistakeTests(ScriptTestCase):
     """Whatever it does wrong fails that call with 500, and the next one is served."""
 
