@@ -26,8 +26,8 @@ ROOT = Path(__file__).resolve().parent
 COMPILED = (
     "binding.py", "inventory.py", "wheel.py", "message/*.py", "transaction/*.py", "proxy/*.py", "core/*.py",
     "calls/*.py", "registrar/*.py", "location/table.py", "location/service.py", "auth/authenticator.py",
-    "auth/credentials.py", "auth/digest.py", "auth/nonce.py", "transport/listener.py", "transport/udp.py",
-    "transport/via_rules.py",
+    "auth/credentials.py", "auth/digest.py", "auth/keyring.py", "auth/nonce.py", "transport/listener.py",
+    "transport/udp.py", "transport/via_rules.py",
 )
 
 

@@ -394,7 +394,7 @@ _TRUNKS: tuple[Mutant, ...] = (
            _DRESSED),
     Mutant("a silent trunk is waited for", _FORWARDING, "if branch.hops or target.hasty:",
            "if branch.hops:", _DRESSED),
-    Mutant("one nonce for two calls is a wrong password", "sipd/core/keyring.py",
+    Mutant("one nonce for two calls is a wrong password", "sipd/auth/keyring.py",
            "(rounds and not stale)", "((rounds or again) and not stale)", _DRESSED),
 )
 

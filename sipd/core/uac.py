@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from sipd.core.keyring import Keyring
+from sipd.auth.keyring import Keyring
 from sipd.interfaces import IFlow
 from sipd.inventory import Inventory, Table
 from sipd.message import compose

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sipd.core.keyring import Keyring
+from sipd.auth.keyring import Keyring
 from sipd.core.uac import Ask, Outcome
 from sipd.dialog import Dialog
 from sipd.events import message_summary

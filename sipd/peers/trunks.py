@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from zope.interface import classImplements
 
 from sipd import config_trunks
-from sipd.core.keyring import Keyring
+from sipd.auth.keyring import Keyring
 from sipd.core.uac import Ask, Outcome
 from sipd.interfaces import IFlow, IFlowUser
 from sipd.inventory import Inventory, Table

@@ -20,7 +20,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from sipd.core.keyring import Keyring
+from sipd.auth.keyring import Keyring
 from sipd.inventory import Inventory, Table
 from sipd.message.address import Address
 from sipd.message.message import Header, Request, Response

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sipd.core.keyring import Keyring
+from sipd.auth.keyring import Keyring
 from sipd.message.address import Address
 from sipd.message.errors import MalformedMessage
 from sipd.message.message import Request

@@ -23,16 +23,16 @@ ROOMS = {"transaction", "transport", "resolver", "auth", "location", "registrar"
 #: What starts the server and may know everything.
 TOP = {"service", "tap", "preflight", "first_start", "log", "reactor", "settings", "reloading", "recollection", "routing_parts"}
 
-#: Modules of a room that other rooms may import: pure ones, without state of their own.
+#: Modules of a room that other rooms may import: pure ones, with neither sockets, clock nor chance.
 SHARED = {
     "sipd.transport.listener", "sipd.transport.via_rules", "sipd.transaction.key",
     "sipd.proxy.targets", "sipd.proxy.route_headers", "sipd.proxy.forward", "sipd.proxy.dialog_flows",
-    "sipd.auth.digest", "sipd.core.keyring", "sipd.core.checks", "sipd.calls.call", "sipd.peers.registration",
+    "sipd.auth.keyring", "sipd.calls.call", "sipd.peers.registration",
     "sipd.peers.policy", "sipd.proxy.dressing", "sipd.proxy.identity",
 }
 #: Single names that other rooms may import from a module that has more: values, an exception and a pure function.
 SHARED_NAMES = {"sipd.auth.authenticator.Unauthenticated", "sipd.auth.authenticator.owns",
-                "sipd.core.uac.Ask", "sipd.core.uac.Outcome"}
+                "sipd.core.checks.require", "sipd.core.uac.Ask", "sipd.core.uac.Outcome"}
 #: sipctl is a program of its own at the top, beside the server.
 PROGRAMS = {"sipd.admin.cli"}
 #: Modules of the standard library and of Twisted that bring clock, chance or sockets into what imports them.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import TestCase
 
 from sipd.auth.digest import parse_credentials
-from sipd.core.keyring import Keyring
+from sipd.auth.keyring import Keyring
 from sipd.message.message import Response
 from sipd.message.parser import parse
 from tests.support.cases import shows
