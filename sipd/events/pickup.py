@@ -44,13 +44,13 @@ class Pickup:
         """Where an INVITE of `caller` (an address-of-record) for `ours` goes, None where others decide that. Raises
         Reject (400, 403, 404)."""
         if "replaces" in request.first:
-            return self._replaced(request, ours)
+            return self._replaced(request, ours, caller)
         number = ours.rpartition("@")[0]
         if self.code and number.startswith(self.code) and caller:
             return self._picked(number[len(self.code):], caller)
         return None
 
-    def _replaced(self, request: Request, ours: str) -> Target | None:
+    def _replaced(self, request: Request, ours: str, caller: str) -> Target | None:
         """RFC 3891 s4: the phone that has the dialog, of all that its user has; it says itself whether that may be
         replaced (s3)."""
         if len(request.all("replaces")) != 1:
@@ -63,6 +63,13 @@ class Pickup:
         call_id, local, remote = call_id.strip(" \t"), params.get("to-tag") or "", params.get("from-tag") or ""
         call = self._found.get((call_id, local))
         if call is not None and self._aor(call.caller) == ours:
+            ringing = call.dialog(remote)
+            if ringing is not None and ringing.state == EARLY and ringing.peer:
+                # to know the tags of a call that rings at somebody's is not enough to take it (s8)
+                called = self._aor(ringing.peer)
+                if not (any(caller in group and called in group for group in self._groups)
+                        or self._may_watch(caller, called) or self._may_watch(caller, ours)):
+                    raise Reject(403)
             return self._caller_of(call)
         call = self._found.get((call_id, remote))
         dialog = call.dialog(local) if call is not None else None

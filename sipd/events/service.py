@@ -174,7 +174,10 @@ class Events:
 
     def serves(self, request: Request, entity: str) -> bool:
         """True for a SUBSCRIBE, PUBLISH or NOTIFY about one of our addresses that is served here, not passed on."""
-        package = self.packages.get(event_of(request)[0])
+        name = event_of(request)[0]
+        package = self.packages.get(name)
+        if not name and self.packages and request.method != "NOTIFY":
+            raise self.unserved()  # RFC 6665 s4.2.1.1, RFC 3903 s6 step 2: nobody can know what is meant
         if package is None or entity[:1] == "@":
             return False
         if request.method == "NOTIFY":

@@ -75,6 +75,22 @@ class PickupTests(TestCase):
         watcher.end()
         self.rig.finish()
 
+    @shows("SUB-15", "3891 8")
+    def test_who_may(self) -> None:
+        """Who may watch neither side takes no call that rings, though they know its tags; one of the group's does."""
+        self.make(watch="self", pickup_groups={"sales": ["1002", "1003"]})
+        invite, got = self.ring()
+        tag = self.rig.core.calls.of("1002")[0].dialogs[0].tag
+        replaces = f"{invite.call_id};to-tag={invite.from_tag};from-tag={tag};early-only"
+        d = self.rig.phone("1004")
+        d.invite("sip:1001@example.com", f"Replaces: {replaces}", "Require: replaces")
+        d.ack(d.take(403), self._last(d))
+        for phone in (self.a, self.other):
+            phone.silent()
+        self.c.invite("sip:1001@example.com", f"Replaces: {replaces}", "Require: replaces")
+        self.taken(invite, got, replaces)
+        self.rig.finish()
+
     @shows("SUB-15", "3891 7.1")
     def test_by_number(self) -> None:
         """The code alone takes a call of the group, with a number that of a colleague: the caller's phone is sent the
