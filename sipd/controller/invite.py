@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from sipd.dialog import Dialog
@@ -10,7 +11,7 @@ from sipd.message import compose
 from sipd.message.errors import MalformedMessage
 from sipd.message.hop import Hop
 from sipd.message.message import Request, Response
-from sipd.proxy.forward import MAX_DATAGRAM
+from sipd.proxy.forward import MAX_DATAGRAM, contact_at, own_request
 from sipd.proxy.route_headers import next_hop, secured
 from sipd.proxy.targets import Target
 from sipd.wheel import Timer
@@ -287,7 +288,7 @@ class _Unheard:
         """See ClientUser."""
 
 
-def find_flow(proxy: Proxy, target: Target, draft: Request, done: Found) -> None:
+def find_flow(proxy: Proxy, target: Target, draft: Request, done: Callable[[IFlow | None, Hop | None], None]) -> None:
     """Calls `done` once with a flow to the target and its hop, or with None, at once or later (RFC 3263 s4). `draft`
     has the target's Route."""
     try:
@@ -295,52 +296,4 @@ def find_flow(proxy: Proxy, target: Target, draft: Request, done: Found) -> None
     except MalformedMessage:
         done(None, None)
         return
-    proxy.with_hops(uri, lambda hops: _first(proxy, list(hops), done))
-
-
-class Found(Protocol):
-    """What `find_flow` calls."""
-
-    def __call__(self, flow: IFlow | None, hop: Hop | None) -> None:
-        """The flow and its hop; None when there is none."""
-
-
-def _first(proxy: Proxy, hops: list[Hop], done: Found) -> None:
-    while hops:
-        hop = hops.pop(0)
-        flow = proxy.transports.flow_to(hop)
-        if flow is not None:
-            done(flow, hop)
-            return
-        if hop.transport != "udp":
-            break
-    else:
-        done(None, None)
-        return
-
-    def connected(opened: IFlow | None, reason: str) -> None:
-        if opened is not None:
-            done(opened, hop)
-        else:
-            _first(proxy, hops, done)
-
-    proxy.transports.connect(hop, connected)
-
-
-def own_request(method: str, target: Target, flow: IFlow, branch: str, from_: str, to: str, call_id: str, cseq: int,
-                headers: tuple[tuple[str, str], ...], body: bytes) -> Request:
-    """s8.1.1, s12.2.1.1: a request of ours for one flow."""
-    fields = [("Via", f"{flow.listener.via_prefix[5:]}{branch}{'' if flow.reliable else ';rport'}"),
-              ("Max-Forwards", "70"), *[("Route", value) for value in target.route], ("From", from_), ("To", to),
-              ("Call-ID", call_id), ("CSeq", f"{cseq} {method}"), *headers]
-    request = compose.request(method, target.uri, fields, body)
-    next_hop(request)  # s12.2.1.1: a strict router finds itself in the Request-URI
-    return request
-
-
-def contact_at(user: str, flow: IFlow, target: str) -> str:
-    """s8.1.1.8: our Contact as whoever is at the other end of a flow can reach it; sips where sips is asked."""
-    at = f"{user}@{flow.listener.sent_by}"
-    if flow.transport == "tls" and target[:5].lower() == "sips:":
-        return f"<sips:{at}>"
-    return f"<sip:{at}>" if flow.transport == "udp" else f"<sip:{at};transport={flow.transport}>"
+    proxy.with_hops(uri, lambda hops: proxy.first_flow(list(hops), "", done))

@@ -20,7 +20,7 @@ from sipd.message.hop import Hop
 from sipd.message.message import Request, Response
 from sipd.message.uri import Uri
 from sipd.message.values import delta_seconds, retry_after
-from sipd.proxy.forward import MAX_DATAGRAM
+from sipd.proxy.forward import MAX_DATAGRAM, contact_at, own_request
 from sipd.proxy.route_headers import next_hop, secured
 from sipd.proxy.targets import Target, for_request
 from sipd.wheel import Timer
@@ -189,27 +189,16 @@ class Sending:
     def _compose(self, flow: IFlow, told: IFlow, branch: str) -> Request:
         """s8.1.1 for one flow. `told`: whose listener our Contact names."""
         ask = self._ask
-        rport = "" if flow.reliable else ";rport"  # RFC 3581: the answer finds its way back through NAT
-        fields = [("Via", f"{flow.listener.via_prefix[5:]}{branch}{rport}"), ("Max-Forwards", "70"),
-                  *[("Route", value) for value in self._target.route], ("From", ask.from_), ("To", ask.to),
-                  ("Call-ID", ask.call_id), ("CSeq", f"{ask.cseq} {ask.method}")]
+        fields: list[tuple[str, str]] = []
         if ask.contact:
-            fields.append(("Contact", self._contact(told)))
+            fields.append(("Contact", contact_at(ask.contact, told, self._target.uri)))
         if ask.expires is not None:
             fields.append(("Expires", str(ask.expires)))
         fields += ask.headers
         if ask.keyring is not None:
             fields += ask.keyring.credentials(ask.method, self._target.uri, self._tried)
-        request = compose.request(ask.method, self._target.uri, fields, ask.body)
-        next_hop(request)  # s12.2.1.1: a strict router finds itself in the Request-URI
-        return request
-
-    def _contact(self, told: IFlow) -> str:
-        """s8.1.1.8: a sips URI where the request goes to one."""
-        at = f"{self._ask.contact}@{told.listener.sent_by}"
-        if told.transport == "tls" and self._target.uri[:5].lower() == "sips:":
-            return f"<sips:{at}>"
-        return f"<sip:{at}>" if told.transport == "udp" else f"<sip:{at};transport={told.transport}>"
+        return own_request(ask.method, self._target, flow, branch, ask.from_, ask.to, ask.call_id, ask.cseq, fields,
+                           ask.body)
 
     def _send(self, flow: IFlow, any_size: bool = False) -> None:
         """One request to one hop, in a transaction of its own."""

@@ -1,15 +1,19 @@
-"""The copy of a request that leaves, and the copy of a response that goes back (RFC 3261 s16.6, s16.7). Pure."""
+"""Requests that leave, copied or our own, and responses that go back (RFC 3261 s16.6, s16.7, s8.1.1). Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 from zlib import crc32
 
+from sipd.interfaces import IFlow
+from sipd.message import compose
 from sipd.message.errors import Reject
 from sipd.message.message import Header, Request, Response
 from sipd.message.params import split_list
 from sipd.message.values import retry_after
-from sipd.proxy.targets import Groups
+from sipd.proxy.route_headers import next_hop
+from sipd.proxy.targets import Groups, Target
 
 #: Requests that start no dialog. For all others, those that nobody knows too, Record-Route may matter (s16.6 step 4).
 NO_DIALOG: Final = frozenset({
@@ -163,3 +167,23 @@ def strip_via(response: Response) -> bool:
                 return True
         return False
     return False
+
+
+def own_request(method: str, target: Target, flow: IFlow, branch: str, from_: str, to: str, call_id: str, cseq: int,
+                headers: Sequence[tuple[str, str]], body: bytes) -> Request:
+    """s8.1.1, s12.2.1.1: a request of ours for one flow. `headers` follow those that each request has."""
+    rport = "" if flow.reliable else ";rport"  # RFC 3581: the answer finds its way back through NAT
+    fields = [("Via", f"{flow.listener.via_prefix[5:]}{branch}{rport}"),
+              ("Max-Forwards", "70"), *[("Route", value) for value in target.route], ("From", from_), ("To", to),
+              ("Call-ID", call_id), ("CSeq", f"{cseq} {method}"), *headers]
+    request = compose.request(method, target.uri, fields, body)
+    next_hop(request)  # s12.2.1.1: a strict router finds itself in the Request-URI
+    return request
+
+
+def contact_at(user: str, flow: IFlow, target: str) -> str:
+    """s8.1.1.8: our Contact as whoever is at the other end of a flow can reach it; sips where sips is asked."""
+    at = f"{user}@{flow.listener.sent_by}"
+    if flow.transport == "tls" and target[:5].lower() == "sips:":
+        return f"<sips:{at}>"
+    return f"<sip:{at}>" if flow.transport == "udp" else f"<sip:{at};transport={flow.transport}>"

@@ -159,9 +159,9 @@ class Proxy:
                 return  # an ACK is never answered
             # as for every request: by the side it came to, unless another is known
             listener = target.listener or (request.flow.listener.name if request.flow is not None else "")
-            self.with_hops(uri, lambda hops: self._first_flow(hops, listener, send), branch[-4:].encode())
+            self.with_hops(uri, lambda hops: self.first_flow(hops, listener, send), branch[-4:].encode())
 
-    def _first_flow(self, hops: list[Hop], listener: str, done: Callable[[IFlow | None, Hop | None], None]) -> None:
+    def first_flow(self, hops: list[Hop], listener: str, done: Callable[[IFlow | None, Hop | None], None]) -> None:
         """A flow to the best hop that can be had, opened if need be (RFC 3263 s4.3), and the hop."""
         if not hops:
             done(None, None)
@@ -177,7 +177,7 @@ class Proxy:
                 done(opened, hop)
             else:
                 self.blame(hop, reason)
-                self._first_flow(rest, listener, done)
+                self.first_flow(rest, listener, done)
 
         if hop.transport == "udp":
             connected(None, "no listener of its family")
