@@ -158,7 +158,8 @@ class StatusCommands:
             "dropped": self._dropped(),
             "peers": [{key: row[key] for key in ("name", "state", "reason")} for row in self._trunks()],
             "tables": [
-                {"name": table.name, "size": len(table), "limit": table.limit, "refused": table.refused}
+                {"name": table.name, "size": len(table), "limit": table.limit, "refused": table.refused,
+                 "cache": table.cache}
                 for table in self._inventory
             ],
         }

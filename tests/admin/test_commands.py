@@ -94,7 +94,7 @@ class StatusTests(SynchronousTestCase):
         self.now = 1012.5
         status = self.commands.status({})
         self.assertEqual(status["listeners"], [{"transport": "udp", "address": "192.0.2.1", "port": 5060}])
-        self.assertEqual(status["tables"], [{"name": "things", "size": 1, "limit": 7, "refused": 0}])
+        self.assertEqual(status["tables"], [{"name": "things", "size": 1, "limit": 7, "refused": 0, "cache": False}])
         self.assertEqual(status["dropped"], {"stray responses": 3})
         self.assertEqual(status["overload"], {"active": True, "delay": 0.25, "refusing": 0.51})
         self.assertEqual((status["uptime"], status["version"], status["process"]), (12, "9", os.getpid()))

@@ -37,10 +37,6 @@ ELSEWHERE = "127.0.0.77"
 #: Tables that hold something for longer than a transaction.
 _KEPT = {"addresses-of-record", "expiry seconds", "bindings", "nonces-young", "nonces-old", "log sources",
          "control connections"}
-#: Tables that may keep what they hold for ever.
-_CACHES = {"contacts read", "shared texts", "quarantined hops", "dns answers", "resolver uris", "resolver targets",
-           "domains with TLS", "udp routes", "hops without TCP", "answerers of forks", "requests refused in overload",
-           "refusals within dialogs"}
 
 
 class MutationTests(unittest.TestCase):
@@ -160,7 +156,7 @@ class MutationTests(unittest.TestCase):
             self.refuse()
             tables = ask(str(self.server.state / "sipctl.sock"), "status")["tables"]
             left = {table["name"]: table["size"] for table in tables
-                    if table["size"] and table["name"] not in _KEPT | _CACHES | {but}
+                    if table["size"] and not table["cache"] and table["name"] not in _KEPT | {but}
                     and not table["name"].startswith("udp flows of ")}
             if not left:
                 break
