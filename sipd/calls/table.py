@@ -80,8 +80,8 @@ class Calls:
         self.table.limit = values.limit
         self.peers.limit = 2 * values.limit
         self.finished.limit = max(1, values.keep_ended)
-        while len(self.finished) > values.keep_ended:
-            del self.finished[next(iter(self.finished))]
+        for oldest in list(islice(self.finished, max(0, len(self.finished) - values.keep_ended))):
+            del self.finished[oldest]
 
     # --- for the route
 
@@ -280,11 +280,7 @@ class Calls:
         if self.watchers:
             self.tell(call)
         if self.values.keep_ended:
-            finished = self.finished
-            if len(finished) >= finished.limit:
-                for oldest in list(islice(finished, finished.limit // 8 + 1)):
-                    del finished[oldest]
-            finished[call.number] = call
+            self.finished.remember(call.number, call)
 
     def _note_end(self, call: Call) -> None:
         journal = self.journal
