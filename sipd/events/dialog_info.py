@@ -16,6 +16,7 @@ from sipd.events.xml import Element
 from sipd.inventory import Inventory, Table
 from sipd.message.address import Address
 from sipd.message.errors import MalformedMessage
+from sipd.message.params import unquote
 from sipd.message.uri import uri_of_aor
 
 if TYPE_CHECKING:
@@ -87,11 +88,12 @@ class Dialogs:
         if not asked.whole:
             seen = _virtual(seen)
         wanted = dict(asked.params)
-        if wanted.get("call-id"):
-            # s3.2: one dialog, or one half of one
-            seen = tuple(one for one in seen if one.call_id == wanted["call-id"]
-                         and wanted.get("from-tag", one.local_tag) == one.local_tag
-                         and wanted.get("to-tag", one.remote_tag) in (one.remote_tag, ""))
+        call_id = unquote(wanted.get("call-id", ""))
+        if call_id:
+            # s3.2: one dialog, where to-tag is the tag of the one who is watched, or all that one INVITE made
+            seen = tuple(one for one in seen if one.call_id == call_id
+                         and wanted.get("to-tag", one.local_tag) == one.local_tag
+                         and wanted.get("from-tag", one.remote_tag) == one.remote_tag)
         present = {one.id for one in seen}
         before = last if isinstance(last, tuple) else ()
         over = [self._over(one) for one in before if one.id not in present and one.state != "terminated"]

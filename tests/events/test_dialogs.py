@@ -8,7 +8,7 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 
 from sipd.events import xml
-from tests.events.watching import Watcher
+from tests.events.watching import Watcher, notified, subscribe
 from tests.support.cases import shows
 from tests.support.rig import Phone, Rig, established
 
@@ -103,6 +103,26 @@ class LampTests(TestCase):
         a.take(200)
         self.assertEqual(self.both(), ([("terminated", "remote-bye", "recipient")],
                                        [("terminated", "local-bye", "initiator")]))
+        self.finish()
+
+    @shows("SUB-15", "4235 3.2")
+    def test_one_dialog(self) -> None:
+        """A watcher may ask for one dialog by its Call-ID, in quotation marks, and the tags as the one who is watched
+        has them, or for all of one INVITE."""
+        ok = established(self.a, self.b)[3]
+        mine, theirs = ok.to_tag, ok.from_tag
+        watcher = self.rig.phone("1005")
+        for params, count in ((f"to-tag={mine};from-tag={theirs}", 1), (f"to-tag={mine}", 1),
+                              (f"to-tag={theirs};from-tag={mine}", 0), (f"to-tag={mine};from-tag=x", 0)):
+            subscribe(watcher, "1002", f'dialog;call-id="{ok.call_id}";{params}', expires=0)
+            self.assertEqual(len(dialogs(notified(watcher).body.decode())), count, params)
+        subscribe(watcher, "1001", f'dialog;call-id="{ok.call_id}";to-tag={theirs}', expires=0)
+        self.assertEqual(len(dialogs(notified(watcher).body.decode())), 1)
+        subscribe(watcher, "1002", f'dialog;call-id="x{ok.call_id}";to-tag={mine}', expires=0)
+        self.assertEqual(dialogs(notified(watcher).body.decode()), [])
+        self.a.in_dialog("BYE", ok)
+        self.b.answer(self.b.take("BYE"), 200)
+        self.a.take(200)
         self.finish()
 
     @shows("SUB-15", "4235 3.10")
