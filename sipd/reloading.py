@@ -140,7 +140,6 @@ class Reloading:
         elif server.config.overload.shed and not config.overload.shed:
             core.shedding.stop()
             core.shedding.overload.active = False
-        core.call_out(config)
         server.take(config)
 
 
