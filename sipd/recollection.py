@@ -10,7 +10,7 @@ from sipd.inventory import Inventory, Table
 from sipd.journal import CATALOGUE
 
 #: Names that are remembered, and records of one.
-NAMES, RECORDS = 10_000, 16
+NAMES, RECORDS = 4_000, 16
 
 
 class Record:

@@ -218,6 +218,7 @@ class Core:
         if self.users.by_aor(aor) is None:
             self.unbind(aor, "the user was removed")
             self.messages.boxes.forget_user(aor, "the user was removed")
+            self.events.notifier.forget(aor)
 
     def unbind(self, aor: str, reason: str) -> None:
         """Takes every binding of an address-of-record away."""

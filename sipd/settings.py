@@ -120,10 +120,12 @@ def configure(core: Core, config: Config, realm: str, stored: Iterable[StoredUse
     core.events.configure(config.events)
     core.journal.calls, core.journal.registrations = config.log.calls, config.log.registrations
     core.listening()
+    removed = before - {user.aor for user in core.users}
     bound = {binding.aor for binding in core.location.everything()}
-    gone = bound & (before - {user.aor for user in core.users}) | {aor for aor in bound if not core.knows(aor)}
-    for aor in gone:
+    for aor in bound & removed | {aor for aor in bound if not core.knows(aor)}:
         core.unbind(aor, "there is no such user any more")
+    for aor in removed:
+        core.events.notifier.forget(aor)
     core.messages.configure(config.messages, core.layer.values.timeout)
     core.route.offline = core.messages if config.messages.store_offline else None
     core.routing.configure(config)

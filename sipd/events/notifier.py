@@ -243,6 +243,11 @@ class Notifier:
                 watch.asked = asked._replace(whole=verdict == "whole")
                 self._perform(watch, watch.machine.granted() or watch.machine.changed(self._wheel.now))
 
+    def forget(self, watcher: str) -> None:
+        """That user is gone: requests in a subscription show no credentials, so nothing else would end it."""
+        for watch in list(self._by_watcher.get(watcher, {}).values()):
+            self._perform(watch, watch.machine.ended("rejected"))
+
     def moved(self, aor: str, changes: Sequence[Change]) -> None:
         """The bindings of somebody are others: a phone that has registered from elsewhere gets its NOTIFYs there."""
         watches = self._by_watcher.get(aor)

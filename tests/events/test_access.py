@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from sipd import settings
 from sipd.config_events import Events
 from sipd.events.access import Access
 from tests.events.watching import basic, notified, subscribe, unsubscribe
@@ -110,6 +111,26 @@ class RouteTests(TestCase):
         last = notified(a)
         self.assertEqual((last.first["subscription-state"], last.body), ("terminated;reason=rejected", b""))
         rig.finish()
+
+    @shows("SUB-13")
+    def test_removed(self) -> None:
+        """Who was removed, by a reload or by hand, watches nobody any more; others go on."""
+        for way in ("reload", "by hand"):
+            rig = Rig(users={"1001": {"password": "a"}, "1002": {"password": "b"}})
+            a, b = rig.phone("1001"), rig.phone("1002")
+            for phone in (a, b):
+                subscribe(phone, "1002")
+                notified(phone)
+            core = rig.core
+            if way == "reload":
+                users = {name: entry for name, entry in rig.config.users.items() if name != "1001"}
+                settings.configure(core, rig.config.model_copy(update={"users": users}), core.realm, [])
+            else:
+                core.users.remove(A)
+                core.user_changed(A)
+            last = notified(a)
+            self.assertEqual((last.first["subscription-state"], last.body), ("terminated;reason=rejected", b""))
+            self.assertEqual([row["watcher"] for row in core.events.notifier.rows()], ["1002@example.com"])
 
     @shows("SUB-13", "6665 4.4.3")
     def test_pending_to_the_end(self) -> None:
