@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from sipd.config_limits import Section
+from sipd.config_trunks import as_uri
 
 PackageName = Literal["presence", "dialog", "message-summary", "reg"]
 Texts = Annotated[tuple[str, ...], Field(strict=False)]
@@ -18,6 +19,8 @@ BODIES = {"pidf": "application/pidf+xml", "cpim-pidf": "application/cpim-pidf+xm
 
 #: What phones can dial.
 _CODE = re.compile(r"[0-9*#]*")
+#: What may be dialled for the voicemail: what needs no escape in a URI (RFC 3261 s25.1 user).
+_DIALLED = re.compile(r"[A-Za-z0-9*+_.-]{1,64}")
 #: The name of a header field, and those that a template may not bring.
 _FIELD = re.compile(r"[A-Za-z0-9.!%*_+`'~-]{1,64}")
 _OURS = frozenset({"via", "from", "to", "call-id", "cseq", "contact", "route", "record-route", "max-forwards", "event",
@@ -94,6 +97,8 @@ class Events(Section):
     bodies: dict[str, Literal["pidf", "cpim-pidf", "xpidf"]] = Field(default_factory=dict)
     #: Users whose phones are told of waiting messages without having asked.
     unsolicited: Texts = ()
+    #: What phones dial to hear the messages: a number, or a SIP URI; "" is the user's own address.
+    voicemail: str = Field(default="", max_length=128)
     #: User to the peer with a `uri` that has their mailbox: sipd subscribes to it there.
     mailboxes: dict[str, str] = Field(default_factory=dict)
     #: Package that is not served here to the peer with a `uri` that SUBSCRIBEs and PUBLISHes for it go to.
@@ -121,6 +126,15 @@ class Events(Section):
         for name in value:
             if not name or not name.isprintable() or " " in name:
                 raise ValueError(f'{name!r} is no user; one is written like "1001" or "1001@example.com"')
+        return value
+
+    @field_validator("voicemail")
+    @classmethod
+    def _account(cls, value: str) -> str:
+        if value and not _DIALLED.fullmatch(value):
+            uri = as_uri(value) if value.lower().startswith(("sip:", "sips:")) else None
+            if uri is None or not value.isascii() or " " in value:
+                raise ValueError('a number such as "*97" or a SIP URI such as "sip:voicemail@example.com" is wanted')
         return value
 
     @field_validator("pickup")

@@ -29,6 +29,8 @@ class EventsSectionTests(TestCase):
         self.wrong("no [peers.vm] with a uri; there is none", mailboxes={"1001": "vm"})
         self.wrong("is no user", publishers=["a b"])
         self.wrong("digits, * and #", pickup="pick")
+        for text in ("97 98", "mailto:vm@example.com", "sip:", "v@m"):
+            self.wrong('a number such as "*97"', voicemail=text)
         self.wrong("a user, a name with *", rules=[{"watcher": ""}])
         self.wrong("check-sync;reboot=true", templates={"x": {"event": "a\r\nb"}})
         self.wrong("none that every request has", templates={"x": {"event": "a", "headers": {"Via": "x"}}})

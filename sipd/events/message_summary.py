@@ -60,10 +60,18 @@ def merged(summaries: Iterable[Summary]) -> Summary:
     return total
 
 
-def written(summary: Summary, entity: str) -> str:
+def account(entity: str, voicemail: str) -> str:
+    """s5.2: the URI that is called to hear the messages. `voicemail` is a URI, a number at the entity's domain, or ""
+    for the entity itself."""
+    if ":" in voicemail:
+        return voicemail
+    return f"sip:{voicemail}@{entity.rpartition('@')[2]}" if voicemail else uri_of_aor(entity)
+
+
+def written(summary: Summary, entity: str, voicemail: str = "") -> str:
     """s5.2: the body. Phones look for a line of voice messages, so there always is one, unless nobody counted."""
     waiting = any(new for new, *_ in summary.values())
-    lines = [f"Messages-Waiting: {'yes' if waiting else 'no'}", f"Message-Account: {uri_of_aor(entity)}"]
+    lines = [f"Messages-Waiting: {'yes' if waiting else 'no'}", f"Message-Account: {account(entity, voicemail)}"]
     shown = {kind: numbers for kind, numbers in summary.items() if kind}
     if not shown and "" not in summary:
         shown = {"voice-message": (0, 0, 0, 0)}
@@ -87,15 +95,21 @@ class MessageSummary:
                  mailboxes: Mapping[str, Mapping[str, Summary]]) -> None:
         self._publications = publications
         self._mailboxes = mailboxes
+        #: What is called to hear the messages: see `account`.
+        self.voicemail = ""
 
     def summary(self, entity: str) -> Summary:
         """What waits there, whoever told it."""
         return merged([*self._mailboxes.get(entity, {}).values(),
                        *(read(one.body) for one in self._publications(self.name, entity))])
 
+    def text(self, entity: str) -> str:
+        """The body for those who watch there."""
+        return written(self.summary(entity), entity, self.voicemail)
+
     def document(self, asked: Asked, last: object | None) -> Document:
         """See Package."""
-        text = written(self.summary(asked.entity), asked.entity)
+        text = self.text(asked.entity)
         return Document(asked.kind, text, text)
 
     def check(self, kind: str, body: bytes) -> None:

@@ -90,8 +90,8 @@ class Events:
         self.alias: Callable[[str], str] = _itself
         #: Gives a target at a peer with a uri; by (peer, number).
         self.peer_target: Callable[[str, str], Target | None] = _no_peer
-        self.unasked = Unasked(uac, wheel, location, identifiers, lambda entity: message_summary.written(
-            self.summaries.summary(entity), entity), message_summary.KIND, inventory)
+        self.unasked = Unasked(uac, wheel, location, identifiers, self.summaries.text, message_summary.KIND,
+                               inventory)
         self.voicemail = Voicemail(
             uac, wheel, identifiers, entropy, serving.serve,
             lambda entity, summary, done: self.tell_mailbox(entity, SUBSCRIBED, summary, done), inventory)
@@ -115,6 +115,7 @@ class Events:
 
     def _serve_packages(self) -> None:
         self._dialogs.rings = self._settings.notify_ringing
+        self.summaries.voicemail = self._settings.voicemail
         self.pickup.configure(self._settings.pickup, self._settings.pickup_groups.values())
         #: What begins the numbers that pick calls up; what no number begins with where there is none.
         self.code = self.pickup.code or "@"

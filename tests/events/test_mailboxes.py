@@ -52,6 +52,17 @@ class MailboxTests(TestCase):
         """A server with a voicemail system."""
         return Rig(users={"1001": "a", "1002": "b", "vm": "c"}, events={"publishers": ["vm"], **settings})
 
+    @shows("SUB-14", "3842 5.2")
+    def test_account(self) -> None:
+        """Message-Account is what the configuration says is dialled: a number at the user's domain, a URI, or the
+        user's own address."""
+        for voicemail, wanted in (("*97", "sip:*97@example.com"), ("sip:vm@two.example", "sip:vm@two.example"),
+                                  ("", "sip:1001@example.com")):
+            rig = Rig(users={"1001": "a"}, events={"voicemail": voicemail})
+            a = rig.phone("1001")
+            subscribe(a, "1001", "message-summary")
+            self.assertIn(f"\r\nMessage-Account: {wanted}\r\n".encode(), notified(a).body)
+
     @shows("SUB-14", "3842 3")
     def test_own_box(self) -> None:
         """One's own mailbox may be watched, another's may not; the first NOTIFY says what waits; each change is told
