@@ -174,11 +174,12 @@ class Events:
         return self.notifier.within(request, key) or self.voicemail.within(request, key)
 
     def serves(self, request: Request, entity: str) -> bool:
-        """True for a SUBSCRIBE, PUBLISH or NOTIFY about one of our addresses that is served here, not passed on."""
+        """True for a SUBSCRIBE, PUBLISH or NOTIFY about one of our addresses that is served here, not passed on; for one
+        without Event too, which `serve` refuses."""
         name = event_of(request)[0]
         package = self.packages.get(name)
         if not name and self.packages and request.method != "NOTIFY":
-            raise self.unserved()  # RFC 6665 s4.2.1.1, RFC 3903 s6 step 2: nobody can know what is meant
+            return True
         if package is None or entity[:1] == "@":
             return False
         if request.method == "NOTIFY":
@@ -188,6 +189,8 @@ class Events:
     def serve(self, request: Request, entity: str, sender: str, answer: Answer) -> None:
         """Serves what `serves` told of; `sender` is the address-of-record of who sent it and has been authenticated, ""
         for a stranger. Raises Reject and MalformedMessage, and then does not answer."""
+        if not event_of(request)[0]:
+            raise self.unserved()  # RFC 6665 s4.2.1.1, RFC 3903 s6 step 2: nobody can know what is meant
         require(request, _NOTHING_SUPPORTED)
         method = request.method
         if not self._knows(entity):

@@ -308,7 +308,7 @@ class Calling(TestCase):
     def test_authorized(self) -> None:
         """With credentials the call goes through; those for our realm end here."""
         for method in ("MESSAGE", "OPTIONS", "SUBSCRIBE", "PUBLISH", "X-NEW"):
-            request = self.a.request(method, "sip:1002@example.com")
+            request = self.a.request(method, "sip:1002@example.com", "Event: conference")
             self.a.authorized(request, self.a.take(407))
             self.rig.advance(0.1)
             got = self.b.take(method)

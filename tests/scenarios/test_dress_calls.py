@@ -192,7 +192,7 @@ class CallsOut(TestCase):
         """MESSAGE, OPTIONS and SUBSCRIBE go the same way."""
         rig, caller, carrier = trunk_rig()
         for place, method in enumerate(("MESSAGE", "OPTIONS", "SUBSCRIBE")):
-            sent = caller.request(method, "sip:0123@example.com", cseq=7)
+            sent = caller.request(method, "sip:0123@example.com", "Event: conference", cseq=7)
             _, got = challenged(carrier, method, asks(f"n{place}"))
             self.assertEqual((got.uri_text, got.cseq_number), ("sip:123@203.0.113.10", 8))
             self.assertEqual(proved(got), [(f"n{place}", "MD5", 1)])

@@ -29,7 +29,7 @@ class Branches(TestCase):
 
     def mark(self, uri: str, method: str = "MESSAGE", call_id: str = "same") -> str:
         """The second part of the branch with which a request arrives; the first is looked at here."""
-        self.a.request(method, uri, call_id=call_id)
+        self.a.request(method, uri, "Event: conference", call_id=call_id)
         got = self.b.take(method)
         self.b.answer(got, 200)
         self.a.take(200)

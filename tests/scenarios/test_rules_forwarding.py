@@ -197,7 +197,7 @@ class RecordRoute(TestCase):
         """A method nobody knows may make a dialog: it has our Record-Route; those that are known to make none do not."""
         rig, a, b = pair()
         for method in ("FOO", "invite", "MESSAGE", "OPTIONS", "INFO", "PUBLISH", "UPDATE", "PRACK", "BYE"):
-            a.request(method, f"sip:1002@{DOMAIN}")
+            a.request(method, f"sip:1002@{DOMAIN}", "Event: conference")
             got = b.take(method)
             self.assertEqual(len(got.values("record-route")), method in ("FOO", "invite"), method)
             b.answer(got, 200)

@@ -199,7 +199,7 @@ class Presence(TestCase):
         """A phone whose REGISTER and responses have no Allow gets requests of every method."""
         rig, a, b = pair()
         for method in ("MESSAGE", "OPTIONS", "SUBSCRIBE", "REFER", "PUBLISH", "INFO", "NOTIFY", "X-NEW"):
-            a.request(method, f"sip:1002@{DOMAIN}")
+            a.request(method, f"sip:1002@{DOMAIN}", "Event: conference")
             b.answer(b.take(method), 200)
             a.take(200)
         established(a, b)

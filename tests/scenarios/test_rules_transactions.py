@@ -66,7 +66,7 @@ class Trying(TestCase):
             a.take(200)
             for method, uri, status in (("MESSAGE", "sip:1003@example.com", 480), ("SUBSCRIBE", "sip:nobody@example.com", 404),
                                         ("FOO", "sip:example.com", 405), ("CANCEL", "sip:1002@example.com", 481)):
-                a.request(method, uri)
+                a.request(method, uri, "Event: conference")
                 a.take(status)
             a.request("MESSAGE", "sip:1002@example.com")
             b.answer(b.take("MESSAGE"), 200)
