@@ -174,8 +174,8 @@ class Events:
         return self.notifier.within(request, key) or self.voicemail.within(request, key)
 
     def serves(self, request: Request, entity: str) -> bool:
-        """True for a SUBSCRIBE, PUBLISH or NOTIFY about one of our addresses that is served here, not passed on; for one
-        without Event too, which `serve` refuses."""
+        """True for a SUBSCRIBE, PUBLISH or NOTIFY about one of our addresses that is served here, not passed on;
+        for one without Event too, which `serve` refuses."""
         name = event_of(request)[0]
         package = self.packages.get(name)
         if not name and self.packages and request.method != "NOTIFY":
