@@ -10,7 +10,7 @@ from sipd.admin.routing_commands import RoutingCommands
 from sipd.config import Config
 from sipd.inventory import Inventory
 from sipd.message.identifiers import chance
-from sipd.proxy.targets import Groups, Target, groups_of
+from sipd.proxy.targets import Groups, Target, answering, groups_of
 from sipd.routing.forwards import Forwards
 from sipd.routing.router import Router
 from sipd.routing.rules import World
@@ -72,13 +72,9 @@ class RoutingParts:
         self._core.route.router = router if router.active else None
 
     def _bindings(self, aor: str, secure: bool) -> Groups:
-        """Where the phones of a user are, without those that do not answer, unless none does (see Route)."""
+        """Where the phones of a user are, without those that do not answer, unless none does."""
         core = self._core
-        bindings = core.location.bindings(aor)
-        gone = core.qualify.unreachable
-        if gone:
-            bindings = [one for one in bindings if (aor, one.contact) not in gone] or bindings
-        return groups_of(bindings, secure)
+        return groups_of(answering(core.location.bindings(aor), core.qualify.unreachable), secure)
 
     def _gone(self, aor: str) -> bool:
         gone = self._core.qualify.unreachable

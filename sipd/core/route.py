@@ -24,7 +24,7 @@ from sipd.message.uri import Uri
 from sipd.peers.policy import GUEST, TRUNK, WITHIN, Policy
 from sipd.proxy.forward import has_looped, loop_mark
 from sipd.proxy.route_headers import RouteHeaders, Routing
-from sipd.proxy.targets import Groups, Plan, Target, for_request, groups_of
+from sipd.proxy.targets import Groups, Plan, Target, answering, for_request, groups_of
 from sipd.transport.via_rules import mark
 
 if TYPE_CHECKING:
@@ -273,8 +273,7 @@ class Route:
             self._callers.not_busy(aor, call)                    # 486
         bindings = self._location.bindings(aor)
         if self._unreachable:
-            # where nobody answers, all are tried: whoever calls is better served by an attempt than by our guess
-            bindings = [one for one in bindings if (aor, one.contact) not in self._unreachable] or bindings
+            bindings = answering(bindings, self._unreachable)
         groups: Groups = groups_of(bindings, uri.scheme == "sips")
         if not groups:
             if self._users.by_aor(aor) is None and not self._open_registrar:

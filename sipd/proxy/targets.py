@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 from sipd.binding import Binding
@@ -96,6 +96,12 @@ class Plan(Protocol):
         `status` is 0 at first, then what the last stage came to: 408 when nobody answered in time, 503 when there was
         no way to anybody, else the best response. A 2xx, a 6xx (RFC 3261 s16.7 step 5) and a CANCEL end the plan.
         """
+
+
+def answering(bindings: list[Binding], unreachable: Collection[tuple[str, str]]) -> list[Binding]:
+    """The bindings without those that do not answer (address-of-record and contact). Where none does all are left:
+    whoever calls is better served by an attempt than by our guess."""
+    return [one for one in bindings if (one.aor, one.contact) not in unreachable] or bindings
 
 
 def groups_of(bindings: Sequence[Binding], secure: bool = False) -> Groups:
