@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 from unittest import mock
 
-from click.testing import CliRunner, Result
-from twisted.internet.defer import Deferred
-from twisted.trial.unittest import TestCase
-
-from sipd.admin import cli
-from sipd.admin.api import Api, Refused
+from sipd.admin.api import Api
 from sipd.admin.call_commands import CallCommands
 from sipd.calls import rows
+from tests.support.commands import CommandTestCase
 from tests.support.rig import Rig, established
 
 
-class CallCommandTests(TestCase):
+class CallCommandTests(CommandTestCase):
     """A call that is up and one that rings at two phones; 1001 has a limit."""
 
     def setUp(self) -> None:
@@ -37,25 +32,6 @@ class CallCommandTests(TestCase):
         CallCommands(calls, lambda call: rows.brief(call, calls.seconds()), lambda call: rows.whole(call, calls.seconds()),
                      rows.story, lambda: rows.peers(calls), lambda name: core.policies.limits(name, core.aor(name)),
                      lambda: [name.removesuffix(calls.at_home) for name in core.policies.limited()]).register(self.api)
-
-    def ask(self, command: str, **arguments: Any) -> Any:
-        """The result of a command. Raises Refused."""
-        question = json.dumps({"command": command, **arguments}).encode()
-        answer = json.loads(self.successResultOf(Deferred.fromCoroutine(self.api.answer(question))))
-        if not answer["ok"]:
-            raise Refused(answer["error"])
-        return answer["result"]
-
-    def sipctl(self, *words: str) -> Result:
-        """What sipctl prints."""
-        with mock.patch.object(cli.Place, "ask", lambda place, command, **arguments: self._as_place(command, arguments)):
-            return CliRunner(env={"COLUMNS": "200", "TZ": "UTC"}).invoke(cli.main, ["--state-dir", "/nowhere", *words])
-
-    def _as_place(self, command: str, arguments: dict[str, Any]) -> Any:
-        try:
-            return self.ask(command, **arguments)
-        except Refused as refusal:
-            cli.fail(str(refusal), cli.REFUSED)
 
     def table(self, *words: str) -> list[list[str]]:
         """The lines that sipctl prints, as words."""

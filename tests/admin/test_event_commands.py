@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
-from unittest import mock
 
-from click.testing import CliRunner, Result
-from twisted.internet.defer import Deferred
-from twisted.trial.unittest import TestCase
-
-from sipd.admin import cli
 from sipd.admin.api import Api, Refused
 from sipd.admin.event_commands import EventCommands
 from tests.events.watching import Watcher
+from tests.support.commands import CommandTestCase
 from tests.support.rig import Rig
 
 
-class EventCommandTests(TestCase):
+class EventCommandTests(CommandTestCase):
     """1001 watches 1002's presence and its own mailbox."""
 
     def setUp(self) -> None:
@@ -29,27 +23,11 @@ class EventCommandTests(TestCase):
         core = self.rig.core
         EventCommands(core.events.notifier, core.events, core.aor).register(self.api)
 
-    def ask(self, command: str, **arguments: Any) -> Any:
-        """The result of a command, once time has passed for it. Raises Refused."""
-        answered = Deferred.fromCoroutine(self.api.answer(json.dumps({"command": command, **arguments}).encode()))
+    def meanwhile(self) -> None:
+        """NOTIFYs are answered."""
         self.rig.advance(0.1)
         for notify in self.b.drain():
             self.b.answer(notify, 200)  # type: ignore[arg-type]
-        answer = json.loads(self.successResultOf(answered))
-        if not answer["ok"]:
-            raise Refused(answer["error"])
-        return answer["result"]
-
-    def sipctl(self, *words: str) -> Result:
-        """What sipctl prints."""
-        with mock.patch.object(cli.Place, "ask", lambda place, command, **arguments: self._as_place(command, arguments)):
-            return CliRunner(env={"COLUMNS": "200"}).invoke(cli.main, ["--state-dir", "/nowhere", *words])
-
-    def _as_place(self, command: str, arguments: dict[str, Any]) -> Any:
-        try:
-            return self.ask(command, **arguments)
-        except Refused as refusal:
-            cli.fail(str(refusal), cli.REFUSED)
 
     def test_subscriptions(self) -> None:
         """Who watches whom, all or of one user on either side, in both vocabularies and in JSON."""

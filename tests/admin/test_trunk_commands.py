@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from unittest import mock
 
-from click.testing import CliRunner, Result
-from twisted.internet.defer import Deferred
-from twisted.trial.unittest import TestCase
-
-from sipd.admin import cli
 from sipd.admin.api import Api, Refused
 from sipd.admin.trunk_commands import TrunkCommands
 from tests.scenarios.test_out import CARRIER, carrier_rig, goodbye, register
 from tests.support.cases import shows
+from tests.support.commands import CommandTestCase
 
 
-class TrunkCommandTests(TestCase):
+class TrunkCommandTests(CommandTestCase):
     """One peer that registers and one that does not."""
 
     def setUp(self) -> None:
@@ -30,28 +25,12 @@ class TrunkCommandTests(TestCase):
         TrunkCommands(self.rig.core.trunks, self.rig.core.qualify, self.rig.core.aor).register(self.api)
         self.asked: list[dict[str, Any]] = []
 
-    def ask(self, command: str, **arguments: Any) -> Any:
-        """The result of a command, once time has passed for it. Raises Refused."""
-        answered = Deferred.fromCoroutine(self.api.answer(json.dumps({"command": command, **arguments}).encode()))
+    def meanwhile(self) -> None:
+        """Whoever is asked by OPTIONS answers."""
         self.rig.advance(0.1)
         for phone in self.rig.phones:
             for question in [one for one in phone.drain() if getattr(one, "method", "") == "OPTIONS"]:
                 phone.answer(question, 200)
-        answer = json.loads(self.successResultOf(answered))
-        if not answer["ok"]:
-            raise Refused(answer["error"])
-        return answer["result"]
-
-    def sipctl(self, *words: str) -> Result:
-        """What sipctl prints."""
-        with mock.patch.object(cli.Place, "ask", lambda place, command, **arguments: self._as_place(command, arguments)):
-            return CliRunner(env={"COLUMNS": "200"}).invoke(cli.main, ["--state-dir", "/nowhere", *words])
-
-    def _as_place(self, command: str, arguments: dict[str, Any]) -> Any:
-        try:
-            return self.ask(command, **arguments)
-        except Refused as refusal:
-            cli.fail(str(refusal), cli.REFUSED)
 
     def test_registry(self) -> None:
         """Every peer with what the registrar said, how long that holds and when it is asked again, or one of them."""
