@@ -1,27 +1,26 @@
-"""The notifier: all subscriptions, and the NOTIFYs for them (RFC 6665 s4.2).
+"""The notifier: who watches what, and how that begins, changes and ends (RFC 6665 s4.2).
 
 A subscription is on disk before its SUBSCRIBE is answered, so after a restart watchers are told the whole state again.
-When many are to be told at once, so many a second are: calls come first.
+What is told, and when, is in `notifications`.
 """
 
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sipd.binding import Binding, Change
-from sipd.core.uac import Ask, Outcome
-from sipd.dialog import Dialog, DialogId
+from sipd.dialog import Dialog
 from sipd.events import subscription as machine
 from sipd.events.compositor import Answer, Times
-from sipd.events.package import Asked, Document, Package, acceptable, event_of
-from sipd.events.subscription import Output, Subscription
-from sipd.events.watch import BLOCK, Watch, restored
+from sipd.events.notifications import Notifications
+from sipd.events.package import Asked, Package, acceptable, event_of
+from sipd.events.subscription import Subscription
+from sipd.events.watch import Watch, Watches, restored
 from sipd.interfaces import IFlow
-from sipd.inventory import Inventory, Table
+from sipd.inventory import Inventory
 from sipd.journal import Journal
 from sipd.message.errors import Reject
 from sipd.message.message import Request
@@ -33,17 +32,8 @@ from sipd.wheel import TimerWheel
 if TYPE_CHECKING:
     from sipd.core.uac import Uac
 
-K = TypeVar("K")
-
-#: The kind of its records.
-KIND = "subscription"
-#: Seconds between two turns of those who are to be told, the longest time that one turn makes up for, and how long a
-#: NOTIFY waits that found no room here.
-TICK, LONGEST_TURN, ROOM = 0.02, 0.05, 1.0
 #: The instance of a phone among the parameters of its Contact.
 _INSTANCE = re.compile(r';[ \t]*\+sip\.instance[ \t]*=[ \t]*"([^"]+)"', re.IGNORECASE)
-#: Documents that are kept until the state changes: the same one goes to many watchers.
-_DOCUMENTS = 1000
 
 
 class Locations(Protocol):
@@ -64,8 +54,8 @@ class Access(Protocol):
 
 
 class Notifier:
-    """Serves SUBSCRIBEs and tells watchers. `serve` makes the server transaction of a request in one of our dialogs and
-    gives its answer; `tag` the To tag of our answer to a request; `follow(True)` is called with the first
+    """Serves SUBSCRIBEs and has watchers told. `serve` makes the server transaction of a request in one of our dialogs
+    and gives its answer; `tag` the To tag of our answer to a request; `follow(True)` is called with the first
     subscription and `follow(False)` with the end of the last; `wall` tells seconds since the epoch."""
 
     def __init__(self, packages: Mapping[str, Package], uac: Uac, wheel: TimerWheel, wall: Callable[[], float],
@@ -74,36 +64,23 @@ class Notifier:
                  follow: Callable[[bool], None], journal: Journal, inventory: Inventory, times: Times,
                  limit: int = 20_000, per_watcher: int = 200, rate: int = 500) -> None:
         self._packages = packages
-        self._uac = uac
         self._wheel = wheel
         self._wall = wall
         self._location = location
-        self._records = records
         self._access = access
         self._tag = tag
         self._serve = serve
-        self._follow = follow
-        self._journal = journal
-        self.watches: Table[DialogId, Watch] = inventory.table("subscriptions", limit)
-        #: By package and entity, and by watcher.
-        self._by_entity: Table[tuple[str, str], dict[DialogId, Watch]] = inventory.table("entities watched", limit)
-        self._by_watcher: Table[str, dict[DialogId, Watch]] = inventory.table("watchers", limit)
-        self._queue: deque[Watch] = deque()
-        self._turning = False
-        #: When the last turn was (seconds of the clock).
-        self._turned_at = 0.0
-        #: By package and entity, as long as somebody watches it and it stays what it is.
-        self._documents: Table[tuple[str, str], dict[Asked, Document]] = inventory.table(
-            "documents", _DOCUMENTS, cache=True)
-        self._stopped = False
+        self.watches = Watches(records, follow, inventory, limit)
+        self._notifications = Notifications(packages, self.watches, uac, wheel, journal, inventory, rate)
+        self._perform = self._notifications.perform
         self.configure(times, limit, per_watcher, rate)
 
     def configure(self, times: Times, limit: int, per_watcher: int, rate: int) -> None:
         """Other settings, for what comes from now on."""
         self.times = times
         self._per_watcher = per_watcher
-        self._rate = rate
-        self.watches.limit = self._by_entity.limit = self._by_watcher.limit = limit
+        self._notifications.rate = rate
+        self.watches.configure(limit)
 
     # --- SUBSCRIBE
 
@@ -121,8 +98,9 @@ class Notifier:
             raise Reject(406, headers=(("Accept", ", ".join(package.kinds)),))  # RFC 6665 s3.1.3, RFC 3856 s6.7
         seconds = self.times.granted(request.first.get("expires"))
         dialog = Dialog.of_request(request, self._tag(request))
-        if self.watches.full:
-            self.watches.refused += 1
+        known = self.watches.by_dialog
+        if known.full:
+            known.refused += 1
             raise Reject(503, headers=(("Retry-After", "60"),))
         flow = request.flow
         assert flow is not None
@@ -134,21 +112,21 @@ class Notifier:
         if not seconds:
             self._subscribed(watch, request, 0, answer, "")  # s4.4.3: a look that leaves nothing behind
             return
-        others = self._by_watcher.get(watcher, {})
+        others = self.watches.of(watcher)
         if len(others) >= self._per_watcher:
-            oldest = next(iter(others.values()))
+            oldest = others[0]
             if oldest.machine.state == machine.TERMINATED:
                 # it has not even heard of the last one that it lost: somebody asks without end
-                self.watches.refused += 1
+                known.refused += 1
                 raise Reject(503, headers=(("Retry-After", "60"),))
             self._perform(oldest, oldest.machine.ended("giveup"))
         watch.expires_at = self._wall() + seconds
-        self._keep(watch, partial(self._subscribed, watch, request, seconds, answer))
+        self.watches.keep((watch,), partial(self._subscribed, watch, request, seconds, answer))
 
     def within(self, request: Request, key: Any) -> bool:
         """A request in the dialog of a subscription: SUBSCRIBE refreshes or ends it (s4.2.1.4). False for any other
         request. Raises Reject and MalformedMessage."""
-        watch = self.watches.get(Dialog.key_of(request))
+        watch = self.watches.by_dialog.get(Dialog.key_of(request))
         if watch is None:
             return False
         if watch.machine.state == machine.TERMINATED:
@@ -178,14 +156,10 @@ class Notifier:
             self._find_phone(watch, flow)
         done = partial(self._subscribed, watch, request, seconds, answer)
         if not seconds:
-            self._records.commit([(KIND, watch.record()[0], None)], done)
+            self.watches.drop(watch, done)
             return
         watch.expires_at = self._wall() + seconds
-        self._keep(watch, done)
-
-    def _keep(self, watch: Watch, done: Callable[[str], None]) -> None:
-        key, text = watch.record()
-        self._records.commit([(KIND, key, text)], done)
+        self.watches.keep((watch,), done)
 
     def _subscribed(self, watch: Watch, request: Request, seconds: int, answer: Answer, reason: str) -> None:
         """s4.2.1.2: 200 when it is stored, and a NOTIFY at once."""
@@ -197,8 +171,8 @@ class Notifier:
             return
         flow = request.flow
         assert flow is not None
-        if seconds and watch.dialog.id not in self.watches:
-            self._enter(watch)
+        if seconds and watch.dialog.id not in self.watches.by_dialog:
+            self.watches.enter(watch)
         # s12.1.1: the route set of the other side
         routes = tuple(("Record-Route", value) for value in request.all("record-route"))
         answer(200, "", (*routes, ("Contact", _contact(watch, flow)), ("Expires", str(seconds))))
@@ -215,22 +189,22 @@ class Notifier:
 
     def changed(self, package: str, entity: str) -> None:
         """The state of an entity may be another one."""
-        watches = self._by_entity.get((package, entity))
-        if watches is None:
+        watches = self.watches.about(package, entity)
+        if not watches:
             return
-        self._documents.pop((package, entity), None)
+        self._notifications.outdated(package, entity)
         now = self._wheel.now
-        for watch in list(watches.values()):
+        for watch in watches:
             self._perform(watch, watch.machine.changed(now))
 
     def watched(self, package: str) -> list[str]:
         """The entities whose state in a package somebody watches."""
-        return [entity for name, entity in self._by_entity if name == package]
+        return [entity for name, entity in self.watches.by_entity if name == package]
 
     def review(self) -> None:
         """Who may watch whom has changed."""
-        self._documents.clear()
-        for watch in list(self.watches.values()):
+        self._notifications.all_outdated()
+        for watch in list(self.watches.by_dialog.values()):
             asked = watch.asked
             verdict = self._access.verdict(asked.watcher, asked.entity, watch.package)
             if verdict == "refuse" or watch.package not in self._packages:
@@ -245,17 +219,14 @@ class Notifier:
 
     def forget(self, watcher: str) -> None:
         """That user is gone: requests in a subscription show no credentials, so nothing else would end it."""
-        for watch in list(self._by_watcher.get(watcher, {}).values()):
+        for watch in self.watches.of(watcher):
             self._perform(watch, watch.machine.ended("rejected"))
 
     def moved(self, aor: str, changes: Sequence[Change]) -> None:
         """The bindings of somebody are others: a phone that has registered from elsewhere gets its NOTIFYs there."""
-        watches = self._by_watcher.get(aor)
-        if watches is None:
-            return
         for kind, binding in changes:
             place = (binding.contact, binding.flow)
-            for watch in [one for one in watches.values() if kind == "put" and (
+            for watch in [one for one in self.watches.of(aor) if kind == "put" and (
                     one.phone == _phone(binding) or one.bound[0] == binding.contact)]:
                 if watch.bound == place or watch.dialog.routes:
                     self._perform(watch, watch.machine.seen())
@@ -268,7 +239,7 @@ class Notifier:
                 target = groups[0][0]
                 watch.flow = f"~{target.flow_id}" if target.only else target.flow_id
                 watch.listener, watch.bound = target.listener, place
-                self._keep(watch, _whatever)
+                self.watches.keep_later(watch)
                 self._perform(watch, watch.machine.moved())
 
     # --- restart and end
@@ -280,9 +251,9 @@ class Notifier:
             watch = restored(text, package.least, package.burst)
         except (ValueError, KeyError, TypeError, IndexError):
             return None
-        if watch.expires_at <= self._wall() or self.watches.full:
+        if watch.expires_at <= self._wall() or self.watches.by_dialog.full:
             return None
-        self._enter(watch)
+        self.watches.enter(watch)
         return watch
 
     def begin(self, watches: Iterable[Watch]) -> None:
@@ -291,173 +262,16 @@ class Notifier:
 
         def stored(reason: str) -> None:
             for watch in watches:
-                if watch.dialog.id in self.watches:
+                if watch.dialog.id in self.watches.by_dialog:
                     self._perform(watch, watch.machine.restored(self._wheel.now, watch.expires_at - self._wall()))
             self.review()  # the configuration may be another one: who may not watch any more is told so
 
         if watches:
-            self._records.commit([(KIND, *watch.record()) for watch in watches], stored)
+            self.watches.keep(watches, stored)
 
     def stop(self) -> None:
         """Tells nobody anything any more; subscriptions stay on disk."""
-        self._stopped = True
-        for watch in list(self.watches.values()):
-            self._leave(watch)
-
-    def _enter(self, watch: Watch) -> None:
-        key = watch.dialog.id
-        self.watches[key] = watch
-        if len(self.watches) == 1:
-            self._follow(True)
-        self._by_entity.setdefault((watch.package, watch.asked.entity), {})[key] = watch
-        self._by_watcher.setdefault(watch.asked.watcher, {})[key] = watch
-
-    def _leave(self, watch: Watch) -> None:
-        """Forgets a subscription, here alone."""
-        self._abandon(watch)
-        for timer in (watch.later, watch.deadline):
-            if timer is not None:
-                timer.cancel()
-        watch.later = watch.deadline = None
-        key = watch.dialog.id
-        if self.watches.get(key) is not watch:
-            return
-        del self.watches[key]
-        entity = watch.package, watch.asked.entity
-        _take_out(self._by_entity, entity, key)
-        if entity not in self._by_entity:
-            self._documents.pop(entity, None)
-        _take_out(self._by_watcher, watch.asked.watcher, key)
-        if not self.watches:
-            self._follow(False)
-
-    # --- what the machine puts out
-
-    def _perform(self, watch: Watch, outputs: list[Output]) -> None:
-        for kind, payload in outputs:
-            if kind == machine.NOTIFY:
-                self._notify(watch, payload)
-            elif kind == machine.ABANDON:
-                self._abandon(watch)
-            elif kind == machine.QUEUE:
-                self._enqueue(watch)
-            elif kind == machine.LATER:
-                if watch.later is not None:
-                    watch.later.cancel()
-                watch.later = None if payload is None else self._wheel.start(payload, self._later, watch)
-            elif kind == machine.DEADLINE:
-                if watch.deadline is not None:
-                    watch.deadline.cancel()
-                watch.deadline = self._wheel.start(payload, self._expired, watch)
-            elif kind == machine.OVER:
-                self._over(watch, payload)
-
-    def _later(self, watch: Watch) -> None:
-        watch.later = None
-        self._perform(watch, watch.machine.later(self._wheel.now))
-
-    def _expired(self, watch: Watch) -> None:
-        watch.deadline = None
-        self._perform(watch, watch.machine.expired())
-
-    def _over(self, watch: Watch, reason: str) -> None:
-        known = watch.dialog.id in self.watches
-        self._leave(watch)
-        if known:
-            self._records.commit([(KIND, watch.record()[0], None)], _whatever)
-            if reason and self._journal.sinks:
-                self._journal.write("subscription-lost", watcher=watch.asked.watcher, package=watch.package,
-                                    entity=watch.asked.entity, reason=reason)
-
-    # --- one after the other
-
-    def _enqueue(self, watch: Watch) -> None:
-        self._queue.append(watch)
-        if not self._turning:
-            self._turning = True
-            self._wheel.start(0.0, self._turn, None)
-
-    def _turn(self, nothing: None) -> None:
-        """So many at a time: what else there is to do comes in between."""
-        queue, now = self._queue, self._wheel.now
-        most = max(1, int(self._rate * min(now - self._turned_at, LONGEST_TURN) + 0.5))
-        self._turned_at = now
-        for _ in range(min(len(queue), most)):
-            watch = queue.popleft()
-            if not self._stopped:
-                self._perform(watch, watch.machine.turn())
-        self._turning = bool(queue)
-        if queue:
-            self._wheel.start(max(TICK, 1.0 / self._rate), self._turn, None)
-
-    # --- NOTIFY
-
-    def _notify(self, watch: Watch, must: bool) -> None:
-        """s4.2.2: the state as it is now; unless it `must`, nothing goes out when that is what the watcher knows."""
-        subscription, dialog = watch.machine, watch.dialog
-        document = None
-        # s4.1.3, s4.4.3: who was never allowed learns nothing by a look or by the end either
-        if subscription.allowed and subscription.reason not in ("rejected", "deactivated"):
-            document = self._document(watch, None if must else watch.told)
-            if not must and document.told == watch.told:
-                subscription.skipped()
-                return
-        watch.document = document
-        headers = [("Event", watch.event), ("Subscription-State", self._state(watch))]
-        body = b""
-        if document is not None:
-            body = document.body(watch.version)
-            watch.version += 1
-            headers.append(("Content-Type", document.kind))
-        ask = watch.ask = Ask("NOTIFY", watch.target(), dialog.remote, dialog.local, dialog.call_id, dialog.local_cseq,
-                              contact=watch.contact, headers=tuple(headers), body=body, blames=False)
-        if (max(watch.version, ask.cseq + 20) >= watch.ceiling and watch.dialog.id in self.watches
-                and subscription.state != machine.TERMINATED):
-            watch.ceiling += BLOCK
-            self._keep(watch, _whatever)
-        watch.sending = self._uac.send(ask, partial(self._answered, watch, ask))
-        if watch.sending is None:
-            # too much is under way here
-            self._wheel.start(ROOM, lambda nothing: self._answered(watch, ask, Outcome(0, "")), None)
-
-    def _document(self, watch: Watch, last: object | None) -> Document:
-        package = self._packages[watch.package]
-        if package.partial:
-            return package.document(watch.asked, last)
-        key = watch.package, watch.asked.entity
-        if key not in self._by_entity:
-            return package.document(watch.asked, None)
-        kept = self._documents.get(key)
-        if kept is None:
-            kept = {}
-            self._documents.remember(key, kept)
-        asked = watch.asked._replace(watcher="")
-        document = kept.get(asked)
-        if document is None:
-            document = kept[asked] = package.document(watch.asked, None)
-        return document
-
-    def _state(self, watch: Watch) -> str:
-        subscription = watch.machine
-        if subscription.state == machine.TERMINATED:
-            return f"terminated;reason={subscription.reason}"
-        return f"{subscription.state};expires={max(0, round(subscription.until - self._wheel.now))}"
-
-    def _answered(self, watch: Watch, ask: Ask, outcome: Outcome) -> None:
-        if watch.ask is not ask:
-            return
-        watch.dialog.local_cseq = ask.cseq
-        watch.sending = watch.ask = None
-        document, watch.document = watch.document, None
-        watch.told = document.told if document is not None and 200 <= outcome.status < 300 else None
-        self._perform(watch, watch.machine.answered(self._wheel.now, outcome.status, outcome.retry_after))
-
-    def _abandon(self, watch: Watch) -> None:
-        if watch.ask is not None:
-            watch.dialog.local_cseq = watch.ask.cseq
-        if watch.sending is not None:
-            watch.sending.cancel()
-        watch.sending = watch.ask = watch.document = watch.told = None
+        self._notifications.stop()
 
     # --- for people
 
@@ -469,14 +283,7 @@ class Notifier:
             "state": watch.machine.state, "expires": max(0, round(watch.machine.until - now)),
             "kind": watch.asked.kind, "target": watch.dialog.target, "call_id": watch.dialog.call_id,
             "version": watch.version, "sending": watch.machine.sending, "since": round(watch.since),
-        } for watch in self.watches.values() if aor in ("", watch.asked.watcher, watch.asked.entity)]
-
-
-def _take_out(table: dict[K, dict[DialogId, Watch]], name: K, key: DialogId) -> None:
-    others = table.get(name, {})
-    others.pop(key, None)
-    if not others:
-        table.pop(name, None)
+        } for watch in self.watches.by_dialog.values() if aor in ("", watch.asked.watcher, watch.asked.entity)]
 
 
 def _contact(watch: Watch, flow: IFlow) -> str:
@@ -492,7 +299,3 @@ def _phone(binding: Binding) -> str:
     REGISTERs."""
     found = _INSTANCE.search(binding.params)
     return f"instance {found[1]}" if found is not None else f"call {binding.call_id}"
-
-
-def _whatever(reason: str) -> None:
-    """What could not be stored is stored with the next change."""

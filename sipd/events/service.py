@@ -13,7 +13,7 @@ from sipd.config_events import Events as Settings
 from sipd.config_events import NotifyTemplate
 from sipd.core.checks import require
 from sipd.events import compositor as publications
-from sipd.events import message_summary, notifier, pidf
+from sipd.events import message_summary, pidf, watch
 from sipd.events.access import WHOLE, Access
 from sipd.events.compositor import Answer, Compositor, Times
 from sipd.events.dialog_info import Dialogs
@@ -135,11 +135,11 @@ class Events:
     def _restore(self, kind: str, key: str, text: str, watches: list[Watch]) -> bool:
         """Enters a record; False for one that is not wanted any more, or is damaged."""
         try:
-            if kind == notifier.KIND:
-                watch = self.notifier.restore(key, text)
-                if watch is not None:
-                    watches.append(watch)
-                return watch is not None
+            if kind == watch.KIND:
+                restored = self.notifier.restore(key, text)
+                if restored is not None:
+                    watches.append(restored)
+                return restored is not None
             if kind == publications.KIND:
                 return self.compositor.restore(key, text)
             if kind != MAILBOX or not self._knows(key):

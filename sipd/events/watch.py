@@ -1,20 +1,28 @@
-"""One subscription as the notifier holds it: its dialog, what its watcher knows, and its record for the disk. Pure."""
+"""Subscriptions as the notifier holds them: the dialog of each, what its watcher knows, its record for the disk; and
+the tables of all. Pure."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from sipd.dialog import Dialog
+from sipd.dialog import Dialog, DialogId
 from sipd.events.package import Asked
 from sipd.events.subscription import Subscription
+from sipd.inventory import Inventory, Table
 from sipd.proxy.targets import Target
+from sipd.records import IRecords
 
 if TYPE_CHECKING:
     from sipd.core.uac import Ask, Sending
     from sipd.events.package import Document
     from sipd.wheel import Timer
 
+K = TypeVar("K")
+
+#: The kind of their records.
+KIND = "subscription"
 #: CSeq numbers and versions are written down ahead, so many at a time: after a restart the next block is begun.
 BLOCK = 1000
 
@@ -92,3 +100,72 @@ def restored(text: str, least: float, burst: int) -> Watch:
     watch.version, watch.ceiling = ceiling, ceiling + BLOCK
     watch.expires_at = float(value["expires_at"])
     return watch
+
+
+class Watches:
+    """All subscriptions, `limit` at the most, and their records. `follow(True)` is called with the first one and
+    `follow(False)` with the end of the last."""
+
+    def __init__(self, records: IRecords, follow: Callable[[bool], None], inventory: Inventory, limit: int) -> None:
+        self._records = records
+        self._follow = follow
+        self.by_dialog: Table[DialogId, Watch] = inventory.table("subscriptions", limit)
+        #: By package and entity.
+        self.by_entity: Table[tuple[str, str], dict[DialogId, Watch]] = inventory.table("entities watched", limit)
+        self.by_watcher: Table[str, dict[DialogId, Watch]] = inventory.table("watchers", limit)
+
+    def configure(self, limit: int) -> None:
+        """Another bound, for what comes from now on."""
+        self.by_dialog.limit = self.by_entity.limit = self.by_watcher.limit = limit
+
+    def about(self, package: str, entity: str) -> list[Watch]:
+        """Who watches an entity."""
+        return list(self.by_entity.get((package, entity), {}).values())
+
+    def of(self, watcher: str) -> list[Watch]:
+        """What somebody watches, oldest first."""
+        return list(self.by_watcher.get(watcher, {}).values())
+
+    def enter(self, watch: Watch) -> None:
+        """From now on it is known."""
+        key = watch.dialog.id
+        self.by_dialog[key] = watch
+        if len(self.by_dialog) == 1:
+            self._follow(True)
+        self.by_entity.setdefault((watch.package, watch.asked.entity), {})[key] = watch
+        self.by_watcher.setdefault(watch.asked.watcher, {})[key] = watch
+
+    def leave(self, watch: Watch) -> bool:
+        """It is not known any more, though its record stays; False where it was not known."""
+        key = watch.dialog.id
+        if self.by_dialog.get(key) is not watch:
+            return False
+        del self.by_dialog[key]
+        _take_out(self.by_entity, (watch.package, watch.asked.entity), key)
+        _take_out(self.by_watcher, watch.asked.watcher, key)
+        if not self.by_dialog:
+            self._follow(False)
+        return True
+
+    def keep(self, watches: Iterable[Watch], done: Callable[[str], None]) -> None:
+        """Writes their records as they are now; `done` gets "" once they are on disk, else why not."""
+        self._records.commit([(KIND, *watch.record()) for watch in watches], done)
+
+    def keep_later(self, watch: Watch) -> None:
+        """Writes its record; where that fails, it is written with the next change."""
+        self.keep((watch,), _whatever)
+
+    def drop(self, watch: Watch, done: Callable[[str], None] | None = None) -> None:
+        """Deletes its record; what could not be deleted is found again at the next start."""
+        self._records.commit([(KIND, watch.record()[0], None)], done or _whatever)
+
+
+def _take_out(table: dict[K, dict[DialogId, Watch]], name: K, key: DialogId) -> None:
+    others = table.get(name, {})
+    others.pop(key, None)
+    if not others:
+        table.pop(name, None)
+
+
+def _whatever(reason: str) -> None:
+    """Nobody waits for it."""

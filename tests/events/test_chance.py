@@ -143,7 +143,7 @@ class ChanceTests(TestCase):
             versions = [int(re.findall(r'version="(\d+)" ', one.body.decode())[0]) for one in watcher.notifies]
             self.assertEqual(versions, sorted(set(versions)), f"seed {seed}")
             self.assertEqual(numbers, sorted(set(numbers)), f"seed {seed}")
-        self.assertEqual(len(rig.core.events.notifier.watches), len(watchers), f"seed {seed}")
+        self.assertEqual(len(rig.core.events.notifier.watches.by_dialog), len(watchers), f"seed {seed}")
         self.assertEqual(rig.bugs, [])
         rig.core.events.notifier.stop()
 

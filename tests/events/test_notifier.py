@@ -164,7 +164,7 @@ class NotifierTests(TestCase):
         self.assertEqual(ok.first["expires"], "0")
         notify = notified(self.a)
         self.assertEqual((notify.first["subscription-state"], basic(notify)), ("terminated;reason=timeout", "open"))
-        self.assertEqual(len(self.rig.core.events.notifier.watches), 0)
+        self.assertEqual(len(self.rig.core.events.notifier.watches.by_dialog), 0)
         refresh(self.a, ok, 600)
         self.a.take(481)
         self.rig.finish()
