@@ -13,31 +13,20 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.interfaces import IReactorTime
 
-from sipd import __version__, certificate, first_start, settings, state
-from sipd.admin.api import Api
-from sipd.admin.call_commands import CallCommands
-from sipd.admin.commands import StatusCommands, UserCommands
+from sipd import certificate, first_start, settings, state
 from sipd.admin.control_socket import ControlSocket
-from sipd.admin.debug import Debug
-from sipd.admin.event_commands import EventCommands
 from sipd.admin.http_api import CannotListen, HttpApi
-from sipd.admin.inside_commands import InsideCommands
-from sipd.admin.message_commands import MessageCommands
-from sipd.admin.originate_commands import OriginateCommands
-from sipd.admin.peer_commands import PeerCommands
-from sipd.admin.trunk_commands import TrunkCommands
 from sipd.auth.authenticator import Authenticator
 from sipd.auth.credentials import Users
 from sipd.auth.nonce import Nonces
-from sipd.auth.user_store import StoredUser, UserStore, UserStoreError
-from sipd.calls import rows
+from sipd.auth.user_store import StoredUser, UserStore
 from sipd.calls.ending import Ending
 from sipd.calls.keeper import Keeper
 from sipd.calls.table import Calls
 from sipd.config import Config
-from sipd.config_source import Source, peer_settings
-from sipd.config_source import settings as settings_of
-from sipd.controller.controller import Controller, NotBegun
+from sipd.config_source import Source
+from sipd.control_api import control_api
+from sipd.controller.controller import Controller
 from sipd.core.callers import Callers
 from sipd.core.overload import Overload
 from sipd.core.places import Places
@@ -260,7 +249,6 @@ class Server(MultiService):
         self._http: HttpApi | None = None
         self._dns: Client | None = None
         self._resolver: Resolver | None = None
-        self._user_commands: UserCommands | None = None
 
     @property
     def transports(self) -> Transports:
@@ -289,8 +277,6 @@ class Server(MultiService):
         """From now on this is the configuration: the parts are set to it already."""
         self.config = config
         self._note_nobodies()
-        if self._user_commands is not None:
-            self._user_commands.serve((*config.server.domains, *config.server.tenants))
 
     def _note_nobodies(self) -> None:
         """A misspelt name in [peers.NAME] would say nothing to anybody; users of the store may come and go."""
@@ -353,7 +339,9 @@ class Server(MultiService):
         self._transports.start()
         if config.overload.shed:
             core.shedding.start(self._transports.lag)
-        self._control = self._api(core, users, store, here)
+        api = control_api(self, core, users, store, here, reactor)
+        self._http = HttpApi(directory, api, reactor, self.inventory)
+        self._control = ControlSocket(config.path(state.SOCKET), api, reactor, self.inventory)
         self._control.start()
         self.http.prepare(config.api.place)
         self.http.settle()
@@ -377,62 +365,6 @@ class Server(MultiService):
             return None
         names = [*config.server.domains, *first_start.server_addresses(config)]
         return certificate.self_signed(config.server.state_dir, names, time.time())
-
-    def _api(self, core: Core, users: Users, store: UserStore, here: first_start.Identity) -> ControlSocket:
-        from twisted.internet import reactor
-
-        def changed(aor: str) -> None:
-            users.load(store.users())
-            core.user_changed(aor)
-
-        api = Api()
-        self._user_commands = UserCommands(
-            store, UserStoreError, here.domain, (*self.config.server.domains, *self.config.server.tenants), here.realm,
-            changed)
-        self._user_commands.register(api)
-        self.reloading.register(api)
-        transports = self.transports
-        StatusCommands(core.location, lambda: transports.listeners, self.inventory, here.domain, time.time, __version__,
-                       lambda: {"stray responses dropped": core.layer.strays,
-                                "messages malformed or past a bound": core.layer.malformed,
-                                "new requests refused in overload": core.shedding.overload.refused,
-                                "datagrams lost, receive buffer full": transports.lost,
-                                "datagrams dropped, send buffer full": transports.dropped,
-                                **{f"connections ended, {why}": count for why, count in transports.cut.items()}},
-                       core.shedding.overload, core.trunks.rows).register(api)
-        core.routing.register(api)
-        TrunkCommands(core.trunks, core.qualify, core.aor).register(api)
-        EventCommands(core.events.notifier, core.events, core.aor).register(api)
-        OriginateCommands(
-            core.controller.originate, NotBegun, lambda: list(core.controller.calls.values())).register(api)
-        peers = PeerCommands(
-            users, core.location, here.domain, lambda: (self.config.server.domains, self.config.server.tenants),
-            lambda flow_id: transports.flow_by_id(flow_id) is not None, core.qualify.rows, time.time,
-            core.trunks.rows, lambda name: self._policy_of(core, name))
-        peers.register(api)
-        seconds = core.calls.seconds
-        CallCommands(core.calls, lambda call: rows.brief(call, seconds()), lambda call: rows.whole(call, seconds()),
-                     rows.story, lambda: rows.peers(core.calls),
-                     lambda name: core.policies.limits(name, core.aor(name)),
-                     lambda: [name.removesuffix(core.calls.at_home) for name in core.policies.limited()],
-                     lambda name: self.recollection.of(core.aor(name)) or self.recollection.of(name)).register(api)
-        MessageCommands(core.messages, peers.aor).register(api)
-        Debug(transports.show, peers.aor, core.places.aor, core.location.bindings, time.time,
-              self.inventory).register(api)
-        clock: Any = reactor
-        InsideCommands(
-            lambda: settings_of(self.config, self.source), lambda: transports.connections,
-            core.location.everything, core.wheel.running,
-            lambda: [(call.getTime() - clock.seconds(), call.func) for call in clock.getDelayedCalls()],
-            self.inventory, clock.seconds).register(api)
-        self._http = HttpApi(self.config.server.state_dir, api, reactor, self.inventory)
-        return ControlSocket(self.config.path(state.SOCKET), api, reactor, self.inventory)
-
-    def _policy_of(self, core: Core, peer: str) -> list[tuple[str, str, str]]:
-        """What holds for a carrier, or for the user with an address-of-record: key, value, where it comes from."""
-        section = next((name for name, one in self.config.peers.items()
-                        if peer == (name if one.uri else core.aor(name))), "")
-        return [(one.key, one.value, one.source) for one in peer_settings(self.config, section)]
 
     @inlineCallbacks
     def stopService(self) -> Any:

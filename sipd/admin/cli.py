@@ -73,7 +73,8 @@ class Place:
         store.open()
         state.give_to_owner(self.config.path(state.USERS))
         try:
-            users = UserCommands(store, UserStoreError, here.domain, (*server.domains, *server.tenants), here.realm)
+            users = UserCommands(
+                store, UserStoreError, here.domain, lambda: (*server.domains, *server.tenants), here.realm)
             known: dict[str, Command] = {
                 "user add": users.add, "user list": users.listed,
                 "user password": users.password, "user remove": users.remove,

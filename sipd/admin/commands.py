@@ -32,21 +32,17 @@ class UserCommands:
     """Changes to the user store. The running server and sipctl without one use the same."""
 
     def __init__(
-        self, store: IUserStore, unusable: type[Exception], domain: str, domains: Iterable[str], realm: str,
-        changed: Callable[[str], None] = lambda aor: None,
+        self, store: IUserStore, unusable: type[Exception], domain: str, domains: Callable[[], Iterable[str]],
+        realm: str, changed: Callable[[str], None] = lambda aor: None,
     ) -> None:
-        """`unusable` is the store's own exception; `domain` is the first domain, `domains` all that are ours;
+        """`unusable` is the store's own exception; `domain` is the first domain, `domains` gives the others;
         `changed(aor)` is called after each change, so that it takes effect at once."""
         self._store = store
         self._unusable = unusable
         self._domain = domain
-        self._domains = frozenset({domain, *domains})
+        self._domains = domains
         self._realm = realm
         self._changed = changed
-
-    def serve(self, domains: Iterable[str]) -> None:
-        """Other domains are ours; the first one stays."""
-        self._domains = frozenset({self._domain, *domains})
 
     def register(self, api: Api) -> None:
         """Enters these commands."""
@@ -90,8 +86,9 @@ class UserCommands:
         user, at, domain = name.rpartition("@")
         if not at:
             return f"{name}@{self._domain}"
-        if ours and domain.lower() not in self._domains:
-            raise Refused(f"{domain!r} is no domain of this server; there are {', '.join(sorted(self._domains))}")
+        domains = {self._domain, *self._domains()}
+        if ours and domain.lower() not in domains:
+            raise Refused(f"{domain!r} is no domain of this server; there are {', '.join(sorted(domains))}")
         return f"{user}@{domain.lower()}"
 
 

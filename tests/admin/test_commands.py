@@ -25,7 +25,7 @@ class UserTests(SynchronousTestCase):
         self.store.open()
         self.addCleanup(self.store.close)
         self.changed: list[str] = []
-        self.commands = UserCommands(self.store, UserStoreError, "example.com", ("example.com", "two.example"), "realm",
+        self.commands = UserCommands(self.store, UserStoreError, "example.com", lambda: ("two.example",), "realm",
                                      self.changed.append)
 
     def test_life_of_a_user(self) -> None:
@@ -123,5 +123,5 @@ class StatusTests(SynchronousTestCase):
         api = Api()
         self.commands.register(api)
         unused: Any = None
-        UserCommands(unused, OSError, "a", (), "r").register(api)
+        UserCommands(unused, OSError, "a", tuple, "r").register(api)
         self.assertEqual(api.names, ["registrations", "status", "user add", "user list", "user password", "user remove"])

@@ -21,7 +21,8 @@ SEAMS = {"binding", "dialog", "interfaces", "config", "config_api", "config_call
 ROOMS = {"transaction", "transport", "resolver", "auth", "location", "registrar", "proxy", "calls", "peers", "messages",
          "routing", "events", "core", "controller", "admin"}
 #: What starts the server and may know everything.
-TOP = {"service", "tap", "preflight", "first_start", "log", "reactor", "settings", "reloading", "recollection", "routing_parts"}
+TOP = {"service", "control_api", "tap", "preflight", "first_start", "log", "reactor", "settings", "reloading",
+       "recollection", "routing_parts"}
 
 #: Modules of a room that other rooms may import: pure ones, with neither sockets, clock nor chance.
 SHARED = {

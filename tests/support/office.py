@@ -24,6 +24,7 @@ from sipd.admin import cli
 from sipd.admin.api import Api, Live
 from sipd.auth.user_store import UserStore
 from sipd.config_source import Source
+from sipd.control_api import control_api
 from sipd.first_start import Identity
 from sipd.message.identifiers import Identifiers
 from sipd.message.message import Request, Response
@@ -172,15 +173,12 @@ class Office:
         transports.connections = []
         transports.lost, transports.dropped, transports.cut = 2, 0, {"idle": 3}
         transports.show = lambda watch: None
-        with mock.patch("twisted.internet.reactor", rig.clock, create=True), mock.patch.object(
-                service.time, "time", rig.wall):
+        with mock.patch.object(service.time, "time", rig.wall):
             server: Any = service.Server(rig.config, source)
             rig.journal.sinks.append(server.recollection)
             server.core, server.inventory = rig.core, rig.inventory
             server._transports, server._user_store = transports, store
-            control = server._api(rig.core, rig.users, store, Identity(DOMAIN, DOMAIN))
-        api: Api = control._api
-        return api
+            return control_api(server, rig.core, rig.users, store, Identity(DOMAIN, DOMAIN), rig.clock)
 
     def _register(self, name: str) -> None:
         number = int(name) - 1000
