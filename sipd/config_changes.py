@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from pydantic import BaseModel
 
-from sipd.config import Config, Listen
+from sipd.config import Config
 from sipd.config_routing import RouteEntry
+from sipd.config_server import Listen
 from sipd.config_source import text_of
 from sipd.config_text import option_name
 

@@ -21,8 +21,9 @@ from rich.table import Table
 
 from sipd import preflight, state
 from sipd.auth.user_store import StoredUser, UserStore, UserStoreError
-from sipd.config import Config, Listen, is_host
+from sipd.config import Config
 from sipd.config_routing import unknown_names
+from sipd.config_server import Listen, is_host
 from sipd.transport.listener import split_advertise
 
 #: The extensions a first start creates.

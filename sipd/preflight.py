@@ -14,8 +14,8 @@ import ssl
 from collections.abc import Iterator, Sequence
 
 from sipd import state
-from sipd.config import Listen
 from sipd.config_api import place_of
+from sipd.config_server import Listen
 from sipd.transport.addresses import local_addresses
 
 

@@ -13,8 +13,9 @@ from sipd import certificate, first_start, preflight, settings, state
 from sipd.admin.api import Api, Refused
 from sipd.admin.http_api import CannotListen
 from sipd.auth.user_store import UserStoreError
-from sipd.config import Config, ConfigError, Listen
+from sipd.config import Config, ConfigError
 from sipd.config_changes import Change, changes
+from sipd.config_server import Listen
 from sipd.config_text import placed
 from sipd.routing.script import ScriptError
 from sipd.state import StateError

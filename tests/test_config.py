@@ -10,9 +10,10 @@ from pathlib import Path
 from pydantic import BaseModel, SecretStr, ValidationError
 from twisted.trial.unittest import TestCase
 
-from sipd.config import DEFAULT_LISTEN, Config, ConfigError, Overrides, is_host, load
+from sipd.config import Config, ConfigError, Overrides, load
 from sipd.config_peers import AclSection
 from sipd.config_routing import Forward, Group, RouteEntry, unknown_names
+from sipd.config_server import DEFAULT_LISTEN, is_host
 from sipd.config_trunks import Peer
 from tests.support.cases import shows
 

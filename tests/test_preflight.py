@@ -10,7 +10,8 @@ from pathlib import Path
 from twisted.trial.unittest import TestCase
 
 from sipd import certificate, preflight, state
-from sipd.config import Config, Listen, Overrides, load
+from sipd.config import Config, Overrides, load
+from sipd.config_server import Listen
 
 
 class PreflightTests(TestCase):

@@ -12,8 +12,8 @@ from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.error import CannotListenError
 from zope.interface import implementer
 
-from sipd.config import Listen
 from sipd.config_limits import Limits
+from sipd.config_server import Listen
 from sipd.interfaces import IFlow, IListener, ITransports
 from sipd.inventory import Inventory, Table
 from sipd.journal import Journal

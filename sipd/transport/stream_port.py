@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sipd.config import Listen
+from sipd.config_server import Listen
 from sipd.transport.listener import Listener
 from sipd.transport.tls import InnerFactory, ServerContexts, TlsFactory
 

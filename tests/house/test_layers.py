@@ -16,7 +16,7 @@ VALUES = {"message", "journal", "inventory", "wheel"}
 #: Values and seams over them.
 SEAMS = {"binding", "dialog", "interfaces", "config", "config_api", "config_calls", "config_dress", "config_events",
          "config_limits", "config_messages", "config_originate", "config_patterns", "config_peers", "config_routing", "config_text",
-         "config_trunks", "config_users", "config_source", "config_changes", "state", "certificate", "group_commit", "records"}
+         "config_server", "config_trunks", "config_users", "config_source", "config_changes", "state", "certificate", "group_commit", "records"}
 #: The rooms of the middle.
 ROOMS = {"transaction", "transport", "resolver", "auth", "location", "registrar", "proxy", "calls", "peers", "messages",
          "routing", "events", "core", "controller", "admin"}

@@ -224,7 +224,7 @@ class StreamTests(TestCase):
     @shows("TRN-20", "18.2.1", "R3261-18-02")
     def test_every_port_by_tcp(self) -> None:
         """Where the server is configured with nothing but its defaults, each UDP port is a TCP port too."""
-        from sipd.config import DEFAULT_LISTEN
+        from sipd.config_server import DEFAULT_LISTEN
 
         ports = {transport: {(one.address, one.port) for one in DEFAULT_LISTEN if one.transport == transport}
                  for transport in ("udp", "tcp")}

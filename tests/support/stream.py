@@ -12,7 +12,7 @@ from twisted.internet import error
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from sipd.config import Limits
+from sipd.config_limits import Limits
 from sipd.message.framer import Framer
 from sipd.transport.stream import StreamConnection, StreamSettings
 from tests.support.rig import Rig

@@ -9,7 +9,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from sipd.config import Limits, Listen
+from sipd.config_limits import Limits
+from sipd.config_server import Listen
 from sipd.inventory import Inventory
 from sipd.journal import Journal
 from sipd.transport.layer import Transports

@@ -12,7 +12,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
-from sipd.config import Limits
+from sipd.config_limits import Limits
 from sipd.interfaces import ITransports
 from sipd.message.hop import Hop
 from sipd.transport.addresses import canonical_address, local_addresses, source_address

@@ -13,7 +13,8 @@ from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from sipd.config import Limits, Listen
+from sipd.config_limits import Limits
+from sipd.config_server import Listen
 from sipd.message.hop import Hop
 from sipd.transport.layer import ListenError
 from sipd.transport.leaving import LONGEST, LOOK

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
-from sipd.config import Limits
+from sipd.config_limits import Limits
 from sipd.interfaces import IFlow
 from sipd.journal import Journal
 from sipd.message.hop import Hop

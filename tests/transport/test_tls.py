@@ -19,7 +19,7 @@ from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from sipd.config import Limits
+from sipd.config_limits import Limits
 from sipd.message.hop import Hop
 from sipd.transport.layer import ListenError
 from sipd.transport.tls import CertificateError, ClientContexts, ServerContext
