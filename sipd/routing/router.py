@@ -18,7 +18,8 @@ from sipd.proxy.targets import Plan
 from sipd.routing.diversion import Diverted
 from sipd.routing.explain import Step, explain
 from sipd.routing.forwards import Forwards
-from sipd.routing.plan import Call, Journey, Walk, Walking, ended
+from sipd.routing.journey import Journey, ended
+from sipd.routing.plan import Call, Walk, Walking
 from sipd.routing.rules import Rules, World
 from sipd.routing.script import Answer, Refusal, Script
 from sipd.routing.table import Query, title
