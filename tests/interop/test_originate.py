@@ -41,8 +41,10 @@ class OriginateTests(unittest.TestCase):
 
     def sipctl(self, *words: str) -> subprocess.Popen[str]:
         """sipctl of this server, running."""
+        # whoever runs the tests in the background may ignore ^C, and children inherit that
         process = subprocess.Popen(
-            [str(Path(sys.executable).parent / "sipctl"), "--state-dir", str(self.server.state), *words],
+            ["env", "--default-signal=INT", str(Path(sys.executable).parent / "sipctl"),
+             "--state-dir", str(self.server.state), *words],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"})
         self.addCleanup(process.wait)

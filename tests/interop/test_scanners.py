@@ -24,7 +24,7 @@ USERS = {"1001": "spring-water-1", "1002": "spring-water-2", "1003": "spring-wat
 RANGE = "999-1005"
 METHODS = ("REGISTER", "INVITE", "OPTIONS", "MESSAGE", "SUBSCRIBE", "FOO")
 #: What differs in every answer.
-_UNLIKE = re.compile(rb'nonce="[0-9a-f]+"|;tag=[0-9a-f]{16}')
+_UNLIKE = re.compile(rb'nonce="[0-9a-f]+"|;tag=[0-9a-f]{16}|branch=[^;\r]*|;rport=\d+|;received=[0-9.]+')
 
 
 class ScannerTests(unittest.TestCase):
@@ -112,8 +112,8 @@ class Defaults(ScannerTests):
             answer = endpoint.receive(lambda one: bool(one.status))
             assert answer is not None, f"no answer to {method} for {name}"
             self.assertIsNone(endpoint.receive(lambda one: True, 0.05), "there is one answer")
-            octets = _UNLIKE.sub(b"*", answer.data).replace(name.encode(), b"NAME").replace(endpoint.host.encode(), b"HOST")
-            return re.sub(rb"branch=[^;\r]*|;rport=\d+|;received=[0-9.]+", b"*", octets)
+            # the name last: a port may have the same digits
+            return _UNLIKE.sub(b"*", answer.data).replace(endpoint.host.encode(), b"HOST").replace(name.encode(), b"NAME")
         finally:
             endpoint.close()
 
