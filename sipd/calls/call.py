@@ -7,6 +7,7 @@ and, with what they came to, by `over`. Each is a step of its history: a tuple, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from sipd.calls import session_timer
@@ -48,6 +49,8 @@ _OTHER_USAGES = frozenset({"SUBSCRIBE", "NOTIFY", "REFER", "MESSAGE", "OPTIONS",
 #: Of calls that are over, which nobody adds to.
 _NOBODY: list[Target] = []
 _NO_PEERS: list[str] = []
+#: Of a call that nobody has turned down.
+_NOT_ONE: Mapping[str, int] = {}
 
 
 class CallDialog:
@@ -57,8 +60,8 @@ class CallDialog:
     as they were answered, `record_routes` the Record-Route values of the answer, topmost first.
     """
 
-    __slots__ = ("tag", "state", "target", "contact", "to", "record_routes", "cseq", "rang", "expires", "interval",
-                 "refresher", "bye_at", "bye_by", "answered")
+    __slots__ = ("tag", "state", "target", "contact", "to", "record_routes", "cseq", "rang", "status", "expires",
+                 "interval", "refresher", "bye_at", "bye_by", "answered")
 
     def __init__(self, tag: str, target: Target | None) -> None:
         self.tag = tag
@@ -71,8 +74,9 @@ class CallDialog:
         self.record_routes: list[str] = []
         #: The highest CSeq number from the one who was called, 0 while none came.
         self.cseq = 0
-        #: The last provisional status.
-        self.rang = 0
+        #: The last provisional status, and the final one that ended it: of the INVITE, or of a request in it that was
+        #: answered 408 or 481. 0 for none.
+        self.rang = self.status = 0
         #: When the session ends if nobody refreshes it (seconds of the clock), NEVER without a session timer.
         self.expires = NEVER
         #: The session interval (seconds), 0 for none; who refreshes it, "uac" or "uas".
@@ -95,7 +99,7 @@ class Call:
     __slots__ = ("calls", "number", "call_id", "tag", "caller", "called", "from_", "to", "uri", "contact", "source",
                  "user_agent", "cseq", "started", "wall", "answered", "ended", "state", "status", "phrase", "why", "by",
                  "legs", "ringing", "peers", "dialogs", "steps", "left_out", "timer", "looked_at", "offered",
-                 "given_up", "answerer", "branches", "inside")
+                 "given_up", "answerer", "branches", "inside", "turned_down")
 
     def __init__(self, calls: Calls, number: int, call_id: str, tag: str) -> None:
         self.calls = calls
@@ -126,6 +130,8 @@ class Call:
         #: The targets that are being called, and the peers that count as busy with this call.
         self.ringing: list[Target] = []
         self.peers: list[str] = []
+        #: Peers that did not take it, and the status of each.
+        self.turned_down: Mapping[str, int] = _NOT_ONE
         self.dialogs: list[CallDialog] = []
         self.steps: list[tuple[object, ...]] = []
         #: Steps that were too many to be kept.
@@ -174,7 +180,7 @@ class Call:
         status = response.status
         if status >= 300:
             self.note("refused", target.uri, status, response.reason)
-            self.left(target)
+            self.left(target, status)
             return
         offered = self.offered
         if self.state == TERMINATED:
@@ -230,15 +236,17 @@ class Call:
         elif self.offered:
             session_timer.agreed(response, self.offered)  # as the first time
 
-    def left(self, target: Target) -> None:
-        """The branch to `target` has ended without an answer."""
+    def left(self, target: Target, status: int = 0) -> None:
+        """The branch to `target` has ended without a 2xx; `status` is what it ended with, 0 for nothing."""
         if self.state == TERMINATED or target not in self.ringing:
             return
         self.ringing.remove(target)
         for dialog in self.dialogs:
             if dialog.target is target and dialog.state == EARLY:
-                dialog.state = TERMINATED
+                dialog.state, dialog.status = TERMINATED, status
         if target.peer:
+            if status:
+                self.turned_down = {**self.turned_down, target.peer: status}
             self._free(target.peer)
         if self.calls.watchers:
             self.calls.tell(self)
@@ -246,7 +254,7 @@ class Call:
     def failed(self, target: Target, status: int, reason: str = "") -> None:
         """The branch to `target` ended without a response, as if with `status`."""
         self.note("failed", target.uri, status, reason)
-        self.left(target)
+        self.left(target, status)
 
     def cancelled(self, reason: str = "") -> None:
         """The caller gave up."""
@@ -331,6 +339,7 @@ class Call:
         elif status in (408, 481) and method not in _OTHER_USAGES and dialog.state == CONFIRMED:
             # s12.2.1.2: one side is gone
             self.note("gone", method, status)
+            dialog.status = status if response is not None else 0
             self._hung_up(dialog, GONE, "callee" if from_caller else "caller")
 
     def refreshed(self, dialog: CallDialog, from_caller: bool, response: Response) -> None:

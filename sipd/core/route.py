@@ -156,7 +156,7 @@ class Route:
         # s16.5: a Route left over, or a maddr that is not us, says where it goes
         elsewhere = routing.routes or ("maddr" in request.uri_text.lower() and uri.param("maddr"))
         ours = "" if elsewhere else self._places.aor(uri)
-        if ours and request.method == "OPTIONS" and not uri.user:
+        if ours and request.method == "OPTIONS" and (not uri.user or self._at_contact(request)):
             self._options(request)                               # whoever asks; also with no hop left (s16.3 step 3)
             return
         checks.proxy_require(request)                            # 420
@@ -208,7 +208,12 @@ class Route:
         if request.body:
             content.check(request)
         events = () if self.events is None else self.events.allow_events
-        self._refusals.refuse(request, 200, "", uas.CAPABILITIES + events)
+        can = uas.SUBSCRIPTION_CAPABILITIES if request.uri.user else uas.CAPABILITIES
+        self._refusals.refuse(request, 200, "", can + events)
+
+    def _at_contact(self, request: Request) -> bool:
+        """Whether it is for the Contact of a subscription. Raises Reject (481)."""
+        return self.events is not None and self.events.at_contact(request)
 
     def _register(self, request: Request, key: Key, uri: Uri) -> None:
         """s10.3 steps 1 to 5; the registrar does the rest."""
@@ -276,6 +281,8 @@ class Route:
             bindings = answering(bindings, self._unreachable)
         groups: Groups = groups_of(bindings, uri.scheme == "sips")
         if not groups:
+            if self._at_contact(request):
+                raise Reject(405, headers=uas.AT_A_SUBSCRIPTION)
             if self._users.by_aor(aor) is None and not self._open_registrar:
                 raise Reject(404)
             if events is not None and request.method in _ABOUT:

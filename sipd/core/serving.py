@@ -69,6 +69,9 @@ class Events(Protocol):
     def within(self, request: Request, key: Key) -> bool:
         """Serves a request in the dialog of a subscription; False for any other. Raises Reject."""
 
+    def at_contact(self, request: Request) -> bool:
+        """True for a request to the Contact of a subscription of ours. Raises Reject (481) where it is in no dialog."""
+
     def serves(self, request: Request, entity: str) -> bool:
         """True for a request that is served, False for one that is passed on."""
 

@@ -16,6 +16,9 @@ SUPPORTED = frozenset({"path"})
 CAPABILITIES = (
     ("Allow", ALLOW), ("Accept", content.TYPES), ("Accept-Encoding", content.ENCODINGS), ("Accept-Language", "en"),
     ("Supported", ", ".join(sorted(SUPPORTED))))
+#: What a subscription of ours is asked at its Contact, and what it can do.
+AT_A_SUBSCRIPTION = (("Allow", "OPTIONS, SUBSCRIBE"),)
+SUBSCRIPTION_CAPABILITIES = AT_A_SUBSCRIPTION + CAPABILITIES[1:]
 #: What is asked of users, never of the server.
 _USERS_METHODS = frozenset({
     "INVITE", "MESSAGE", "SUBSCRIBE", "REFER", "PUBLISH", "BYE", "UPDATE", "INFO", "NOTIFY", "PRACK"})

@@ -1,7 +1,7 @@
 """The event state compositor: what others publish about a user, kept under entity tags (RFC 3903 s6).
 
-A PUBLISH is answered 200 after its state is on disk. Those about one entity and package are served one after the other,
-so that an entity tag is good for one change.
+A PUBLISH is answered 200 after its state is on disk. Those about one entity are served one after the other, as they
+came (s6), so that an entity tag is good for one change.
 """
 
 from __future__ import annotations
@@ -39,10 +39,11 @@ class Times(NamedTuple):
     usual: int = 3600
     most: int = 7200
 
-    def granted(self, text: str | None) -> int:
-        """The seconds for an Expires value, None for none. Raises MalformedMessage, and Reject (423)."""
+    def granted(self, text: str | None, usual: int = 86400) -> int:
+        """The seconds for an Expires value, None for none: then they are not more than the `usual` ones of a package.
+        Raises MalformedMessage, and Reject (423)."""
         if text is None:
-            return self.usual
+            return min(self.usual, usual)
         wanted = delta_seconds(text)
         if wanted is None:
             raise MalformedMessage("Expires is not a number")
@@ -69,8 +70,8 @@ class Compositor:
         #: By package and entity, then by entity tag.
         self._kept: Table[Key, dict[str, Publication]] = inventory.table("published states", limit)
         self._timers: Table[str, Timer] = inventory.table("publications", limit)
-        #: PUBLISHes that wait while one about the same is being stored.
-        self._busy: Table[Key, list[Callable[[], None]]] = inventory.table("publications being stored", limit)
+        #: PUBLISHes that wait while one about the same entity is being stored.
+        self._busy: Table[str, list[Callable[[], None]]] = inventory.table("publications being stored", limit)
 
     def restore(self, key: str, text: str) -> bool:
         """A record of the file; False where it is not wanted any more."""
@@ -101,7 +102,7 @@ class Compositor:
         Raises Reject and MalformedMessage, and then never answers.
         """
         key = event_of(request)[0], entity
-        waiting = self._busy.get(key)
+        waiting = self._busy.get(entity)
         if waiting is None:
             self._serve(request, key, answer)
             return
@@ -140,7 +141,7 @@ class Compositor:
             changes.append((KIND, new.etag, json.dumps({
                 "package": name, "entity": entity, "kind": kind, "body": b64encode(body).decode(),
                 "expires_at": new.expires_at})))
-        self._busy[key] = []
+        self._busy[entity] = []
         self._records.commit(changes, partial(self._stored, old, new, seconds, answer))
 
     @staticmethod
@@ -172,11 +173,11 @@ class Compositor:
             if old is None or not seconds or old.body != new.body:
                 self._changed(*key)
         # those that came meanwhile, in their order: each may make the others wait again
-        waiting = self._busy.pop(key, [])
+        waiting = self._busy.pop(new.entity, [])
         while waiting:
             waiting.pop(0)()
-            if key in self._busy:
-                self._busy[key] += waiting
+            if new.entity in self._busy:
+                self._busy[new.entity] += waiting
                 return
 
     def _keep(self, one: Publication) -> None:

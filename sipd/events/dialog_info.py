@@ -54,6 +54,8 @@ class Dialogs:
     name: str = "dialog"
     kinds: tuple[str, ...] = (KIND,)
     published: tuple[str, ...] = ()
+    #: s3.4: for all dialogs of somebody.
+    duration: int = 3600
     #: s3.10.
     least: float = 1.0
     #: Trying, early, confirmed, terminated: none of a call that is quick goes untold.
@@ -64,14 +66,22 @@ class Dialogs:
         self._calls = calls
         self._aor = aor
         self.rings = True
-        #: Why calls ended, by number: event, or "caller" or "callee" for who hung up, and code.
-        self._ended: Table[int, tuple[str, int]] = inventory.table("ends of calls", _REMEMBERED, cache=True)
+        #: Why calls ended, by number and "": event, or "caller" or "callee" for who hung up, and code; and why one
+        #: dialog of a call did, by number and the tag of who was called, or "@" and the peer before there is one.
+        self._ended: Table[tuple[int, str], tuple[str, int]] = inventory.table("ends of calls", _REMEMBERED, cache=True)
         #: What stands before and after the version, by entity and dialogs told.
         self._written: Table[tuple[str, tuple[Seen, ...]], tuple[str, str]] = inventory.table(
             "lamps written", _WRITTEN, cache=True)
 
     def note(self, call: Call) -> None:
-        """A call is another one now: why it ended is told with the next document."""
+        """A call is another one now: why it, or a dialog of it, ended is told with the next document (s3.7.1)."""
+        remember, number = self._ended.remember, call.number
+        for dialog in call.dialogs:
+            if dialog.status and dialog.state == TERMINATED:
+                # s3.7.1: the 481 or 408 of a request in the dialog is an error; what the INVITE came to is the rest
+                remember((number, dialog.tag), ("error", 0) if dialog.answered else _unanswered(dialog.status))
+        for peer, status in call.turned_down.items():
+            remember((number, f"@{self._aor(peer)}"), _unanswered(status))
         if call.state == TERMINATED:
             event, code = call.by, 0  # who hung up: a BYE of one's own, or of the other side's
             if call.why == CANCELLED:
@@ -80,7 +90,7 @@ class Dialogs:
                 event, code = "rejected", call.status
             elif call.why not in ("bye", ""):
                 event = "timeout"
-            self._ended.remember(call.number, (event, code))
+            remember((number, ""), (event, code))
 
     def document(self, asked: Asked, last: object | None) -> Document:
         """See Package."""
@@ -96,7 +106,7 @@ class Dialogs:
                          and wanted.get("from-tag", one.remote_tag) == one.remote_tag)
         present = {one.id for one in seen}
         before = last if isinstance(last, tuple) else ()
-        over = [self._over(one) for one in before if one.id not in present and one.state != "terminated"]
+        over = [self._over(asked.entity, one) for one in before if one.id not in present and one.state != "terminated"]
         key = asked.entity, (*seen, *over)
         written = self._written.get(key)
         if written is None:
@@ -104,14 +114,18 @@ class Dialogs:
             self._written.remember(key, written)
         return Document(asked.kind, seen, *written, True)
 
-    def _over(self, one: Seen) -> Seen:
-        number = one.id[1:].partition("-")[0]
-        event, code = self._ended.get(int(number), ("", 0)) if number.isdigit() else ("", 0)
+    def _over(self, entity: str, one: Seen) -> Seen:
+        text = one.id[1:].partition("-")[0]
+        number = int(text) if text.isdigit() else 0
+        # what became of this dialog, which may be one of many that an INVITE made, else of all of the call
+        own = (one.local_tag or f"@{entity}") if one.recipient else one.remote_tag
+        found = self._ended.get((number, own)) if own else None
+        event, code = found or self._ended.get((number, ""), ("", 0))
         # s4.1.2: which BYE it was depends on the side that is told of
         if event in ("caller", "callee"):
             event = "local-bye" if (event == "callee") is one.recipient else "remote-bye"
         # the half of a fork that another one answered was cancelled; who was talking was hung up on
-        elif event not in ("cancelled", "rejected", "timeout"):
+        elif event not in ("cancelled", "rejected", "timeout", "error"):
             event = "remote-bye" if one.state == "confirmed" else "cancelled"
         return one._replace(state="terminated", event=event, code=code)
 
@@ -157,6 +171,11 @@ class Dialogs:
 
     def check(self, kind: str, body: bytes) -> None:
         """See Package: nobody publishes dialogs."""
+
+
+def _unanswered(status: int) -> tuple[str, int]:
+    """s3.7.1: event and code of an INVITE that was refused with this status; 487 is what CANCEL makes of it."""
+    return ("cancelled", 0) if status == 487 else ("rejected", status)
 
 
 def _numbered(name: str, place: int) -> str:

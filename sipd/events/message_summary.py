@@ -87,6 +87,8 @@ class MessageSummary:
     name: str = "message-summary"
     kinds: tuple[str, ...] = (KIND,)
     published: tuple[str, ...] = (KIND,)
+    #: s3.4.
+    duration: int = 3600
     least: float = 1.0
     burst: int = 1
     partial: bool = False

@@ -18,6 +18,7 @@ from sipd.events.subscription import Output
 from sipd.events.watch import BLOCK, Watch, Watches
 from sipd.inventory import Inventory, Table
 from sipd.journal import Journal
+from sipd.message.message import Response
 from sipd.wheel import TimerWheel
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ class Notifications:
         subscription, dialog = watch.machine, watch.dialog
         document = None
         # s4.1.3, s4.4.3: who was never allowed learns nothing by a look or by the end either
-        if subscription.allowed and subscription.reason not in ("rejected", "deactivated"):
+        if subscription.allowed and subscription.reason not in ("rejected", "deactivated", "noresource"):
             document = self._document(watch, None if must else watch.told)
             if not must and document.told == watch.told:
                 subscription.skipped()
@@ -186,8 +187,9 @@ class Notifications:
     def _state(self, watch: Watch) -> str:
         subscription = watch.machine
         if subscription.state == machine.TERMINATED:
-            return f"terminated;reason={subscription.reason}"
-        return f"{subscription.state};expires={max(0, round(subscription.until - self._wheel.now))}"
+            again = f";retry-after={subscription.again}" if subscription.again else ""
+            return f"terminated;reason={subscription.reason}{again}"
+        return f"{subscription.state};expires={subscription.left(self._wheel.now)}"
 
     def _answered(self, watch: Watch, ask: Ask, outcome: Outcome) -> None:
         if watch.ask is not ask:
@@ -195,8 +197,20 @@ class Notifications:
         watch.dialog.local_cseq = ask.cseq
         watch.sending = watch.ask = None
         document, watch.document = watch.document, None
-        watch.told = document.told if document is not None and 200 <= outcome.status < 300 else None
+        watch.told = None
+        if 200 <= outcome.status < 300:
+            watch.told = document.told if document is not None else None
+            self._refreshed(watch, outcome.response)
         self.perform(watch, watch.machine.answered(self._wheel.now, outcome.status, outcome.retry_after))
+
+    def _refreshed(self, watch: Watch, response: Response | None) -> None:
+        """s3.2, RFC 3261 s12.2.1.2: a NOTIFY refreshes the target; its 2xx says where the next one goes."""
+        if response is None or "contact" not in response.first:
+            return
+        before = watch.dialog.target
+        watch.dialog.refresh(response)
+        if watch.dialog.target != before and watch.machine.state != machine.TERMINATED:
+            self._watches.keep_later(watch)
 
     def _abandon(self, watch: Watch) -> None:
         if watch.ask is not None:

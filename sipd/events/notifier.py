@@ -12,11 +12,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sipd.binding import Binding, Change
+from sipd.core.checks import require
 from sipd.dialog import Dialog
 from sipd.events import subscription as machine
 from sipd.events.compositor import Answer, Times
 from sipd.events.notifications import Notifications
-from sipd.events.package import Asked, Package, acceptable, event_of
+from sipd.events.package import Asked, Package, acceptable, allow_events, event_of
 from sipd.events.subscription import Subscription
 from sipd.events.watch import Watch, Watches, restored
 from sipd.interfaces import IFlow
@@ -34,6 +35,11 @@ if TYPE_CHECKING:
 
 #: The instance of a phone among the parameters of its Contact.
 _INSTANCE = re.compile(r';[ \t]*\+sip\.instance[ \t]*=[ \t]*"([^"]+)"', re.IGNORECASE)
+#: The user part of our Contact in a subscription.
+_CONTACT = re.compile(r"s[0-9a-f]{16}")
+#: Seconds after which somebody may ask again whose subscription had to make room for a newer one of theirs.
+NO_ROOM = 600
+_NOTHING_SUPPORTED: frozenset[str] = frozenset()
 
 
 class Locations(Protocol):
@@ -93,10 +99,8 @@ class Notifier:
         verdict = self._access.verdict(watcher, entity, name)
         if verdict == "refuse":
             raise Reject(403)
-        kind = acceptable(request, package.kinds, self._access.kind(watcher, name))
-        if not kind:
-            raise Reject(406, headers=(("Accept", ", ".join(package.kinds)),))  # RFC 6665 s3.1.3, RFC 3856 s6.7
-        seconds = self.times.granted(request.first.get("expires"))
+        kind = self._kind(request, package, watcher)
+        seconds = self.times.granted(request.first.get("expires"), package.duration)
         dialog = Dialog.of_request(request, self._tag(request))
         known = self.watches.by_dialog
         if known.full:
@@ -119,7 +123,8 @@ class Notifier:
                 # it has not even heard of the last one that it lost: somebody asks without end
                 known.refused += 1
                 raise Reject(503, headers=(("Retry-After", "60"),))
-            self._perform(oldest, oldest.machine.ended("giveup"))
+            # s4.1.3: there is no room for it now; the oldest is most often one that its phone forgot in a restart
+            self._perform(oldest, oldest.machine.ended("probation", NO_ROOM))
         watch.expires_at = self._wall() + seconds
         self.watches.keep((watch,), partial(self._subscribed, watch, request, seconds, answer))
 
@@ -133,16 +138,23 @@ class Notifier:
             raise Reject(481)
         if request.method != "SUBSCRIBE":
             raise Reject(405, headers=(("Allow", "SUBSCRIBE"),))
+        require(request, _NOTHING_SUPPORTED)
         name, params = event_of(request)
+        if name not in self._packages:
+            raise Reject(489, headers=allow_events(self._packages))  # s4.2.3: also where there is no Event
         if name != watch.package or params.get("id", "") != dict(watch.asked.params).get("id", ""):
-            raise Reject(481)  # another usage of this dialog, which there is not
+            raise Reject(403, "Dialog Sharing Not Supported")  # s4.5.2: another subscription in this dialog
         verdict = self._access.verdict(watch.asked.watcher, watch.asked.entity, name)
         if verdict == "refuse":
             self._perform(watch, watch.machine.ended("rejected"))
             raise Reject(403)
-        seconds = self.times.granted(request.first.get("expires"))
+        package = self._packages[name]
+        # RFC 3856 s6.7: what the most recent SUBSCRIBE says; one that says nothing changes nothing
+        kind = self._kind(request, package, watch.asked.watcher) if "accept" in request.first else watch.asked.kind
+        seconds = self.times.granted(request.first.get("expires"), package.duration)
         if not watch.dialog.takes(request):
             raise Reject(500)  # RFC 3261 s12.2.2: older than what came before
+        watch.asked = watch.asked._replace(kind=kind)
         self._serve(request, key, partial(self._refresh, watch, request, seconds))
         return True
 
@@ -175,8 +187,26 @@ class Notifier:
             self.watches.enter(watch)
         # s12.1.1: the route set of the other side
         routes = tuple(("Record-Route", value) for value in request.all("record-route"))
-        answer(200, "", (*routes, ("Contact", _contact(watch, flow)), ("Expires", str(seconds))))
+        # s4.4.4: what begins a dialog says all that is served
+        answer(200, "", (*routes, ("Contact", _contact(watch, flow)), ("Expires", str(seconds)),
+                         *allow_events(self._packages)))
         self._perform(watch, watch.machine.subscribed(self._wheel.now, seconds))
+
+    def _kind(self, request: Request, package: Package, watcher: str) -> str:
+        """The type of body that a watcher gets. Raises Reject (406)."""
+        kind = acceptable(request, package.kinds, self._access.kind(watcher, package.name))
+        if not kind:
+            raise Reject(406, headers=(("Accept", ", ".join(package.kinds)),))  # RFC 6665 s3.1.3, RFC 3856 s6.7
+        return kind
+
+    def at_contact(self, request: Request) -> bool:
+        """True for a request to the Contact of a subscription, of one that is over too. Raises Reject (481) where it
+        says that it is in the dialog of one, and is not."""
+        if _CONTACT.fullmatch(request.uri.user or "") is None:
+            return False
+        if request.to_tag and Dialog.key_of(request) not in self.watches.by_dialog:
+            raise Reject(481)
+        return True
 
     def _find_phone(self, watch: Watch, flow: IFlow) -> None:
         """Which binding of the watcher is the phone that watches: when that moves, the NOTIFYs follow it."""
@@ -207,7 +237,9 @@ class Notifier:
         for watch in list(self.watches.by_dialog.values()):
             asked = watch.asked
             verdict = self._access.verdict(asked.watcher, asked.entity, watch.package)
-            if verdict == "refuse" or watch.package not in self._packages:
+            if watch.package not in self._packages:
+                self._perform(watch, watch.machine.ended("noresource"))  # s4.1.3: nobody has that state any more
+            elif verdict == "refuse":
                 self._perform(watch, watch.machine.ended("rejected"))
             elif verdict == "pending":
                 if watch.machine.state == machine.ACTIVE:
@@ -217,10 +249,14 @@ class Notifier:
                 watch.asked = asked._replace(whole=verdict == "whole")
                 self._perform(watch, watch.machine.granted() or watch.machine.changed(self._wheel.now))
 
-    def forget(self, watcher: str) -> None:
-        """That user is gone: requests in a subscription show no credentials, so nothing else would end it."""
-        for watch in self.watches.of(watcher):
+    def forget(self, aor: str) -> None:
+        """That user is gone: watches nobody, since requests in a subscription show no credentials and nothing else
+        would end it, and is watched by nobody (s4.1.3)."""
+        for watch in self.watches.of(aor):
             self._perform(watch, watch.machine.ended("rejected"))
+        for package in self._packages:
+            for watch in self.watches.about(package, aor):
+                self._perform(watch, watch.machine.ended("noresource"))
 
     def moved(self, aor: str, changes: Sequence[Change]) -> None:
         """The bindings of somebody are others: a phone that has registered from elsewhere gets its NOTIFYs there."""
@@ -280,7 +316,7 @@ class Notifier:
         now = self._wheel.now
         return [{
             "watcher": watch.asked.watcher, "package": watch.package, "entity": watch.asked.entity,
-            "state": watch.machine.state, "expires": max(0, round(watch.machine.until - now)),
+            "state": watch.machine.state, "expires": watch.machine.left(now),
             "kind": watch.asked.kind, "target": watch.dialog.target, "call_id": watch.dialog.call_id,
             "version": watch.version, "sending": watch.machine.sending, "since": round(watch.since),
         } for watch in self.watches.by_dialog.values() if aor in ("", watch.asked.watcher, watch.asked.entity)]

@@ -59,6 +59,8 @@ class Package(Protocol):
     kinds: tuple[str, ...]
     #: The types it takes by PUBLISH, none where it takes none.
     published: tuple[str, ...]
+    #: Seconds of a subscription that does not say for how long (RFC 6665 s3.1.1).
+    duration: int
     #: The shortest time between two NOTIFYs of changes to one watcher (seconds).
     least: float
     #: How many of them may follow each other without that, after a pause.
@@ -81,8 +83,15 @@ def event_of(request: Request) -> tuple[str, dict[str, str]]:
     name, semicolon, rest = value.partition(";")
     if len(value) > 500:
         raise MalformedMessage("Event is too long")
+    if value and len(request.all("event")) > 1:
+        raise MalformedMessage("there is more than one Event")  # RFC 6665 s8.2.1
     params = parse_params(semicolon + rest)
     return name.strip(" \t").lower(), {key: text or "" for key, text in params.items()}
+
+
+def allow_events(packages: Collection[str]) -> tuple[tuple[str, str], ...]:
+    """The Allow-Events header (RFC 6665 s8.2.2), none where nothing is served."""
+    return (("Allow-Events", ", ".join(packages)),) if packages else ()
 
 
 def acceptable(request: Request, kinds: Collection[str], preferred: str = "") -> str:

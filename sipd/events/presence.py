@@ -16,6 +16,8 @@ class Presence:
     name: str = "presence"
     kinds: tuple[str, ...] = (pidf.PIDF, pidf.CPIM, pidf.XPIDF)
     published: tuple[str, ...] = (pidf.PIDF,)
+    #: s6.4.
+    duration: int = 3600
     #: s6.10.
     least: float = 5.0
     burst: int = 1

@@ -33,6 +33,8 @@ class Registrations:
     name: str = "reg"
     kinds: tuple[str, ...] = (KIND,)
     published: tuple[str, ...] = ()
+    #: s4.4.
+    duration: int = 3761
     #: s4.10.
     least: float = 5.0
     burst: int = 1
@@ -64,7 +66,8 @@ class Registrations:
             if last is None:
                 contacts.append(self._contact(entity, one, "active", "registered"))
             elif known != one:
-                contacts.append(self._contact(entity, one, "active", "created" if known is None else "refreshed"))
+                # s4.7.1: "created" would be one that no REGISTER has made
+                contacts.append(self._contact(entity, one, "active", "registered" if known is None else "refreshed"))
         for contact, one in before.items():
             if contact not in present:
                 event = self._ended.get((entity, contact), "expired")
@@ -79,7 +82,8 @@ class Registrations:
 
     def _contact(self, entity: str, one: Told, state: str, event: str) -> Element:
         contact, expires_at, call_id, cseq, q, params, registered_at = one
-        attributes = {"id": f"c{_id(contact + params)}", "state": state, "event": event,
+        # s5.1: of the URI alone, as no two bindings have the same one: what a phone says of itself besides may change
+        attributes = {"id": f"c{_id(contact)}", "state": state, "event": event,
                       "duration-registered": str(max(0, round(self._wall() - registered_at)))}
         if state == "active":
             attributes["expires"] = str(max(0, round(expires_at - self._wall())))

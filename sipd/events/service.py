@@ -19,7 +19,7 @@ from sipd.events.compositor import Answer, Compositor, Times
 from sipd.events.dialog_info import Dialogs
 from sipd.events.message_summary import MessageSummary, Summary
 from sipd.events.notifier import Notifier
-from sipd.events.package import Package, event_of, kind_of
+from sipd.events.package import Package, allow_events, event_of, kind_of
 from sipd.events.pickup import Pickup
 from sipd.events.presence import Presence
 from sipd.events.reg import Registrations
@@ -166,12 +166,16 @@ class Events:
 
     @property
     def allow_events(self) -> tuple[tuple[str, str], ...]:
-        """The Allow-Events header (RFC 6665 s8.2.2), none where nothing is served."""
-        return (("Allow-Events", ", ".join(self.packages)),) if self.packages else ()
+        """The Allow-Events header, none where nothing is served."""
+        return allow_events(self.packages)
 
     def within(self, request: Request, key: Any) -> bool:
         """See Notifier and Voicemail."""
         return self.notifier.within(request, key) or self.voicemail.within(request, key)
+
+    def at_contact(self, request: Request) -> bool:
+        """See Notifier."""
+        return self.notifier.at_contact(request)
 
     def serves(self, request: Request, entity: str) -> bool:
         """True for a SUBSCRIBE, PUBLISH or NOTIFY about one of our addresses that is served here, not passed on;
@@ -189,12 +193,13 @@ class Events:
     def serve(self, request: Request, entity: str, sender: str, answer: Answer) -> None:
         """Serves what `serves` told of; `sender` is the address-of-record of who sent it and has been authenticated, ""
         for a stranger. Raises Reject and MalformedMessage, and then does not answer."""
-        if not event_of(request)[0]:
-            raise self.unserved()  # RFC 6665 s4.2.1.1, RFC 3903 s6 step 2: nobody can know what is meant
         require(request, _NOTHING_SUPPORTED)
         method = request.method
         if not self._knows(entity):
             entity = self.alias(entity)
+        if not event_of(request)[0]:
+            # RFC 3903 s6: whose state it is comes first; RFC 6665 s4.2.3: then, that nobody can know what is meant
+            raise self.unserved() if self._knows(entity) else Reject(404)
         if request.to_tag and method != "PUBLISH":
             raise Reject(481)  # no dialog of ours: those are found before
         if method != "SUBSCRIBE" and not self.access.may_publish(sender, entity):

@@ -44,7 +44,7 @@ class Subscription:
     that may follow each other at once after a pause; `granted` says whether the watcher is known to be allowed; `now`
     is seconds of a clock that only goes forward."""
 
-    __slots__ = ("state", "reason", "until", "allowed", "_least", "_slack", "_sending", "_stale", "_waiting",
+    __slots__ = ("state", "reason", "again", "until", "allowed", "_least", "_slack", "_sending", "_stale", "_waiting",
                  "_failures", "_free_at", "_retrying", "_queued", "_asked_for")
 
     def __init__(self, least: float, granted: bool = True, burst: int = 1) -> None:
@@ -53,6 +53,8 @@ class Subscription:
         self.allowed = granted
         #: Why it is terminated, as Subscription-State says it.
         self.reason = ""
+        #: And after how many seconds the watcher may ask again, 0 for nothing said.
+        self.again = 0
         #: When it expires.
         self.until = 0.0
         self._least = least
@@ -66,6 +68,10 @@ class Subscription:
         self._free_at = float("-inf")
         #: The NOTIFY under way is one that the watcher asked for: it is not among those that are counted.
         self._asked_for = False
+
+    def left(self, now: float) -> int:
+        """The seconds until it expires, never rounded up: a NOTIFY does not lengthen it (s4.2.2)."""
+        return max(0, int(self.until - now + 0.001))
 
     @property
     def sending(self) -> bool:
@@ -157,9 +163,12 @@ class Subscription:
         """The timer of DEADLINE (s4.2.1.4)."""
         return [] if self.state == TERMINATED else self._end("timeout")
 
-    def ended(self, reason: str) -> list[Output]:
-        """It is ended here: `reason` as Subscription-State has it (s4.1.3)."""
-        return [] if self.state == TERMINATED else self._end(reason)
+    def ended(self, reason: str, again: int = 0) -> list[Output]:
+        """It is ended here: `reason` as Subscription-State has it (s4.1.3), and retry-after where it is not 0."""
+        if self.state == TERMINATED:
+            return []
+        self.again = again
+        return self._end(reason)
 
     # --- what they share
 

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 #: Seconds that are asked for, and between the first SUBSCRIBEs of two mailboxes.
 EXPIRES, SPREAD = 3600, 0.05
-
+#: Reasons for which a subscription that was ended may be had again at once, but not more often than so (seconds); and
+#: those that say that it will not be had again.
+_AT_ONCE, HURRY = frozenset({"deactivated", "timeout"}), 60.0
+_FOR_GOOD = frozenset({"rejected", "noresource", "invariant"})
 
 #: Where a mailbox is: the target, our address there, and what challenges are answered with.
 Account = tuple[Target, str, Keyring]
@@ -38,7 +41,7 @@ class _Mailbox:
     """One subscription of ours. What keeps a registration alive keeps a subscription alive."""
 
     __slots__ = ("entity", "target", "uri", "keyring", "tag", "call_id", "local", "life", "dialog", "cseq", "sending",
-                 "timer", "ask")
+                 "timer", "ask", "hurried_at", "until")
 
     def __init__(self, entity: str, account: Account, identifiers: Identifiers, entropy: Entropy) -> None:
         self.entity = entity
@@ -48,6 +51,10 @@ class _Mailbox:
         self.sending: Sending | None = None
         self.timer: Timer | None = None
         self.ask: Ask | None = None
+        #: When it was last begun anew at once (seconds of the clock).
+        self.hurried_at = float("-inf")
+        #: When it expires, by the other side's last word.
+        self.until = 0.0
         self.begin(identifiers)
 
     def begin(self, identifiers: Identifiers) -> None:
@@ -149,6 +156,7 @@ class Voicemail:
         response, granted = outcome.response, 0
         if response is not None and 200 <= outcome.status < 300:
             granted = min(delta_seconds(response.first.get("expires", "")) or ask.expires or 0, ask.expires or 0)
+            box.until = self._wheel.now + granted
             if box.dialog is None:
                 try:
                     box.dialog = Dialog(box.call_id, box.local, response.first["to"], box.tag, response.to_tag,
@@ -178,7 +186,7 @@ class Voicemail:
         if box is None or request.method != "NOTIFY":
             return False
         if event_of(request)[0] != "message-summary":
-            raise Reject(489)
+            raise Reject(489, headers=(("Allow-Events", "message-summary"),))
         if box.dialog is not None and (
                 request.from_tag != box.dialog.remote_tag or not box.dialog.takes(request)):
             raise Reject(481 if request.from_tag != box.dialog.remote_tag else 500)
@@ -196,11 +204,28 @@ class Voicemail:
         else:
             self._told(box.entity, summary, stored)
         state, semicolon, rest = request.first.get("subscription-state", "").partition(";")
-        if state.strip(" \t").lower() == "terminated" and box.life.state == machine.REGISTERED:
-            # s4.1.3: again, at once or when it says so
-            try:
-                wait = delta_seconds(parse_params(semicolon + rest).get("retry-after") or "") or 1
-            except MalformedMessage:
-                wait = 60
-            self._anew(box)
-            self._perform(box, [(machine.STOP, None), (machine.START, float(min(wait, 3600)))])
+        try:
+            params = parse_params(semicolon + rest)
+        except MalformedMessage:
+            params = {}
+        if box.life.state != machine.REGISTERED:
+            return
+        if state.strip(" \t").lower() == "terminated":
+            self._terminated(box, (params.get("reason") or "").lower(), delta_seconds(params.get("retry-after") or ""))
+            return
+        seconds = delta_seconds(params.get("expires") or "")
+        if seconds and self._wheel.now + seconds < box.until - 1.0:
+            # s4.1.3: what a NOTIFY says of the time that is left counts; it cannot be longer than it was (s4.2.2)
+            box.until = self._wheel.now + seconds
+            self._perform(box, box.life.answered(200, seconds, 0))
+
+    def _terminated(self, box: _Mailbox, reason: str, retry_after: int | None) -> None:
+        """s4.1.3: the other side has ended it. It is wanted still, so it is begun anew: at once, or as it says, or as
+        late as after a refusal."""
+        self._anew(box)
+        now = self._wheel.now
+        if reason in _AT_ONCE and now - box.hurried_at > HURRY:
+            box.hurried_at = now
+            self._perform(box, [(machine.STOP, None), (machine.START, 1.0)])
+        else:
+            self._perform(box, box.life.answered(403 if reason in _FOR_GOOD else 503, 0, retry_after or 0))

@@ -226,6 +226,62 @@ class LampTests(TestCase):
         self.finish()
 
     @shows("SUB-15", "4235 3.7.1")
+    def test_half_a_fork_refused(self) -> None:
+        """Of several phones that are called two refuse, with and without having rung: their dialogs end rejected, each
+        with its own code, while the third rings on, which is cancelled with the call."""
+        self.make(numbers={"700": ["1002", "1005"]})
+        second, third = self.rig.phone("1002"), self.rig.phone("1005")
+        for phone in (second, third):
+            phone.register()
+        other = Watcher(self.rig.phone("1003"), "1005", "dialog")
+        self.rig.advance(2.0)
+        invite = self.a.invite("700")
+        self.a.take(100)
+        gots = [phone.take("INVITE") for phone in (self.b, second, third)]
+        for phone, got in zip((self.b, second), gots, strict=False):
+            phone.answer(got, 180)
+            self.a.take(180)
+        third.answer(gots[2], 100)
+        self.both()
+        self.assertEqual(dialogs(other.body), [("trying", "", "recipient")])
+        third.answer(gots[2], 480)
+        third.take("ACK")
+        self.b.answer(gots[0], 486)
+        self.b.take("ACK")
+        for side, watcher in zip(self.both(), (self.callee, self.caller), strict=True):
+            self.assertEqual({one[:2] for one in side}, {("early", ""), ("terminated", "rejected")})
+            self.assertIn('<state event="rejected" code="486">terminated</state>', watcher.body)
+        self.assertIn('<state event="rejected" code="480">terminated</state>', other.body)
+        self.a.cancel(invite)
+        self.a.take(200)
+        second.answer(second.take("CANCEL"), 200)
+        second.answer(gots[1], 487)
+        second.take("ACK")
+        self.a.ack(self.a.take(487), invite)
+        self.assertEqual(self.both()[0], [("terminated", "cancelled", "recipient")])
+        other.end()
+        self.finish()
+
+    @shows("SUB-15", "4235 3.7.1")
+    def test_gone(self) -> None:
+        """A request within the dialog that is answered 481 ends it with the event error, one that nobody answers with
+        timeout."""
+        for answered, event in ((True, "error"), (False, "timeout")):
+            self.make()
+            ok = established(self.a, self.b)[3]
+            self.both()
+            self.a.in_dialog("INFO", ok)
+            if answered:
+                self.b.answer(self.b.take("INFO"), 481)
+                self.a.take(481)
+            else:
+                self.rig.advance(40.0)
+            self.assertEqual(self.both(), ([("terminated", event, "recipient")], [("terminated", event, "initiator")]))
+            self.a.drain()
+            self.b.drain()
+            self.finish()
+
+    @shows("SUB-15", "4235 3.7.1")
     def test_lost_bye(self) -> None:
         """A callee that died: the BYE that nobody answers ends the call, and the lamp with it."""
         ok = established(self.a, self.b)[3]

@@ -262,6 +262,54 @@ class ElsewhereTests(TestCase):
         self.finish()
 
 
+    @shows("SUB-14", "6665 4.1.3")
+    def test_reasons(self) -> None:
+        """What was ended for good is asked for again as late as after a refusal; what may be had at once, at once, but
+        not twice within a minute; otherwise not before the other side said, and a while later where it said nothing."""
+        for state, least, most in (
+                ("rejected", 600.0, 1300.0), ("noresource;retry-after=5", 600.0, 1300.0), ("invariant", 600.0, 1300.0),
+                ("deactivated", 0.0, 1.5), ("timeout", 0.0, 1.5), ("giveup;retry-after=100", 100.0, 111.0),
+                ("probation", 10.0, 31.0), ("unheard-of;retry-after=7", 10.0, 31.0)):
+            self.setUp()
+            self.vm.answer(self.asked, 200, "Expires: 3600", tag="vmtag")
+            self.tell("1/0", f"terminated;reason={state}")
+            self.rig.advance(least, 1.0)
+            self.vm.silent()
+            self.rig.advance(most - least, 0.5)
+            again = self.vm.take("SUBSCRIBE")
+            self.assertNotEqual(again.call_id, self.asked.call_id)
+            self.assertEqual(again.to_tag, "")
+            if state == "timeout":
+                self.asked = again
+                self.vm.answer(again, 200, "Expires: 3600", tag="vmtag")
+                self.tell("1/0", "terminated;reason=timeout")
+                self.rig.advance(10.0)
+                self.vm.silent()
+            self.finish()
+
+    @shows("SUB-14", "6665 4.1.3")
+    def test_shortened(self) -> None:
+        """A NOTIFY that leaves less time is believed: the refresh comes sooner; one that leaves more is not. One of
+        another package is refused with 489, one of another notifier with 481."""
+        self.vm.answer(self.asked, 200, "Expires: 3600", tag="vmtag")
+        self.tell("1/0", "active;expires=99999")
+        self.tell("2/0", "active;expires=100", 2)
+        self.rig.advance(70.0)
+        self.vm.silent()
+        for event, tag, status in (("presence", "vmtag", 489), ("message-summary", "other", 481)):
+            self.vm.request("NOTIFY", self.asked.first["contact"][1:-1], f"Event: {event}",
+                            "Subscription-State: active;expires=9", to=self.asked.first["from"],
+                            from_=f"{self.asked.first['to']};tag={tag}", call_id=self.asked.call_id, cseq=3)
+            refused = self.vm.take(status)
+            if status == 489:
+                self.assertEqual(refused.first["allow-events"], "message-summary")
+        self.rig.advance(20.0)
+        again = self.vm.take("SUBSCRIBE")
+        self.assertEqual((again.call_id, again.to_tag), (self.asked.call_id, "vmtag"))
+        self.vm.answer(again, 202, "Expires: 3600")
+        self.finish()
+
+
 class AddressTests(SynchronousTestCase):
     """Addresses-of-record in bodies."""
 

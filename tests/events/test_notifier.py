@@ -283,15 +283,124 @@ class NotifierTests(TestCase):
         unsubscribe(self.a, ok)
         self.rig.finish()
 
+    @shows("SUB-09", "6665 4.5.2")
     def test_another_usage(self) -> None:
-        """A SUBSCRIBE for another event in the dialog of a subscription is for one that is not there."""
+        """Another subscription in the dialog of one is refused with 403, as dialogs are not shared; what is no package
+        here, or has no Event, with 489; what requires what we do not know with 420."""
         ok = subscribe(self.a, "1002")
         notified(self.a)
-        for event in ("message-summary", "presence;id=1"):
-            self.a.in_dialog("SUBSCRIBE", ok, f"Event: {event}", "Expires: 600", cseq=700)
-            self.a.take(481)
+        for number, event in enumerate(("message-summary", "presence;id=1")):
+            self.a.in_dialog("SUBSCRIBE", ok, f"Event: {event}", "Expires: 600", cseq=700 + number)
+            self.assertEqual(self.a.take(403).reason, "Dialog Sharing Not Supported")
+        for number, lines in enumerate((("Event: conference",), ())):
+            self.a.in_dialog("SUBSCRIBE", ok, *lines, "Expires: 600", cseq=710 + number)
+            self.assertEqual(self.a.take(489).first["allow-events"], "presence, dialog, message-summary, reg")
+        self.a.in_dialog("SUBSCRIBE", ok, "Event: presence", "Expires: 600", "Require: eventlist", cseq=720)
+        self.assertEqual(self.a.take(420).first["unsupported"], "eventlist")
+        self.a.silent()
         unsubscribe(self.a, ok)
         self.rig.finish()
+
+    @shows("SUB-09", "11.2", "12.2.2")
+    def test_at_our_contact(self) -> None:
+        """At the Contact of a subscription an OPTIONS is told what that can do, in its dialog and outside, and 481 in
+        another; what is not asked of a subscription gets 405."""
+        ok = subscribe(self.a, "1002")
+        notified(self.a)
+        contact = ok.first["contact"][1:-1]
+        self.a.in_dialog("OPTIONS", ok, cseq=700)
+        self.assertEqual(self.a.take(200).first["allow"], "OPTIONS, SUBSCRIBE")
+        self.a.request("OPTIONS", contact)
+        self.assertEqual(self.a.take(200).first["allow-events"], "presence, dialog, message-summary, reg")
+        self.a.request("OPTIONS", contact, to=f"<{contact}>;tag=dead")
+        self.a.take(481)
+        invite = self.a.invite(contact)
+        refused = self.a.take(405)
+        self.assertEqual(refused.first["allow"], "OPTIONS, SUBSCRIBE")
+        self.a.ack(refused, invite)
+        self.a.request("MESSAGE", contact)
+        self.a.take(405)
+        unsubscribe(self.a, ok)
+        self.rig.finish()
+
+    @shows("SUB-05", "6665 3.2", "12.2.1.2")
+    def test_target_refreshed(self) -> None:
+        """A Contact in the 2xx to a NOTIFY is where the next one goes, also after a restart."""
+        ok = subscribe(self.a, "1002")
+        self.a.answer(self.a.take("NOTIFY"), 200, f"Contact: <sip:elsewhere@{self.a.address}:5060>")
+        self.b.register()
+        self.rig.advance(0.1)
+        self.assertEqual(notified(self.a).uri_text, f"sip:elsewhere@{self.a.address}:5060")
+        self.assertIn("sip:elsewhere@", str(self.rig.core.events._records.kept))  # type: ignore[attr-defined]
+        self.rig.advance(6.0)
+        self.b.register(expires=0)
+        self.rig.advance(0.1)
+        notified(self.a)
+        unsubscribe(self.a, ok)
+        self.rig.finish()
+
+    @shows("SUB-03", "3856 6.7")
+    def test_accept_anew(self) -> None:
+        """The types in a refresh count from then on; one without Accept changes nothing; one that takes none of ours is
+        refused with 406 and changes nothing."""
+        ok = subscribe(self.a, "1002", "presence", "Accept: application/xpidf+xml")
+        kinds = [notified(self.a).first["content-type"]]
+        for number, (lines, status) in enumerate((((), 200), (("Accept: application/pidf+xml",), 200),
+                                                  (("Accept: text/plain",), 406), ((), 200))):
+            self.a.in_dialog("SUBSCRIBE", ok, "Event: presence", "Expires: 600", *lines, cseq=700 + number)
+            self.a.take(status)
+            if status == 200:
+                kinds.append(notified(self.a).first["content-type"])
+        self.assertEqual([kind[12:] for kind in kinds], ["xpidf+xml", "xpidf+xml", "pidf+xml", "pidf+xml"])
+        self.a.in_dialog("SUBSCRIBE", ok, "Event: presence", "Expires: 0", cseq=800)
+        self.a.take(200)
+        notified(self.a)
+        self.rig.finish()
+
+    @shows("SUB-01", "6665 3.1.1", "3680 4.4")
+    def test_durations(self) -> None:
+        """Without Expires a subscription lasts as long as its package says, or as the configuration where that is
+        shorter."""
+        for settings, wanted in (({"default_expires": 7200, "max_expires": 86400}, ("3600", "3600", "3600", "3761")),
+                                 ({"default_expires": 600}, ("600",) * 4)):
+            rig = Rig(events=settings)
+            a = rig.phone("1001")
+            for package, seconds in zip(("presence", "dialog", "message-summary", "reg"), wanted, strict=True):
+                ok = subscribe(a, "1001", package, expires=None)
+                self.assertEqual(ok.first["expires"], seconds)
+                self.assertEqual(notified(a).first["subscription-state"], f"active;expires={seconds}")
+                unsubscribe(a, ok, package)
+            rig.finish()
+
+    @shows("SUB-02", "6665 8.2.1")
+    def test_events(self) -> None:
+        """Two Event headers are malformed, two packages in one are a package that nobody serves."""
+        for method in ("SUBSCRIBE", "PUBLISH"):
+            self.a.request(method, "sip:1001@example.com", "Event: presence", "Event: dialog", "Expires: 60")
+            self.a.take(400)
+        self.a.request("SUBSCRIBE", "sip:1002@example.com", "Event: presence, dialog", "Expires: 60")
+        self.a.take(489)
+        self.rig.finish()
+
+    @shows("SUB-13", "6665 4.1.3")
+    def test_nothing_to_watch(self) -> None:
+        """Who watches somebody that is removed, or a package that is not served any more, is told that there is nothing
+        any more."""
+        rig = Rig(users={"1001": {"password": "a"}, "1002": {"password": "b"}})
+        a = rig.phone("1001")
+        subscribe(a, "1002")
+        notified(a)
+        subscribe(a, "1001", "dialog")
+        notified(a)
+        rig.core.users.remove("1002@example.com")
+        rig.core.user_changed("1002@example.com")
+        last = notified(a)
+        self.assertEqual((last.first["subscription-state"], last.body), ("terminated;reason=noresource", b""))
+        rig.core.events.configure(rig.config.events.model_copy(update={"packages": ("presence",)}))
+        last = notified(a)
+        self.assertEqual((last.first["subscription-state"], last.body), ("terminated;reason=noresource", b""))
+        self.assertEqual(rig.core.events.notifier.rows(), [])
+        rig.finish()
 
     def test_malformed(self) -> None:
         """Without Contact there is no dialog; what is required and not known is told; a user who is not there is not

@@ -172,7 +172,7 @@ class ManyTests(TestCase):
         notified(a)
         a.request("SUBSCRIBE", "sip:1004@example.com", "Event: presence", "Expires: 60")
         lost = a.take("NOTIFY")
-        self.assertEqual(lost.first["subscription-state"], "terminated;reason=giveup")
+        self.assertEqual(lost.first["subscription-state"], "terminated;reason=probation;retry-after=600")
         a.take(200)
         first = a.take("NOTIFY")
         subscribe(a, "1005", expires=60, status=503)

@@ -172,6 +172,57 @@ class PublishTests(TestCase):
             store.release()
         rig.finish()
 
+    @shows("SUB-19", "3903 6")
+    def test_in_order_of_packages(self) -> None:
+        """Whatever package they are about, those for one user are served as they came: one that waits is not overtaken."""
+        store = SlowRecords()
+        rig = Rig(records=store)
+        b = rig.phone("1002")
+        for event, kind, body in (("presence", "application/pidf+xml", pidf("open")),
+                                  ("presence", "application/pidf+xml", pidf("closed")),
+                                  ("message-summary", "application/simple-message-summary", b"Messages-Waiting: yes\r\n")):
+            b.request("PUBLISH", "sip:1002@example.com", f"Event: {event}", f"Content-Type: {kind}", "Expires: 60",
+                      body=body)
+        stored = []
+        while store.waiting:
+            changes, = store.waiting[0][0]
+            stored.append(str(changes[2])[13:21])
+            store.release()
+        self.assertEqual(stored, ["presence", "presence", "message-"])
+        rig.advance(61.0)
+        while store.waiting:
+            store.release()
+        for _ in range(3):
+            b.take(200)
+        rig.finish()
+
+    @shows("SUB-19", "3903 6")
+    def test_steps(self) -> None:
+        """The order of s6: whose state it is, what package, which entity tag, for how long, and then the body."""
+        publish(self.b, b"no xml", "x, y", expires=1, event="", entity="nobody", status=404)
+        publish(self.b, b"no xml", "x, y", expires=1, event="", status=489)
+        publish(self.b, b"no xml", "x, y", expires=1, status=400)
+        publish(self.b, b"no xml", "x", expires=1, status=412)
+        self.assertEqual(publish(self.b, b"no xml", expires=1, status=423).first["min-expires"], "60")
+        publish(self.b, b"no xml", kind="text/plain", status=415)
+        publish(self.b, b"no xml", status=400)
+        self.finish()
+
+    @shows("SUB-18", "3903 6")
+    def test_nothing_to_keep(self) -> None:
+        """A first PUBLISH of no time is answered 200 with a tag, and nothing is kept or told; Contact and Record-Route
+        mean nothing and do not come back."""
+        self.b.request("PUBLISH", "sip:1002@example.com", "Event: presence", "Content-Type: application/pidf+xml",
+                       "Expires: 0", "Record-Route: <sip:192.0.2.77;lr>", contact="<sip:x@192.0.2.78>", body=pidf("open"))
+        answer = self.b.take(200)
+        self.assertEqual(answer.first["expires"], "0")
+        for name in ("contact", "record-route"):
+            self.assertNotIn(name, answer.first)
+        self.assertEqual(self.news(), [])
+        publish(self.b, b"", answer.first["sip-etag"], status=412)
+        self.assertEqual(list(self.rig.core.events.compositor.entities()), [])
+        self.finish()
+
     @shows("SUB-22")
     def test_hostile_xml(self) -> None:
         """Document types, entities, files, depths and sizes: refused before anything is expanded, opened or kept."""

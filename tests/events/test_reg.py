@@ -31,7 +31,7 @@ class RegTests(TestCase):
 
     @shows("SUB-23", "3680 5.1")
     def test_life(self) -> None:
-        """Empty and full at first; then what has changed alone: created, refreshed, expired, unregistered; versions go
+        """Empty and full at first; then what has changed alone: registered, refreshed, expired, unregistered; versions go
         up by one; ids stay."""
         first, = self.watcher.news()
         self.assertIn('version="0" state="full"', first)
@@ -41,7 +41,7 @@ class RegTests(TestCase):
         self.a.register(contact=f'<{self.a.contact}>;q=0.5;+sip.instance="<urn:uuid:1>"', expires=60)
         created, = self.watcher.news()
         self.assertIn('version="1" state="partial"', created)
-        self.assertEqual(contacts(created), [("active", "created", self.a.contact)])
+        self.assertEqual(contacts(created), [("active", "registered", self.a.contact)])
         for text in ('q="0.5"', 'expires="60"', '<unknown-param name="+sip.instance">&lt;urn:uuid:1&gt;</unknown-param>',
                      'cseq="1"', 'state="active"'):
             self.assertIn(text, created)
@@ -52,7 +52,7 @@ class RegTests(TestCase):
         self.rig.advance(6.0)
         changed = self.watcher.news()
         self.assertEqual(sorted(one for body in changed for one in contacts(body)),
-                         sorted([("active", "created", other.contact), ("active", "refreshed", self.a.contact)]))
+                         sorted([("active", "registered", other.contact), ("active", "refreshed", self.a.contact)]))
         self.rig.advance(70.0)
         expired, = self.watcher.news()
         self.assertEqual(contacts(expired), [("terminated", "expired", self.a.contact)])
@@ -62,6 +62,25 @@ class RegTests(TestCase):
         self.assertIn(f'<registration aor="sip:1001@example.com" id="{re.findall(r"id=.(r[0-9a-f]+)", first)[0]}"', gone)
         bodies = [one.body.decode() for one in self.watcher.notifies]
         self.assertEqual([int(re.findall(r'version="(\d+)" ', body)[0]) for body in bodies], list(range(len(bodies))))
+        self.watcher.end()
+        self.rig.finish()
+
+    @shows("SUB-23", "3680 5.1")
+    def test_same_id(self) -> None:
+        """A contact keeps its id when the phone says something else of itself; another contact has another."""
+        ids: list[str] = []
+        for params in ("", ";q=0.5", ';methods="INVITE,BYE"'):
+            self.rig.advance(6.0)
+            self.a.register(contact=f"<{self.a.contact}>{params}")
+            ids += re.findall(r'<contact id="(c[0-9a-f]+)" state="active"', self.watcher.news()[-1])
+        self.assertEqual((len(ids), len(set(ids))), (3, 1))
+        other = self.rig.phone("1001")
+        other.register()
+        self.rig.advance(6.0)
+        self.assertNotIn(ids[0], self.watcher.news()[-1])
+        for phone in (self.a, other):
+            phone.register(expires=0)
+        self.rig.advance(6.0)
         self.watcher.end()
         self.rig.finish()
 

@@ -54,7 +54,7 @@ class RestartTests(TestCase):
         self.assertEqual([one.call_id for one in after], [one.call_id for one in before])
         self.assertEqual([basic(one) for one in after], ["open", "closed"])
         self.assertGreater(after[0].cseq_number, before[0].cseq_number)
-        self.assertEqual(after[0].first["subscription-state"], "active;expires=200")
+        self.assertEqual(after[0].first["subscription-state"], "active;expires=199")
         self.assertEqual(after[1].first["event"], "presence;id=x")
         unsubscribe(self.a, second, "presence;id=x")
         self.rig.advance(199.0)
