@@ -119,11 +119,6 @@ class Listen(Section):
                 raise ValueError(f'{key}: only for transport = "tls"')
         return self
 
-    @property
-    def wildcard(self) -> bool:
-        """True when the address stands for all addresses of its family."""
-        return self.address in ("0.0.0.0", "::")
-
     def __str__(self) -> str:
         """The listener as `--listen` takes it: `udp:[::1]:5060`."""
         return f"{self.transport}:{join_host_port(self.address, self.port)}"

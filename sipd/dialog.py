@@ -26,16 +26,16 @@ class Dialog:
 
     `local` and `remote` are what stands in From and To of our requests, tags included; `target` is the remote target
     URI; `routes` are Route values as written, in the order in which our requests have them; `remote_cseq` is -1 while
-    nothing came from there; `secure` asks for sips all the way; `early` lasts until a 2xx. All of them are plain texts
-    and numbers, so whoever must keep a dialog through a restart stores them and calls `Dialog` with them again.
+    nothing came from there; `secure` asks for sips all the way. All of them are plain texts and numbers, so whoever
+    must keep a dialog through a restart stores them and calls `Dialog` with them again.
     """
 
     __slots__ = ("call_id", "local", "remote", "local_tag", "remote_tag", "target", "routes", "local_cseq",
-                 "remote_cseq", "secure", "early")
+                 "remote_cseq", "secure")
 
     def __init__(self, call_id: str, local: str, remote: str, local_tag: str, remote_tag: str, target: str,
-                 routes: tuple[str, ...] = (), local_cseq: int = 0, remote_cseq: int = -1, secure: bool = False,
-                 early: bool = False) -> None:
+                 routes: tuple[str, ...] = (), local_cseq: int = 0, remote_cseq: int = -1,
+                 secure: bool = False) -> None:
         self.call_id = call_id
         self.local = local
         self.remote = remote
@@ -46,7 +46,6 @@ class Dialog:
         self.local_cseq = local_cseq
         self.remote_cseq = remote_cseq
         self.secure = secure
-        self.early = early
 
     @staticmethod
     def of_request(request: Request, local_tag: str) -> Dialog:
@@ -65,14 +64,14 @@ class Dialog:
 
     @staticmethod
     def of_response(request: Request, response: Response) -> Dialog:
-        """s12.1.2: the dialog that a response to a request of ours makes; early when it is provisional.
+        """s12.1.2: the dialog that a response to a request of ours makes.
 
         A 2xx to an INVITE must be acknowledged even without a usable Contact: the Request-URI is the target then.
         """
         return Dialog(
             request.call_id, request.first["from"], response.first.get("to", request.first["to"]), request.from_tag,
             response.to_tag, _contact_or(response, request.uri_text), _routes(response)[::-1], request.cseq_number, -1,
-            request.uri_text[:5].lower() == "sips:", response.status < 200)
+            request.uri_text[:5].lower() == "sips:")
 
     @property
     def id(self) -> DialogId:
@@ -99,7 +98,6 @@ class Dialog:
     def confirm(self, response: Response) -> None:
         """s13.2.2.4: a 2xx to the INVITE of an early dialog gives the route set that counts."""
         self.routes = _routes(response)[::-1]
-        self.early = False
         self.refresh(response)
 
     def refresh(self, message: Message) -> None:

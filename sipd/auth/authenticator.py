@@ -45,14 +45,12 @@ class Unauthenticated(Reject):
     """A request refused for want of good credentials: 401 or 407 with challenges.
 
     `why` is for the journal and never sent: "" when there were no credentials for our realm, which is how every
-    registration begins, else "unknown user", "wrong password", "stale nonce" or "algorithm not allowed". `who` is the
-    name claimed, from the network.
+    registration begins, else "unknown user", "wrong password", "stale nonce" or "algorithm not allowed".
     """
 
-    def __init__(self, status: int, headers: tuple[tuple[str, str], ...], why: str, who: str) -> None:
+    def __init__(self, status: int, headers: tuple[tuple[str, str], ...], why: str) -> None:
         super().__init__(status, "", headers)
         self.why = why
-        self.who = who
 
 
 class Authenticator:
@@ -105,7 +103,7 @@ class Authenticator:
         if not self._required:
             return None
         name = "proxy-authorization" if proxy else "authorization"
-        why = who = broken = ""
+        why = broken = ""
         stale = False
         if name in request.first:
             tried = 0
@@ -126,7 +124,6 @@ class Authenticator:
                 why = self._fault(request, credentials, user)
                 if not why:
                     return user
-                who = credentials.username
                 # RFC 3261 s22.3: others of the same realm may follow, so an old nonce alone decides nothing
                 stale = stale or why == "stale nonce"
                 tried += 1
@@ -134,7 +131,7 @@ class Authenticator:
                     break
             if broken and not why:
                 raise Reject(400, broken)
-        raise self._challenge(request, proxy, "stale nonce" if stale else why, who)
+        raise self._challenge(request, proxy, "stale nonce" if stale else why)
 
     def concerns(self, value: str) -> bool:
         """True for credentials of our realm, good or bad, in the value of one header line."""
@@ -208,14 +205,14 @@ class Authenticator:
         return theirs.user is None or (target.is_sip and place == self._place(target.host, target.port)
                                        and theirs.unescaped_user() == target.unescaped_user())
 
-    def _challenge(self, request: Request, proxy: bool, why: str, who: str) -> Unauthenticated:
+    def _challenge(self, request: Request, proxy: bool, why: str) -> Unauthenticated:
         agent = request.first.get("user-agent", "")
         nonce = self._nonces.issue()
         name = "Proxy-Authenticate" if proxy else "WWW-Authenticate"
         stale = ", stale=true" if why == "stale nonce" else ""
         parts = self._md5_alone if agent.startswith(MD5_ALONE) else self._all
         headers = tuple([(name, f"{before}{nonce}{after}{stale}") for before, after in parts])
-        return Unauthenticated(407 if proxy else 401, headers, why, who)
+        return Unauthenticated(407 if proxy else 401, headers, why)
 
 
 def owns(user: User | None, aor: str) -> bool:

@@ -128,7 +128,7 @@ class Leg:
         headers = (*CAPABLE, ("Content-Type", SDP)) if body else CAPABLE
         sent = Sent(Target(dialog.target, dialog.routes), dialog.local, dialog.remote, dialog.call_id,
                     dialog.next_cseq(), self.contact, headers, body)
-        invite = Invite(self.controller.proxy, sent, _Again(self, user), dialog)
+        invite = Invite(self.controller.proxy, sent, _Again(user), dialog)
         # nobody rings: it is answered within the time of a transaction, or not at all
         invite.send(self.controller.layer.values.timeout)
         return invite
@@ -311,10 +311,9 @@ class _Beginning:
 class _Again:
     """The user of an INVITE in a leg's dialog."""
 
-    __slots__ = ("_leg", "_user")
+    __slots__ = ("_user",)
 
-    def __init__(self, leg: Leg, user: Answered) -> None:
-        self._leg = leg
+    def __init__(self, user: Answered) -> None:
         self._user = user
 
     def provisional(self, invite: Invite, response: Response) -> None:

@@ -15,6 +15,7 @@ from sipd.binding import Binding, Change
 from sipd.core.checks import require
 from sipd.dialog import Dialog
 from sipd.events import subscription as machine
+from sipd.events.access import PENDING, REFUSE, WHOLE, Access
 from sipd.events.compositor import Answer, Times
 from sipd.events.notifications import Notifications
 from sipd.events.package import Asked, Package, acceptable, allow_events, event_of
@@ -47,16 +48,6 @@ class Locations(Protocol):
 
     def bindings(self, aor: str) -> list[Binding]:
         """The stored, live bindings."""
-
-
-class Access(Protocol):
-    """Who may watch whom."""
-
-    def verdict(self, watcher: str, entity: str, package: str) -> str:
-        """"whole", "part", "pending" or "refuse"."""
-
-    def kind(self, watcher: str, package: str) -> str:
-        """The type of body that this watcher gets whatever it asks for, "" for none."""
 
 
 class Notifier:
@@ -97,7 +88,7 @@ class Notifier:
         name, params = event_of(request)
         package = self._packages[name]
         verdict = self._access.verdict(watcher, entity, name)
-        if verdict == "refuse":
+        if verdict == REFUSE:
             raise Reject(403)
         kind = self._kind(request, package, watcher)
         seconds = self.times.granted(request.first.get("expires"), package.duration)
@@ -108,9 +99,9 @@ class Notifier:
             raise Reject(503, headers=(("Retry-After", "60"),))
         flow = request.flow
         assert flow is not None
-        asked = Asked(entity, watcher, kind, tuple(sorted(params.items())), verdict == "whole")
+        asked = Asked(entity, watcher, kind, tuple(sorted(params.items())), verdict == WHOLE)
         watch = Watch(name, asked, request.first["event"], dialog,
-                      Subscription(package.least, verdict != "pending", package.burst),
+                      Subscription(package.least, verdict != PENDING, package.burst),
                       "" if dialog.routes else caller_flow(request, flow), flow.listener.name, since=self._wall())
         self._find_phone(watch, flow)
         if not seconds:
@@ -145,7 +136,7 @@ class Notifier:
         if name != watch.package or params.get("id", "") != dict(watch.asked.params).get("id", ""):
             raise Reject(403, "Dialog Sharing Not Supported")  # s4.5.2: another subscription in this dialog
         verdict = self._access.verdict(watch.asked.watcher, watch.asked.entity, name)
-        if verdict == "refuse":
+        if verdict == REFUSE:
             self._perform(watch, watch.machine.ended("rejected"))
             raise Reject(403)
         package = self._packages[name]
@@ -227,10 +218,6 @@ class Notifier:
         for watch in watches:
             self._perform(watch, watch.machine.changed(now))
 
-    def watched(self, package: str) -> list[str]:
-        """The entities whose state in a package somebody watches."""
-        return [entity for name, entity in self.watches.by_entity if name == package]
-
     def review(self) -> None:
         """Who may watch whom has changed."""
         self._notifications.all_outdated()
@@ -239,14 +226,14 @@ class Notifier:
             verdict = self._access.verdict(asked.watcher, asked.entity, watch.package)
             if watch.package not in self._packages:
                 self._perform(watch, watch.machine.ended("noresource"))  # s4.1.3: nobody has that state any more
-            elif verdict == "refuse":
+            elif verdict == REFUSE:
                 self._perform(watch, watch.machine.ended("rejected"))
-            elif verdict == "pending":
+            elif verdict == PENDING:
                 if watch.machine.state == machine.ACTIVE:
                     # figure 2: none goes back; the watcher asks again, and then is pending
                     self._perform(watch, watch.machine.ended("deactivated"))
             else:
-                watch.asked = asked._replace(whole=verdict == "whole")
+                watch.asked = asked._replace(whole=verdict == WHOLE)
                 self._perform(watch, watch.machine.granted() or watch.machine.changed(self._wheel.now))
 
     def forget(self, aor: str) -> None:

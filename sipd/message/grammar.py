@@ -17,7 +17,6 @@ IPV6_REFERENCE: Final = r"\[[0-9A-Fa-f:.]+\]"
 HOST: Final = rf"(?:[A-Za-z0-9._\-]+|{IPV6_REFERENCE})"
 SWS: Final = r"[ \t\r\n]*"
 
-token: Final = re.compile(TOKEN)
 host: Final = re.compile(HOST)
 
 #: user [":" password] "@": no white space, brackets, quotes or controls; "@" ends it.
@@ -39,7 +38,7 @@ addr_spec: Final = re.compile(rf'{SWS}([^<>"?,; \t\r\n]+){SWS}(;.*)?', re.DOTALL
 
 #: sent-protocol LWS sent-by (s20.42), what stands before the parameters.
 via: Final = re.compile(
-    rf"SIP{SWS}/{SWS}([0-9]+\.[0-9]+){SWS}/{SWS}({TOKEN})[ \t\r\n]+({HOST}){SWS}(?::{SWS}([0-9]{{1,5}}){SWS})?",
+    rf"SIP{SWS}/{SWS}[0-9]+\.[0-9]+{SWS}/{SWS}({TOKEN})[ \t\r\n]+({HOST}){SWS}(?::{SWS}([0-9]{{1,5}}){SWS})?",
     re.IGNORECASE | re.ASCII)
 
 #: generic-param: ";" name [ "=" token / host / quoted-string ].

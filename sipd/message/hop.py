@@ -6,9 +6,6 @@ from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import Final, NamedTuple
 
-#: Transports that deliver in order and without loss, so that no timer repeats a message (RFC 3261 s17).
-RELIABLE: Final = frozenset({"tcp", "tls"})
-
 #: The port of a transport when none is written (RFC 3261 s19.1.2).
 DEFAULT_PORT: Final = {"udp": 5060, "tcp": 5060, "tls": 5061}
 

@@ -154,15 +154,6 @@ class Message:
         lines.append("\r\n")
         return "\r\n".join(lines).encode("utf-8", "surrogateescape") + self.body
 
-    def _complete(self, copy: Message) -> None:
-        """What a copy has beyond its start line, headers and body."""
-        copy.repeated = self.repeated
-        copy.via = self.via
-        copy.cseq_number = self.cseq_number
-        copy.cseq_method = self.cseq_method
-        copy._from_tag = self._from_tag
-        copy._to_tag = self._to_tag
-
 
 class Request(Message):
     """A request (s7.1)."""
@@ -193,7 +184,12 @@ class Request(Message):
     def copy(self) -> Request:
         """A copy to forward: header lines are shared until changed (s16.6 step 1)."""
         copy = Request(self.method, self.uri_text, self.headers.copy(), self.first.copy(), self.body, self.start)
-        self._complete(copy)
+        copy.repeated = self.repeated
+        copy.via = self.via
+        copy.cseq_number = self.cseq_number
+        copy.cseq_method = self.cseq_method
+        copy._from_tag = self._from_tag
+        copy._to_tag = self._to_tag
         return copy
 
     def __repr__(self) -> str:
@@ -214,12 +210,6 @@ class Response(Message):
         super().__init__(start or f"SIP/2.0 {status} {reason}", headers, first, body)
         self.status = status
         self.reason = reason
-
-    def copy(self) -> Response:
-        """A copy whose headers may be changed."""
-        copy = Response(self.status, self.reason, self.headers.copy(), self.first.copy(), self.body, self.start)
-        self._complete(copy)
-        return copy
 
     def __repr__(self) -> str:
         return f"<{self.status} {self.reason} to {self.cseq_method} {self.call_id} {self.cseq_number}>"

@@ -13,9 +13,8 @@ from sipd.message.params import parse_params
 class Via:
     """One Via value: where a response goes. `transport` is in upper case, `host` as written, `branch` "" if absent."""
 
-    __slots__ = ("version", "transport", "host", "port", "sent_by", "branch", "params", "text", "group")
+    __slots__ = ("transport", "host", "port", "sent_by", "branch", "params", "text", "group")
 
-    version: str
     transport: str
     host: str
     port: int | None
@@ -35,8 +34,7 @@ class Via:
         # no ";" can stand before the parameters
         head, semicolon, params = value.partition(";")
         self = Via()
-        self.version, self.transport, self.host, self.port, self.sent_by, self.group = (
-            _KNOWN_HEADS.get(head) or _head(head))
+        self.transport, self.host, self.port, self.sent_by, self.group = _KNOWN_HEADS.get(head) or _head(head)
         self.text = value
         self.params = _params(params) if semicolon else {}
         self.branch = self.params.get("branch") or ""
@@ -53,8 +51,8 @@ class Via:
         return self.params.get("maddr")
 
 
-#: What stands before the parameters: version, transport, host, port, sent-by and whether that is a group.
-Head = tuple[str, str, str, int | None, str, bool]
+#: What stands before the parameters: transport, host, port, sent-by and whether that is a group.
+Head = tuple[str, str, int | None, str, bool]
 #: Those that were met; longer ones (characters) are read each time.
 _KNOWN_HEADS: Final[dict[str, Head]] = {}
 _MOST_KNOWN: Final = 4096
@@ -73,17 +71,17 @@ def is_group(host: str) -> bool:
 
 
 def _read_head(text: str) -> Head:
-    """Version, transport, host, port and sent-by: what stands before the parameters, the same in all a peer sends.
+    """Transport, host, port and sent-by: what stands before the parameters, the same in all a peer sends.
     Raises MalformedMessage."""
     found = grammar.via.fullmatch(text)
     if found is None:
         raise MalformedMessage(f"Via cannot be read: {text[:80]!r}")
-    version, transport, host, digits = found.groups()
+    transport, host, digits = found.groups()
     port = int(digits) if digits else None
     if port is not None and not 0 < port <= 65535:
         raise MalformedMessage(f"Via has a port that is not 1 to 65535: {text[:80]!r}")
     sent_by = host.lower() if port is None else f"{host.lower()}:{port}"
-    return version, transport.upper(), host, port, sent_by, is_group(host)
+    return transport.upper(), host, port, sent_by, is_group(host)
 
 
 def _head(text: str) -> Head:

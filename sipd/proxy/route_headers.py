@@ -16,12 +16,11 @@ from sipd.proxy.token import Direction, RouteToken
 
 
 class Routing:
-    """What Route preprocessing found: whether a Route of ours was taken off, what its token proves, what is left."""
+    """What Route preprocessing found: what the token in a Route of ours proves, and what is left."""
 
-    __slots__ = ("popped", "direction", "routes", "listener")
+    __slots__ = ("direction", "routes", "listener")
 
-    def __init__(self, popped: bool, direction: Direction | None, routes: list[str], listener: str = "") -> None:
-        self.popped = popped
+    def __init__(self, direction: Direction | None, routes: list[str], listener: str = "") -> None:
         #: Not None when the request belongs to a dialog that we let through.
         self.direction = direction
         #: The Route values left, ours taken off.
@@ -33,7 +32,7 @@ class Routing:
 #: Values of ours in a row that are taken off at once.
 _MOST_TAKEN: Final = 16
 
-_NO_ROUTE: Final = Routing(False, None, [])
+_NO_ROUTE: Final = Routing(None, [])
 
 
 class RouteHeaders:
@@ -91,7 +90,7 @@ class RouteHeaders:
                 listener = self.side(routes[taken - 1])
             routes = routes[taken:]
             request.set_values("route", routes)
-        return Routing(taken > 0, direction, routes, listener)
+        return Routing(direction, routes, listener)
 
     def side(self, value: str) -> str:
         """The listener that a Route value of ours names, "" when it names none we have."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from time import struct_time
 from traceback import format_exception
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from sipd.config import Config
 from sipd.journal import Journal
@@ -23,9 +23,6 @@ from sipd.routing.plan import Call, Walk, Walking
 from sipd.routing.rules import Rules, World
 from sipd.routing.script import Answer, Refusal, Script
 from sipd.routing.table import Query, title
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 #: What a route test pretends to have received.
 _INVITE = (b"INVITE sip:nobody@example.invalid SIP/2.0\r\nVia: SIP/2.0/UDP example.invalid;branch=z9hG4bKtest\r\n"
@@ -233,8 +230,3 @@ def _from_user(request: Request) -> str:
         return uri_of(request.first["from"], request.flow is not None and request.flow.known).unescaped_user()
     except MalformedMessage:
         return ""
-
-
-def lines(steps: Iterable[Step]) -> list[str]:
-    """An explanation as text."""
-    return [f"{'  ' * step.depth}{step.text}" for step in steps]

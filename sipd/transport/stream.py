@@ -65,10 +65,6 @@ class StreamFlow:
             self._names = self._connection.client_names()
         return self._names
 
-    def close_after_send(self) -> None:
-        """Closes the connection once what was sent before has left."""
-        self._connection.close()
-
 
 class StreamSettings:
     """What all connections of a server share.

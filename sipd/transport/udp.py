@@ -88,9 +88,6 @@ class UdpFlow:
         """Once more; raises what the socket raises."""
         self._sendto(data, self._peer)
 
-    def close_after_send(self) -> None:
-        """Nothing: a UDP flow has no end."""
-
 
 classImplements(UdpFlow, IFlow)
 

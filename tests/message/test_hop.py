@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import TestCase
 
-from sipd.message.hop import DEFAULT_PORT, RELIABLE, Hop, hidden_from, join_host_port
+from sipd.message.hop import DEFAULT_PORT, Hop, hidden_from, join_host_port
 
 
 class HopTests(TestCase):
@@ -24,6 +24,5 @@ class HopTests(TestCase):
         self.assertFalse(hidden_from("10.0.0.1", "10.0.0.1"))
 
     def test_transports(self) -> None:
-        """s19.1.2: default ports; s17: what repeats nothing."""
+        """s19.1.2: default ports."""
         self.assertEqual(DEFAULT_PORT, {"udp": 5060, "tcp": 5060, "tls": 5061})
-        self.assertEqual(RELIABLE, {"tcp", "tls"})

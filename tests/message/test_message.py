@@ -71,15 +71,14 @@ class MessageTests(TestCase):
 
     def test_copy(self) -> None:
         """A copy may be changed without the other's knowledge; what is typed comes along."""
-        for found in (self.request, parse(message(base=OK))):
-            before = found.encode()
-            copy = found.copy()
-            self.assertEqual((copy.encode(), copy.call_id, copy.cseq, copy.from_tag, copy.via),
-                             (before, found.call_id, found.cseq, found.from_tag, found.via))
-            copy.set("call-id", "x")
-            copy.remove("subject")
-            copy.add("Via", "SIP/2.0/UDP us")
-            self.assertEqual(found.encode(), before)
+        before = self.request.encode()
+        copy = self.request.copy()
+        self.assertEqual((copy.encode(), copy.call_id, copy.cseq, copy.from_tag, copy.via),
+                         (before, self.request.call_id, self.request.cseq, self.request.from_tag, self.request.via))
+        copy.set("call-id", "x")
+        copy.remove("subject")
+        copy.add("Via", "SIP/2.0/UDP us")
+        self.assertEqual(self.request.encode(), before)
 
     def test_retarget(self) -> None:
         """Another Request-URI, nothing else."""

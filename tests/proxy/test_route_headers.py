@@ -54,12 +54,12 @@ class Preprocess(TestCase):
     def test_no_route(self) -> None:
         """Nothing to do."""
         found = self.process(request())
-        self.assertEqual((found.popped, found.direction, found.routes), (False, None, []))
+        self.assertEqual((found.direction, found.routes), (None, []))
 
     def test_our_own_text(self) -> None:
         """What we wrote is known by its text, nobody is asked; its token tells the way."""
         found = self.process(request(f"Route: {self.routes.record_route(self.good, False, UDP, UDP)[0]}"))
-        self.assertEqual((found.popped, found.direction, found.routes), (True, ("flow-7", True, ""), []))
+        self.assertEqual((found.direction, found.routes), (("flow-7", True, ""), []))
         self.assertEqual(self.asked, [])
 
     def test_written_otherwise(self) -> None:
@@ -81,21 +81,21 @@ class Preprocess(TestCase):
         """Only what stands on top is taken off."""
         value = f"<sip:next.example.net;lr>, <sip:{self.good}@192.0.2.1:5060;lr>"
         found = self.process(request(f"Route: {value}"))
-        self.assertEqual((found.popped, found.direction, len(found.routes)), (False, None, 2))
+        self.assertEqual((found.direction, len(found.routes)), (None, 2))
 
     def test_no_rights(self) -> None:
         """No token, a forged one, one of another dialog, or a request in no dialog: the value goes, the rights do not
         come."""
         for user in ("", "forged@", "0" * 16 + "@", f"{self.token.make('other', 'caller')}@"):
             found = self.process(request(f"Route: <sip:{user}192.0.2.1:5060;lr>"))
-            self.assertEqual((found.popped, found.direction), (True, None), user)
+            self.assertEqual((found.direction, found.routes), (None, []), user)
         found = self.process(request(f"Route: <sip:{self.good}@192.0.2.1:5060;lr>", to_tag=""))
         self.assertIsNone(found.direction)
 
     def test_other_port(self) -> None:
         """A phone at our address is not us."""
         found = self.process(request(f"Route: <sip:{self.good}@192.0.2.1:5070;lr>"))
-        self.assertEqual((found.popped, found.direction), (False, None))
+        self.assertEqual((found.direction, len(found.routes)), (None, 1))
 
     def test_empty(self) -> None:
         """A Route line without a value is none, whatever the Request-URI is."""
@@ -103,7 +103,7 @@ class Preprocess(TestCase):
             for line in ("Route:", "Route: ,", "Route: , ,"):
                 message = request(line, uri=uri)
                 found = self.process(message)
-                self.assertEqual((found.popped, found.routes, message.uri_text), (False, [], uri))
+                self.assertEqual((found.routes, message.uri_text), ([], uri))
 
     def test_strict_router_before_us(self) -> None:
         """Our URI in the Request-URI: the last Route value takes its place, and the token counts."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from hypothesis import given, settings
@@ -18,11 +19,16 @@ from sipd.message.uri import Uri
 from sipd.proxy.targets import Groups, Stage, Target
 from sipd.routing.explain import Step
 from sipd.routing.forwards import Forwards
-from sipd.routing.router import Router, lines
+from sipd.routing.router import Router
 from sipd.routing.rules import World
 
 USERS = ("1001", "1002", "1003", "1004")
 MOMENT = time.strptime("2026-11-23 09:30", "%Y-%m-%d %H:%M")
+
+
+def lines(steps: Iterable[Step]) -> list[str]:
+    """An explanation as text."""
+    return [f"{'  ' * step.depth}{step.text}" for step in steps]
 
 
 def invite(called: str, *extra: str) -> Request:

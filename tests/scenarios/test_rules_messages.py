@@ -222,5 +222,5 @@ class HeaderFields(TestCase):
             self.assertEqual([data.partition(b"\r\n")[0] for data in stream.received], [b"SIP/2.0 200 Reason"] * 2)
             self.assertNotIn(b"ransfer-", b"".join(stream.received))
             self.assertFalse(stream.closed)
-            stream.connection.flow.close_after_send()
+            stream.connection.close()
         rig.finish()

@@ -26,7 +26,7 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from sipd.interfaces import IFlow, IFlowUser, ITransports
-from sipd.message.hop import RELIABLE, Hop
+from sipd.message.hop import Hop
 from sipd.transport.flows import tell_users, udp_flow_id, udp_flow_parts
 from sipd.transport.listener import Listener
 
@@ -65,7 +65,7 @@ class MemoryFlow:
         self.id = flow_id
         self.listener = listener
         self.transport = listener.transport
-        self.reliable = listener.transport in RELIABLE
+        self.reliable = listener.transport != "udp"
         self.address = address
         self.port = port
         self.users = _Users()
@@ -84,11 +84,6 @@ class MemoryFlow:
             return
         self.sent.append(data)
         network.from_server(self, data)
-
-    def close_after_send(self) -> None:
-        """Closes the connection; nothing happens to a UDP flow."""
-        if self.connection is not None:
-            self.connection.lose("closed by the server")
 
     def fail(self, reason: str) -> None:
         """Breaks now, as a reset or an ICMP error would; the users are told within the call."""

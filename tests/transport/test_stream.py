@@ -249,11 +249,11 @@ class StreamTests(TestCase):
         self.assertEqual(self.user.reasons[1:], ["connection closed"])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_close_after_send(self) -> None:
-        """A flow that is closed ends when the peer has taken all, or is cut after a while."""
-        self.connection.flow.close_after_send()
+    def test_close(self) -> None:
+        """A connection that is closed ends when the peer has taken all, or is cut after a while."""
+        self.connection.close()
         self.assertTrue(self.wire.disconnecting)
-        self.connection.flow.close_after_send()
+        self.connection.close()
         self.clock.advance(LINGER - 1)
         self.assertFalse(self.wire.aborted)
         self.clock.advance(1)

@@ -288,7 +288,7 @@ class TlsTests(TestCase):
         inbound = rig.received[0][1]
         user = User()
         inbound.users.add(user)
-        flow.close_after_send()
+        flow._connection.close()
         await rig.until(lambda: user.reasons)
         self.assertEqual(user.reasons, ["connection closed by the peer"])
         await rig.until(lambda: not rig.inventory.left())
