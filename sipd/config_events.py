@@ -105,6 +105,9 @@ class Events(Section):
     relays: dict[str, str] = Field(default_factory=dict)
     #: What is dialled to take a call that rings at a colleague's phone, alone or before that phone's number.
     pickup: str = Field(default="", max_length=20)
+    #: Whether a phone that picks up a call whose caller does not know Replaces is asked to answer it by itself; else it
+    #: rings.
+    pickup_auto_answer: bool = True
     #: Name to the users who may pick up each other's calls by that.
     pickup_groups: dict[str, Texts] = Field(default_factory=dict)
     #: Name to what `sipctl notify` sends, besides the names that are built in.

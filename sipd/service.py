@@ -161,6 +161,7 @@ class Core:
             self.route.serving, refusals.tag, self.proxy.identifiers, outside.entropy, self.aor, self.knows,
             self.qualify.unreachable, journal, inventory)
         self.events.peer_target, self.events.voicemail.account = self.trunks.target_to, self.trunks.mailbox
+        self.events.pickup.invite_of = self.proxy.invite_of
         self.events.alias = lambda aor: settings.stands_for(self, aor)
         self.route.events = self.events if config.events.packages else None
 

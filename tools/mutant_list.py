@@ -126,7 +126,7 @@ _TRANSACTIONS: tuple[Mutant, ...] = (
 
 #: Branches of one request: s16.7 to s16.10, RFC 3263 s4.3.
 _FORKS: tuple[Mutant, ...] = (
-    Mutant("no timer C", _FORWARDING, "branch.timer_c = wheel.start(proxy.values.timer_c, self._timer_c, branch)",
+    Mutant("no timer C", _FORWARDING, "branch.timer_c = wheel.start(patience, self._timer_c, branch)",
            "branch.timer_c = None", _in("inv_time")),
     Mutant("timer C not begun anew by a provisional response", _FORWARDING,
            "branch.c_ends = self.proxy.layer.wheel.now + self.proxy.values.timer_c", "branch.c_ends = 0.0",
@@ -661,7 +661,27 @@ _WATCHED = (
            "                    watch.dialog.target = binding.contact\n", "                    pass\n",
            ("tests.events.test_places",)),
     Mutant("a pickup rings every phone of the caller's user", "sipd/events/pickup.py",
-           "            return self._caller_of(call)\n", "            return None\n", ("tests.events.test_pickup",)),
+           "            target.headers = fields\n            return [[target]], None\n", "            return None\n",
+           ("tests.events.test_pickup",)),
+    Mutant("a carrier is sent Replaces", "sipd/events/pickup.py", "if target is not None and (invite is None or",
+           "if target is not None or (invite is None or", ("tests.events.test_pickup_moved",)),
+    Mutant("who does not know Replaces is sent it", "sipd/events/pickup.py",
+           "(invite is None or _knows_replaces(invite.request))", "True", ("tests.events.test_pickup_moved",)),
+    Mutant("a call comes twice to one phone", "sipd/events/pickup.py",
+           "if any(one.uri == phone.uri for one in call.ringing) or not", "if not",
+           ("tests.events.test_pickup_moved",)),
+    Mutant("two pick up one call", _CONTEXT, "if self.taking is not None or self.final_sent", "if self.final_sent",
+           ("tests.events.test_pickup_moved",)),
+    Mutant("who declines to pick up declines for all", _CONTEXT,
+           "        if branch is self.taking:\n            return self._close(branch)\n", "",
+           ("tests.events.test_pickup_moved",)),
+    Mutant("a group goes on while somebody picks up", _FORWARDING,
+           "if taking is not None and not taking.cancel_wanted:", "if False:", ("tests.events.test_pickup_moved",)),
+    Mutant("who picks up has as long as timer C", _FORWARDING,
+           "proxy.values.ring_timeout if branch is self.context.taking else proxy.values.timer_c",
+           "proxy.values.timer_c", ("tests.events.test_pickup_moved",)),
+    Mutant("a call that was answered is brought all the same", _FORWARDING,
+           "if self.request is not None and not self.context.over:", "if True:", ("tests.events.test_pickup_moved",)),
 )
 
 MUTANTS: tuple[Mutant, ...] = (*_TRANSACTIONS, *_FORKS, *_PLANNED, *_FORWARDED, *_KNOWN, *_TRUNKS, *_POLICIES,

@@ -37,6 +37,7 @@ BYE: Final = "bye"
 FAILED: Final = "failed"
 CANCELLED: Final = "cancelled"
 GONE: Final = "gone"
+PICKED: Final = "picked-up"
 SESSION_TIMER: Final = "session-timer"
 MAX_DURATION: Final = "max-duration"
 UNSEEN: Final = "unseen"
@@ -272,7 +273,12 @@ class Call:
         if self.given_up:
             self.end(CANCELLED, "caller")
         else:
-            self.end(FAILED, "")
+            self.end(self.why or FAILED, "")
+
+    def picks_up(self, other: Call) -> None:
+        """Its INVITE asked for another call, and ends since that comes to its caller by an INVITE of its own."""
+        self.why = PICKED
+        self.note("picks-up", other.call_id)
 
     def settled(self) -> None:
         """Nothing more can come of its INVITE but another 2xx: whoever did not answer does not ring any more."""
@@ -420,7 +426,8 @@ class Call:
             return f"hung up by {who}"
         if self.why == GONE:
             return f"{who} is gone"
-        return {CANCELLED: "the caller gave up", SESSION_TIMER: "nobody refreshed its session timer",
+        return {CANCELLED: "the caller gave up", PICKED: "it picked up another call",
+                SESSION_TIMER: "nobody refreshed its session timer",
                 MAX_DURATION: "the server ended it, it lasted too long",
                 UNSEEN: "it goes on unseen, without Record-Route"}.get(self.why, "")
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 from json import JSONEncoder
 from typing import Any
 
-from sipd.calls.call import BYE, CANCELLED, FAILED, GONE, MAX_DURATION, SESSION_TIMER, UNSEEN, Call, address_of
+from sipd.calls.call import BYE, CANCELLED, FAILED, GONE, MAX_DURATION, PICKED, SESSION_TIMER, UNSEEN, Call, address_of
 from sipd.calls.lines import LineFile
 from sipd.journal import Journal
 
@@ -18,7 +18,7 @@ _encode = JSONEncoder(separators=(",", ":")).encode
 #: Why an answered call ended, in words.
 REASONS = {BYE: "hung up", GONE: "one side was gone", SESSION_TIMER: "nobody refreshed the session timer",
            MAX_DURATION: "it lasted too long", UNSEEN: "it went on without Record-Route",
-           CANCELLED: "the caller gave up", FAILED: ""}
+           CANCELLED: "the caller gave up", PICKED: "it picked up another call", FAILED: ""}
 
 
 class Cdr:
@@ -89,6 +89,8 @@ def result(call: Call) -> str:
         return "answered"
     if call.why == CANCELLED:
         return "cancelled"
+    if call.why == PICKED:
+        return "picked up"
     return {486: "busy", 600: "busy", 408: "no answer", 480: "no answer", 603: "declined"}.get(call.status, "failed")
 
 

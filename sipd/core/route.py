@@ -259,10 +259,10 @@ class Route:
         events = self.events
         if events is not None and (request.method in _ABOUT or request.method == "INVITE" and (
                 "replaces" in request.first or aor.startswith(events.code))):
-            target = events.way(request, aor, caller)            # 400, 403, 404: a pickup, a package of a peer's
-            if target is not None:
+            way = events.way(request, aor, caller)  # 400, 403, 404, 480, 481, 486: a pickup, a package of a peer's
+            if way is not None:
                 self._let_through(request)
-                self._proxy.forward(request, key, [[target]], loop, None, call, dress)
+                self._proxy.forward(request, key, way[0], loop, way[1], call, dress)
                 return
         # RFC 3428 s7: a message waits for somebody who is not there; not one of a guest, who may be anybody
         offline = self.offline if request.method == "MESSAGE" and policy.kind != GUEST else None

@@ -11,7 +11,7 @@ from sipd.message.message import Request
 
 if TYPE_CHECKING:
     from sipd.core.refusals import Refusals
-    from sipd.proxy.targets import Target
+    from sipd.proxy.targets import Way
     from sipd.transaction.key import Key
     from sipd.transaction.layer import TransactionLayer
 
@@ -78,7 +78,7 @@ class Events(Protocol):
     def serve(self, request: Request, entity: str, sender: str, answer: Answer) -> None:
         """Serves it; answers once. Raises Reject."""
 
-    def way(self, request: Request, entity: str, sender: str) -> Target | None:
+    def way(self, request: Request, entity: str, sender: str) -> Way | None:
         """Where a SUBSCRIBE or PUBLISH goes that is not served here, or an INVITE with Replaces or to pick up; None
         where they are as others. Raises Reject."""
 

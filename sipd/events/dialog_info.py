@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from sipd.calls.call import CANCELLED, CONFIRMED, EARLY, FAILED, TERMINATED, TRYING
+from sipd.calls.call import CANCELLED, CONFIRMED, EARLY, FAILED, PICKED, TERMINATED, TRYING
 from sipd.events import xml
 from sipd.events.package import Asked, Document
 from sipd.events.xml import Element
@@ -49,7 +49,7 @@ class Seen(NamedTuple):
 
 class Dialogs:
     """The package. `calls` gives the calls of an address-of-record that are not over; `aor` the address-of-record of a
-    peer as the call table names it; `rings` whether a phone that rings is told as early."""
+    peer as the call table names it, `knows` whether it is a user's; `rings` whether a phone that rings is told of."""
 
     name: str = "dialog"
     kinds: tuple[str, ...] = (KIND,)
@@ -62,9 +62,11 @@ class Dialogs:
     burst: int = 4
     partial: bool = True
 
-    def __init__(self, calls: Callable[[str], Iterable[Call]], aor: Callable[[str], str], inventory: Inventory) -> None:
+    def __init__(self, calls: Callable[[str], Iterable[Call]], aor: Callable[[str], str],
+                 knows: Callable[[str], bool], inventory: Inventory) -> None:
         self._calls = calls
         self._aor = aor
+        self._knows = knows
         self.rings = True
         #: Why calls ended, by number and "": event, or "caller" or "callee" for who hung up, and code; and why one
         #: dialog of a call did, by number and the tag of who was called, or "@" and the peer before there is one.
@@ -86,7 +88,7 @@ class Dialogs:
             event, code = call.by, 0  # who hung up: a BYE of one's own, or of the other side's
             if call.why == CANCELLED:
                 event = "cancelled"
-            elif call.why == FAILED:
+            elif call.why in (FAILED, PICKED):
                 event, code = "rejected", call.status
             elif call.why not in ("bye", ""):
                 event = "timeout"
@@ -158,6 +160,9 @@ class Dialogs:
             return
         caller = self._aor(call.caller) if call.caller else ""
         target = uri_of_aor(caller) if caller and call.caller else _uri(call.contact)
+        if not confirmed and not (caller and self._knows(caller)):
+            # what a lamp sends to take a carrier's call is for us: the carrier could do nothing with it
+            target = uri_of_aor(entity)
         for place, dialog in confirmed or mine:
             yield Seen(_numbered(f"d{call.number}", place), _STATES[dialog.state], call.call_id, dialog.tag, call.tag,
                        True, call.from_, target)

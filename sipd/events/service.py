@@ -30,7 +30,7 @@ from sipd.inventory import Inventory, Table
 from sipd.journal import Journal
 from sipd.message.errors import Reject
 from sipd.message.message import Request
-from sipd.proxy.targets import Target
+from sipd.proxy.targets import Target, Way
 from sipd.records import Change, IRecords
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Events:
         published = self.compositor.publications
         self.summaries = MessageSummary(published, self.mailboxes)
         self._registrations = Registrations(location.bindings, wall, inventory)
-        self._dialogs = Dialogs(calls.of, aor, inventory)
+        self._dialogs = Dialogs(calls.of, aor, knows, inventory)
         self._all: dict[str, Package] = {one.name: one for one in (
             Presence(published, self._doing), self._dialogs, self.summaries, self._registrations)}
         #: The parties of each call, as they were when it was looked at last: who has left it is told too.
@@ -116,7 +116,8 @@ class Events:
     def _serve_packages(self) -> None:
         self._dialogs.rings = self._settings.notify_ringing
         self.summaries.voicemail = self._settings.voicemail
-        self.pickup.configure(self._settings.pickup, self._settings.pickup_groups.values())
+        settings = self._settings
+        self.pickup.configure(settings.pickup, settings.pickup_groups.values(), settings.pickup_auto_answer)
         #: What begins the numbers that pick calls up; what no number begins with where there is none.
         self.code = self.pickup.code or "@"
         self.packages.clear()
@@ -213,13 +214,14 @@ class Events:
         else:
             self._notified(request, entity, sender, answer)
 
-    def way(self, request: Request, entity: str, sender: str) -> Target | None:
+    def way(self, request: Request, entity: str, sender: str) -> Way | None:
         """Where a request for one of our addresses goes that neither routing nor registrations decide about: to the
         phone that an INVITE wants to replace a dialog of, or to the peer that serves a package. Raises Reject."""
         if request.method == "INVITE":
-            return self.pickup.target(request, entity, sender)
+            return self.pickup.way(request, entity, sender)
         peer = self._settings.relays.get(event_of(request)[0], "")
-        return self.peer_target(peer, entity.rpartition("@")[0]) if peer else None
+        target = self.peer_target(peer, entity.rpartition("@")[0]) if peer else None
+        return ([[target]], None) if target is not None else None
 
     def unserved(self) -> Reject:
         """RFC 6665 s4.2.1.1: for a package that nobody serves."""

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 #: RFC 3326: why the losers of a fork are cancelled.
 _COMPLETED_ELSEWHERE = 'SIP;cause=200;text="Call completed elsewhere"'
 
+#: How soon a step of serial forking that has taken its time looks again whether it is to end (seconds).
+_A_MOMENT = 0.5
+
 _START, _CANCEL, _RELAY = context_outputs.START, context_outputs.CANCEL, context_outputs.RELAY
 _FINAL, _ABANDON, _RING, _DONE, _ASK = (context_outputs.FINAL, context_outputs.ABANDON, context_outputs.RING,
                                         context_outputs.DONE, context_outputs.ASK)
@@ -87,7 +90,7 @@ class Forwarding:
                         self._note_final(payload.status, payload)
                     self.server.respond(payload)
             elif kind == _START:
-                self._start(payload)
+                self._start(Branch(self, payload))
             elif kind == _CANCEL:
                 self._cancel(payload)
             elif kind == _FINAL:
@@ -137,7 +140,7 @@ class Forwarding:
             if branch.timer is not None and not branch.cancel_wanted:
                 branch.timer.cancel()
                 branch.timer = None
-            if status > 100 and branch.timer_c is not None:
+            if status > 100 and branch.timer_c is not None and branch is not context.taking:
                 # s16.7 step 2: a provisional response other than 100 starts timer C anew; the timer that runs sees
                 # that when it fires, which it hardly ever does
                 branch.c_ends = self.proxy.layer.wheel.now + self.proxy.values.timer_c
@@ -203,6 +206,25 @@ class Forwarding:
             self.leg.cancelled(", ".join(self.reason))
         self.perform(self.context.cancel())
 
+    def also(self, target: Target, after: float) -> bool:
+        """An INVITE goes to one more place, in so many seconds, beside those where it rings: to the phone of somebody
+        who picks it up. Whoever answers first has the call, as in every fork, and the others are cancelled. What else
+        that phone says changes nothing, nor that it says nothing for [proxy] ring_timeout. False where the call is not
+        to be had any more, or somebody else is picking it up."""
+        target.breadth = 1
+        branch = Branch(self, target)
+        if self.request is None or not self.context.also(branch):
+            return False
+        branch.timer = self.proxy.layer.wheel.start(after, self._also, branch)
+        return True
+
+    def _also(self, branch: Branch) -> None:
+        branch.timer = None
+        if self.request is not None and not self.context.over:
+            self._start(branch)
+        else:
+            self.fail(branch, 487)
+
     def _planned(self, stage: Stage | None) -> None:
         """What the plan says next."""
         request = self.request
@@ -237,6 +259,11 @@ class Forwarding:
 
     def _ring_timeout(self, nothing: None) -> None:
         self.ring_timer = None
+        taking = self.context.taking
+        if taking is not None and not taking.cancel_wanted:
+            # somebody has the call in their hands, and soon it is theirs or rings on
+            self.ring_timer = self.proxy.layer.wheel.start(_A_MOMENT, self._ring_timeout, None)
+            return
         outputs = self.context.ring_timeout()
         if self.call is not None and outputs:
             self.call.note("patience")
@@ -264,8 +291,7 @@ class Forwarding:
         if branch.worn is not None:
             other.worn = branch.worn
         branch.stop_timers()
-        self.context.branches.append(other)
-        self.context.supersede(branch)
+        self.context.supersede(branch, other)
         other.try_next_hop()
 
     def fail(self, branch: Branch, status: int, reason: str = "") -> None:
@@ -283,8 +309,8 @@ class Forwarding:
 
     # --- outputs
 
-    def _start(self, target: Target) -> None:
-        branch = Branch(self, target)
+    def _start(self, branch: Branch) -> None:
+        target = branch.target
         self.context.branches.append(branch)
         if self.call is not None:
             self.call.begun(target)
@@ -354,7 +380,8 @@ class Forwarding:
         wheel = proxy.layer.wheel
         if self.context.invite:
             branch.request = request
-            branch.timer_c = wheel.start(proxy.values.timer_c, self._timer_c, branch)
+            patience = proxy.values.ring_timeout if branch is self.context.taking else proxy.values.timer_c
+            branch.timer_c = wheel.start(patience, self._timer_c, branch)
         if branch.hops or target.hasty:
             branch.timer = wheel.start(proxy.values.hop_timeout, self._silent, branch)
         branch.transaction = proxy.layer.send_request(request, data, branch_id, flow, branch)

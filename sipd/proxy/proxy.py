@@ -120,6 +120,14 @@ class Proxy:
             forwarding.give_up()  # a bug of ours, which the layer answers and records; it must leave nothing behind
             raise
 
+    def invite_of(self, call: Call) -> Forwarding | None:
+        """The INVITE of a call while somebody may still take it. It is looked for among all that are on their way: who
+        asks is a person, once in a while."""
+        for forwarding in self.forwardings.values():
+            if forwarding.leg is call and not forwarding.context.over:
+                return forwarding
+        return None
+
     def forward_ack(self, request: Request, target: Target) -> None:
         """Forwards the ACK of a 2xx: it belongs to no transaction and gets no answer (s16.11, s13.2.2.4).
 

@@ -60,7 +60,7 @@ class ResponseContext:
     that a plan is asked when none of them answered."""
 
     __slots__ = ("invite", "groups", "branches", "final_sent", "cancelled", "open", "recurse", "planned", "patience",
-                 "asking", "_finals", "_started", "_search_over", "_before")
+                 "asking", "taking", "_finals", "_started", "_search_over", "_before")
 
     def __init__(self, invite: bool, groups: Groups, recurse: bool = False) -> None:
         self.invite = invite
@@ -80,6 +80,8 @@ class ResponseContext:
         self._search_over = False
         #: The plan was asked and has not answered yet.
         self.asking = False
+        #: The branch of somebody who takes the request from those it went to; it is none of theirs: see `also`.
+        self.taking: BranchState | None = None
         #: How many final responses came in earlier stages.
         self._before = 0
 
@@ -100,6 +102,17 @@ class ResponseContext:
         if self.groups or self.patience:
             outputs.append((RING, None))
         return outputs
+
+    def also(self, branch: BranchState) -> bool:
+        """Somebody takes the request from those it went to, by a branch of their own; False where it is not to be had,
+        or somebody does already. The first 2xx ends the search as ever. Whatever else comes of this branch counts for
+        nothing, so that the others go on as if it had never been; only no next step is begun while it is open."""
+        if self.taking is not None or self.final_sent or self._search_over or self._started >= MAX_BRANCHES:
+            return False
+        self.taking = branch
+        self.open += 1
+        self._started += 1
+        return True
 
     def _ask(self, status: int) -> list[Output]:
         self.asking = True
@@ -140,6 +153,8 @@ class ResponseContext:
             return self._success(branch, response)
         if branch.done:
             return []
+        if branch is self.taking:
+            return self._close(branch)
         if redirect is not None and redirect[0] and not self._search_over and self._started < MAX_BRANCHES:
             # s16.7 step 4: the targets take the branch's place at once; only what is left counts as a response
             if redirect[1]:
@@ -184,7 +199,7 @@ class ResponseContext:
         """
         if branch.done:
             return []
-        if not self.final_sent:
+        if not self.final_sent and branch is not self.taking:
             self._finals.append((status, None))
         return self._close(branch)
 
@@ -194,8 +209,11 @@ class ResponseContext:
         branch.superseded = branch.cancel_wanted = True
         return self.failed(branch, 503)
 
-    def supersede(self, old: BranchState) -> None:
+    def supersede(self, old: BranchState, new: BranchState) -> None:
         """Another hop of the same target is tried beside a silent one, which no longer counts."""
+        self.branches.append(new)
+        if self.taking is old:
+            self.taking = new
         old.done = old.superseded = old.cancel_wanted = True
 
     def timer_c(self, branch: BranchState) -> list[Output]:
@@ -255,6 +273,8 @@ class ResponseContext:
             return []
         branch.done = True
         self.open -= 1
+        if branch is self.taking:
+            self.taking = None
         if self.open and (self.final_sent or not self.planned or self._still_open()):
             return []
         if self.final_sent:

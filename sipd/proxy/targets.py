@@ -98,6 +98,10 @@ class Plan(Protocol):
         """
 
 
+#: Where a request goes: groups, and who is asked after them.
+Way = tuple[Groups, Plan | None]
+
+
 def answering(bindings: list[Binding], unreachable: Collection[tuple[str, str]]) -> list[Binding]:
     """The bindings without those that do not answer (address-of-record and contact). Where none does all are left:
     whoever calls is better served by an attempt than by our guess."""

@@ -256,13 +256,61 @@ class Rules(TestCase):
         context = Context(1)
         old = context.branches[0]
         new = BranchState()
-        context.context.branches.append(new)
         context.branches.append(new)
-        context.context.supersede(old)
+        context.context.supersede(old, new)
         self.assertEqual(context.gets(1, 180), "CANCEL 1")
         self.assertEqual(context.gets(2, 180), "RELAY 180")
         self.assertEqual(context.gets(1, 200), "RELAY 200, CANCEL 2")
         self.assertEqual(context.gets(2, 487), "DONE")
+
+    def also(self, context: Context) -> BranchState:
+        """The branch of somebody who takes the request, begun."""
+        branch = BranchState()
+        self.assertTrue(context.context.also(branch))
+        context.context.branches.append(branch)
+        context.branches.append(branch)
+        return branch
+
+    def test_also(self) -> None:
+        """Somebody who takes the request from those it went to ends the search by a 2xx, as each of them does; one at a
+        time, and not once it has an answer."""
+        context = Context(2, 1)
+        branch = self.also(context)
+        self.assertFalse(context.context.also(BranchState()))
+        self.assertEqual(context.gets(3, 183), "RELAY 183")
+        context.gets(1, 180)
+        self.assertEqual(context.gets(3, 200), "RELAY 200, CANCEL 1, CANCEL? 2")
+        self.assertIs(context.context.taking, None)
+        self.assertTrue(branch.done)
+        self.assertFalse(context.context.also(BranchState()))
+        context.gets(1, 487)
+        self.assertEqual(context.gets(2, 487), "DONE")
+
+    def test_also_in_vain(self) -> None:
+        """In whatever order what comes, and however that one ends: what goes back is what would have gone without him,
+        and every group has its turn."""
+        ends: list[Callable[[Context, BranchState], list[Output]]] = [
+            *_TO_BRANCH.values(), lambda c, b: c.context.response(b, response(404), (targets(1), False))]
+        for end in ends[3:]:
+            for first, second in ((486, 404), (480, 503), (603, 486), (302, 408)):
+                for place in range(3):
+                    context = Context(1, 1)
+                    branch = self.also(context)
+                    for number, status in ((1, first), (3, second)):
+                        if place == number // 2:
+                            context.did(end(context, branch))
+                        if number <= len(context.branches):
+                            context.gets(number, status)
+                        if place == 2 and number == 1:
+                            self.assertEqual(len(context.branches), 2)
+                            context.did(end(context, branch))
+                    plain = Context(1, 1)
+                    plain.gets(1, first)
+                    if len(plain.branches) > 1:
+                        plain.gets(2, second)
+                    self.assertEqual([one[1][0] for one in context.all if one[0] == rc.FINAL],
+                                     [one[1][0] for one in plain.all if one[0] == rc.FINAL], (end, first, place))
+                    self.assertEqual(context.all[-1][0], rc.DONE)
 
     def test_redirect(self) -> None:
         """s16.7 step 4: the new targets begin at once, beside what rings; a 3xx with other contacts left counts too."""
