@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from sipd.config_limits import Section
-from sipd.message.hop import DEFAULT_PORT, join_host_port
+from sipd.message.hop import DEFAULT_PORT, hop_text
 
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 
@@ -121,7 +121,7 @@ class Listen(Section):
 
     def __str__(self) -> str:
         """The listener as `--listen` takes it: `udp:[::1]:5060`."""
-        return f"{self.transport}:{join_host_port(self.address, self.port)}"
+        return hop_text(self.transport, self.address, self.port)
 
 
 #: Without any listener in the file or the options: UDP and TCP 5060 on every address.

@@ -18,7 +18,7 @@ from sipd.calls import session_timer
 from sipd.calls.call import CONFIRMED, MAX_DURATION, NEVER, TERMINATED, UNSEEN, Call, address_of
 from sipd.inventory import Inventory, Table
 from sipd.journal import Journal
-from sipd.message.hop import join_host_port
+from sipd.message.hop import hop_text
 from sipd.message.message import Request
 from sipd.wheel import TimerWheel
 
@@ -122,7 +122,7 @@ class Calls:
         call.cseq = request.cseq_number
         flow = request.flow
         if flow is not None:
-            call.source = f"{flow.transport}:{join_host_port(flow.address, flow.port)}"
+            call.source = hop_text(flow.transport, flow.address, flow.port)
         call.offered = offered
         call.started, call.wall = self.seconds(), self.wall()
         call.steps.append((call.started, "calls", caller, call.uri, call.source))

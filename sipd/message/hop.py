@@ -28,8 +28,13 @@ class Hop(NamedTuple):
     server_name: str = ""
 
     def __str__(self) -> str:
-        """The hop as people read it: `udp:192.0.2.1:5060`, `tls:[2001:db8::1]:5061`."""
-        return f"{self.transport}:{join_host_port(self.address, self.port)}"
+        """The hop as people read it."""
+        return hop_text(self.transport, self.address, self.port)
+
+
+def hop_text(transport: str, address: str, port: int) -> str:
+    """A hop, a flow or a listener as people read it: `udp:192.0.2.1:5060`, `tls:[2001:db8::1]:5061`."""
+    return f"{transport}:[{address}]:{port}" if ":" in address else f"{transport}:{address}:{port}"
 
 
 def join_host_port(host: str, port: int | None) -> str:

@@ -17,7 +17,7 @@ from sipd.inventory import Inventory, Table
 from sipd.journal import Journal
 from sipd.message import compose
 from sipd.message.errors import MalformedMessage, Reject
-from sipd.message.hop import Hop, join_host_port
+from sipd.message.hop import Hop, hop_text
 from sipd.message.identifiers import Identifiers
 from sipd.message.message import Request, Response
 from sipd.message.uri import Uri
@@ -231,7 +231,7 @@ class Proxy:
     def note_flow(self, flow: IFlow, reason: str) -> None:
         """For people: the only way to somebody failed."""
         if self.journal.sinks:
-            self.journal.write("flow-failed", flow=f"{flow.transport}:{join_host_port(flow.address, flow.port)}",
+            self.journal.write("flow-failed", flow=hop_text(flow.transport, flow.address, flow.port),
                                reason=reason)
 
     def note_nowhere(self, uri: Uri) -> None:

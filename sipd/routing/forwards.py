@@ -16,8 +16,7 @@ from sipd.config_routing import Forward
 from sipd.inventory import Inventory, Table
 from sipd.routing.plan import NO_WISHES, Wishes
 
-#: The file in the state directory, and users with something in it.
-FILE = "forwards.json"
+#: Users with something in the file.
 MOST = 100_000
 
 #: What may be set to where a call goes.
@@ -44,7 +43,7 @@ class Forwards:
 
     def load(self) -> None:
         """Reads what was set before. Raises StateError."""
-        path = os.path.join(self._directory, FILE)
+        path = os.path.join(self._directory, state.FORWARDS)
         if not self._directory or not os.path.exists(path):
             return
         try:
@@ -98,7 +97,8 @@ class Forwards:
         if not entry:
             del wanted[aor]
         if self._directory:
-            state.write(self._directory, FILE, json.dumps({"version": 1, "forwards": wanted}, indent=1).encode("ascii"))
+            text = json.dumps({"version": 1, "forwards": wanted}, indent=1)
+            state.write(self._directory, state.FORWARDS, text.encode("ascii"))
         self._set.clear()
         self._set.update(wanted)
         self._merge()

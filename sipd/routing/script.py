@@ -26,7 +26,7 @@ from sipd.journal import Journal
 from sipd.message.address import Address
 from sipd.message.errors import MalformedMessage
 from sipd.message.headers import canonical
-from sipd.message.hop import join_host_port
+from sipd.message.hop import hop_text
 from sipd.message.message import Request
 from sipd.message.uri import Uri
 from sipd.routing.plan import Call
@@ -254,7 +254,7 @@ class Script:
             display = Address.read(request.first.get("from", "")).name
         except MalformedMessage:
             display = ""
-        source = f"{flow.transport}:{join_host_port(flow.address, flow.port)}" if flow is not None else ""
+        source = hop_text(flow.transport, flow.address, flow.port) if flow is not None else ""
         return RequestView(request.method, request.uri_text, number, domain, call.caller, display, request.call_id,
                            source, request)
 

@@ -14,7 +14,7 @@ from sipd.config_limits import Limits
 from sipd.interfaces import IFlow
 from sipd.inventory import Inventory, Table
 from sipd.journal import Journal
-from sipd.message.hop import Hop, join_host_port
+from sipd.message.hop import Hop, hop_text
 from sipd.transport import addresses
 from sipd.transport.flows import nobody, write_bug
 from sipd.transport.listener import Listener
@@ -80,7 +80,7 @@ class Connections:
             refusal = f"{self.live.limit} connections are open"
         if refusal:
             if self._journal.sinks:
-                source = f"{listener.transport}:{join_host_port(peer.host, peer.port)}"
+                source = hop_text(listener.transport, peer.host, peer.port)
                 self._journal.write("connection-refused", source=source, reason=refusal)
             return None
         return StreamConnection(self._new_id(listener), listener, peer.host, peer.port, self.settings)

@@ -18,7 +18,7 @@ from sipd.interfaces import IFlow, IListener, ITransports
 from sipd.inventory import Inventory, Table
 from sipd.journal import Journal
 from sipd.message.errors import MalformedMessage
-from sipd.message.hop import Hop, join_host_port
+from sipd.message.hop import Hop, hop_text, join_host_port
 from sipd.transport import addresses
 from sipd.transport.connections import Connections, Done
 from sipd.transport.flows import Receive, Watch, nobody, udp_flow_parts
@@ -443,7 +443,7 @@ def _socket(transport: str, address: str, port: int) -> tuple[bool, str, int]:
 
 
 def _name(listen: Listen, address: str) -> str:
-    return f"{listen.transport}:{join_host_port(address, listen.port)}"
+    return hop_text(listen.transport, address, listen.port)
 
 
 def _os_reason(error: Exception) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from zope.interface import classImplements
 
 from sipd.interfaces import IListener
-from sipd.message.hop import join_host_port
+from sipd.message.hop import hop_text, join_host_port
 
 #: What stands for "every address of this host, of this family" in the configuration.
 WILDCARDS = frozenset({"0.0.0.0", "::"})
@@ -36,7 +36,7 @@ class Listener:
 
     def __str__(self) -> str:
         """The listener as people read it: `tls:[2001:db8::1]:5061`."""
-        return f"{self.transport}:{self.name}"
+        return hop_text(self.transport, self.address, self.port)
 
 
 classImplements(Listener, IListener)

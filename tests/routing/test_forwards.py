@@ -10,8 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from sipd.config_routing import Forward
 from sipd.inventory import Inventory
-from sipd.routing.forwards import FILE, MOST, Forwards
-from sipd.state import StateError
+from sipd.routing.forwards import MOST, Forwards
+from sipd.state import FORWARDS, StateError
 
 ONE, TWO = "1001@example.com", "1002@example.com"
 
@@ -52,7 +52,7 @@ class ForwardsTests(SynchronousTestCase):
         forwards.set_after(TWO, 9.0)
         forwards.disturb(TWO, True)
         self.assertEqual(self.changes, 5)
-        self.assertEqual(os.stat(os.path.join(self.directory, FILE)).st_mode & 0o777, 0o600)
+        self.assertEqual(os.stat(os.path.join(self.directory, FORWARDS)).st_mode & 0o777, 0o600)
         for again in (forwards, self.started()):
             wishes = again.wishes(ONE)
             self.assertEqual((wishes.forward.busy, wishes.forward.no_answer, wishes.forward.no_answer_after), ("1002", "", 7.0))
@@ -72,13 +72,13 @@ class ForwardsTests(SynchronousTestCase):
         forwards.disturb(TWO, False)
         forwards.set_after(ONE, 5)
         forwards.set_after(ONE, None)
-        self.assertEqual(json.loads(Path(self.directory, FILE).read_text())["forwards"], {})
+        self.assertEqual(json.loads(Path(self.directory, FORWARDS).read_text())["forwards"], {})
         self.assertEqual([row["aor"] for row in forwards.rows()], [ONE])
 
     def test_not_stored_not_set(self) -> None:
         """What cannot be written has not happened."""
         forwards = self.started()
-        os.mkdir(os.path.join(self.directory, f"{FILE}.new-{os.getpid()}"))
+        os.mkdir(os.path.join(self.directory, f"{FORWARDS}.new-{os.getpid()}"))
         with self.assertRaises(StateError):
             forwards.set(ONE, "busy", "1002")
         self.assertEqual((forwards.wishes(ONE).forward.busy, self.changes), ("1009", 0))
@@ -97,7 +97,7 @@ class ForwardsTests(SynchronousTestCase):
         """A file that cannot be understood stops the start and says what would help."""
         for text in ("", "[]", "{}", '{"forwards": 3}', '{"forwards": {"a": 3}}', '{"forwards": {"a": {"x": "1"}}}',
                      '{"forwards": {"a": {"busy": 1}}}', '{"forwards": {"a": {"dnd": "on"}}}', "\xff"):
-            Path(self.directory, FILE).write_text(text, encoding="latin-1")
+            Path(self.directory, FORWARDS).write_text(text, encoding="latin-1")
             with self.assertRaises(StateError) as caught:
                 self.started()
             self.assertIn("the configuration alone counts", str(caught.exception))

@@ -63,6 +63,19 @@ class AskingTests(TestCase):
             end(rig)
 
     @shows("QUA-01", "11.1")
+    def test_where_it_answers_from(self) -> None:
+        """Where a phone is, as people read addresses: IPv6 in brackets."""
+        rig = Rig(qualify=FAST, listen=(("udp", "192.0.2.1", 5060), ("tcp", "2001:db8::1", 5060)))
+        rig.core.call_out(rig.config)
+        phones = [rig.phone("1001", "192.0.2.7"), rig.phone("1002", "2001:db8::20", "tcp")]
+        for phone in phones:
+            phone.register()
+        pass_time(rig, 100.0, *phones)
+        self.assertEqual([row["server"].rpartition(":")[0] for row in rig.core.qualify.rows()],
+                         ["udp:192.0.2.7", "tcp:[2001:db8::20]"])
+        end(rig)
+
+    @shows("QUA-01", "11.1")
     def test_off(self) -> None:
         """Nobody is asked where the configuration does not say so, and a user's own word counts for that user."""
         rig, (one, two) = asking_rig("1001", "1002", qualify={})
