@@ -156,8 +156,9 @@ class Pickup:
         if invite is None:
             return None
         phone = self._phone_of(request, picker)
-        if any(one.uri == phone.uri for one in call.ringing) or not invite.also(phone, PAUSE):
-            return None  # it rings there already, and an INVITE that comes twice is refused (RFC 3261 s8.2.2.2)
+        there = [one.uri for one in (*call.ringing, target) if one is not None]
+        if phone.uri in there or not invite.also(phone, PAUSE):
+            return None  # who calls, or rings already, would refuse the INVITE (RFC 3261 s8.2.2.2)
         call.note("picked-up", picker, _MOVED)
         own = self._found.get((request.call_id, request.from_tag))
         if own is not None:

@@ -1,4 +1,4 @@
-"""Random calls, forks, cancels, lost NOTIFYs, lost BYEs and kills in between: at the end every lamp is off, and what
+"""Random calls, forks, cancels, pickups, lost NOTIFYs, lost BYEs and kills in between: at the end every lamp is off, and what
 watchers were told came in order."""
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.trial.unittest import TestCase
 
+from sipd.calls.call import PICKED
 from sipd.events import xml
 from sipd.message.message import Request, Response
 from sipd.records import MemoryRecords
@@ -18,6 +19,7 @@ from tests.support.network import Packet
 from tests.support.rig import Phone, Rig
 
 _NS = "{urn:ietf:params:xml:ns:dialog-info}"
+_EVENTS = {"pickup": "*8", "pickup_groups": {"all": ["1001", "1002", "1003", "1004"]}}
 #: What phones do, and how often.
 _HABITS = ("answer", "answer", "answer", "refuse", "silent", "ring", "dead")
 
@@ -103,14 +105,16 @@ class ChanceTests(TestCase):
     @shows("SUB-15", "SUB-08", "SUB-25", "4235 3.7.1")
     def test_every_lamp_goes_out(self) -> None:
         """Twelve days of it."""
+        self.moved = 0
         for seed in range(12):
             self.one_day(seed)
+        self.assertGreater(self.moved, 5)
 
     def one_day(self, seed: int) -> None:
         """Some minutes of calls, a kill or two, then silence."""
         dice = Random(seed)
         records = MemoryRecords()
-        rig = Rig(records=records)
+        rig = Rig(records=records, events=_EVENTS)
         robots = [Robot(rig.phone(f"100{1 + n % 4}"), dice, n > 3) for n in range(8)]
         for robot in robots:
             robot.phone.register()
@@ -126,7 +130,11 @@ class ChanceTests(TestCase):
             for _call in range(3):
                 caller, callee = dice.sample(("1001", "1002", "1003", "1004"), 2)
                 next(robot for robot in robots if robot.phone.name == caller and not robot.mortal).call(callee)
+                if dice.random() < 0.4:
+                    rig.advance(dice.uniform(0.3, 5), 0.05)
+                    dice.choice(robots).call("*8")
                 rig.advance(dice.uniform(1, 15), 0.25)
+            self.moved += sum(1 for call in rig.core.calls.over() if call.why == PICKED)
             if dice.random() < 0.4:
                 rig = self.killed(rig, records, robots, watchers)
                 records = rig.core.events._records  # type: ignore[assignment]
@@ -154,7 +162,7 @@ class ChanceTests(TestCase):
         rig.network.servers.clear()
         rig.core.layer.clients.clear()
         rig.core.layer.servers.clear()
-        after = Rig(records=MemoryRecords(dict(records.kept)), clock=rig.clock, network=rig.network)
+        after = Rig(records=MemoryRecords(dict(records.kept)), events=_EVENTS, clock=rig.clock, network=rig.network)
         for robot in robots:
             robot.phone.rig = after
             robot.phone.register(take=None)

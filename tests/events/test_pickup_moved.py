@@ -191,6 +191,7 @@ class MovedTests(MovedTestCase):
             invite = self.call("1002", supported, caller="1001@example.com")
             rang = self.rings(self.b)
             if moved:
+                self.refused(self.a, 404, "*81002")  # it is calling already
                 self.asks(self.c)
                 self.talks(self.c, self.comes(self.c), (self.b, rang))
             else:
