@@ -33,8 +33,8 @@ Output = tuple[int, Any]
 WAITS: Final = (5.0, 15.0, 60.0, 120.0, 300.0)
 #: A Retry-After beyond this counts as this (seconds).
 LONGEST_ASKED: Final = 3600
-#: RFC 6665 s4.2.2: answers that end the subscription.
-_ENDING = frozenset({404, 405, 410, 416, *range(480, 486), 489, 501, 604})
+#: RFC 6665 s4.1.2.2, s4.2.2: answers to a SUBSCRIBE or a NOTIFY that end the subscription.
+ENDING = frozenset({404, 405, 410, 416, *range(480, 486), 489, 501, 604})
 #: Answers that speak of the moment: the same may be taken a while later.
 _PASSING = frozenset({408, 413, 429, 491, 500, 502, 503, 504})
 
@@ -95,7 +95,7 @@ class Subscription:
         self._sending = False
         if self.state == TERMINATED:
             return [(OVER, "")]
-        if status in _ENDING:
+        if status in ENDING:
             self.state = TERMINATED
             return [(OVER, f"the watcher answered {status}")]
         if not status or status in _PASSING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from sipd.dialog import Dialog
 from sipd.events import message_summary
 from sipd.events.compositor import Answer
 from sipd.events.package import event_of
+from sipd.events.subscription import ENDING
 from sipd.inventory import Inventory, Table
 from sipd.message.errors import MalformedMessage, Reject
 from sipd.message.identifiers import Entropy, Identifiers, chance
@@ -32,6 +34,8 @@ EXPIRES, SPREAD = 3600, 0.05
 #: those that say that it will not be had again.
 _AT_ONCE, HURRY = frozenset({"deactivated", "timeout"}), 60.0
 _FOR_GOOD = frozenset({"rejected", "noresource", "invariant"})
+#: The user part of our Contact in a subscription.
+_CONTACT = re.compile(r"v[0-9a-f]{16}")
 
 #: Where a mailbox is: the target, our address there, and what challenges are answered with.
 Account = tuple[Target, str, Keyring]
@@ -164,8 +168,8 @@ class Voicemail:
                     box.dialog.confirm(response)
                 except MalformedMessage:
                     box.dialog = None
-        elif outcome.status and ask.expires:
-            self._anew(box)
+        elif outcome.status and ask.expires and (box.dialog is None or outcome.status in ENDING):
+            self._anew(box)  # s4.1.2.2: whatever else is answered to a refresh, the subscription stands
             if outcome.status == 481:
                 self._perform(box, [(machine.STOP, None), (machine.START, 1.0)])
                 box.life = Registration(EXPIRES, lambda: chance(self._entropy))
@@ -183,7 +187,11 @@ class Voicemail:
     def within(self, request: Request, key: Any) -> bool:
         """A NOTIFY in one of our subscriptions; False for any other request. Raises Reject and MalformedMessage."""
         box = self._dialogs.get((request.call_id, request.to_tag))
-        if box is None or request.method != "NOTIFY":
+        if request.method != "NOTIFY":
+            return False
+        if box is None:
+            if _CONTACT.fullmatch(request.uri.user or ""):
+                raise Reject(481)  # s4.1.3: of none that we have, or have any more
             return False
         if event_of(request)[0] != "message-summary":
             raise Reject(489, headers=(("Allow-Events", "message-summary"),))

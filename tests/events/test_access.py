@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from sipd import settings
 from sipd.config_events import Events
 from sipd.events.access import Access
+from sipd.message.parser import parse
 from tests.events.watching import basic, notified, subscribe, unsubscribe
 from tests.support.cases import shows
 from tests.support.rig import Rig
@@ -66,7 +67,7 @@ class VerdictTests(SynchronousTestCase):
 class RouteTests(TestCase):
     """The same on the core, with credentials."""
 
-    @shows("SUB-13", "6665 4.2.1.3")
+    @shows("SUB-13", "6665 4.2.1.3", "R6665-4.2.1.1-04", "R6665-4.2.1.3-01", "R6665-6.3-01", "R6665-6.4-01")
     def test_credentials(self) -> None:
         """Who serves asks by 401, not 407; with the right credentials it is served, under another name or for somebody
         who may not be watched it is not. A refresh in the dialog needs none."""
@@ -74,10 +75,16 @@ class RouteTests(TestCase):
         a = rig.phone("1001")
         request = a.request("SUBSCRIBE", "sip:1002@example.com", "Event: presence", "Expires: 60")
         challenge = a.take(401)
-        a.authorized(request, challenge)
+        sent = a.authorized(request, challenge)
         ok = a.take(200)
         notified(a)
         unsubscribe(a, ok)
+        # what somebody overheard is worth nothing
+        again = sent.encode().replace(sent.via.branch.encode(), b"z9hG4bKoverheard").replace(
+            sent.call_id.encode(), b"overheard")
+        other = rig.phone("1001")
+        other.send(parse(again))
+        other.take(401)
         other = a.request("SUBSCRIBE", "sip:1003@example.com", "Event: presence", "Expires: 60")
         a.authorized(other, a.take(401))
         a.take(403)
@@ -89,7 +96,7 @@ class RouteTests(TestCase):
         a.take(407)
         rig.finish()
 
-    @shows("SUB-13", "6665 4.2.2")
+    @shows("SUB-13", "6665 4.2.2", "R6665-4.2.1.1-01", "R6665-4.2.2-05", "R6665-4.2.2-06", "R6665-4.2.2-08")
     def test_pending(self) -> None:
         """A subscription that nobody allows is pending and tells nothing, until a reload allows it; one that is not
         allowed any more ends."""
@@ -132,7 +139,7 @@ class RouteTests(TestCase):
             self.assertEqual((last.first["subscription-state"], last.body), ("terminated;reason=rejected", b""))
             self.assertEqual([row["watcher"] for row in core.events.notifier.rows()], ["1002@example.com"])
 
-    @shows("SUB-13", "6665 4.4.3")
+    @shows("SUB-13", "6665 4.4.3", "R6665-4.2.2-08")
     def test_pending_to_the_end(self) -> None:
         """Who is pending learns nothing by a look, by the end of the subscription, or by a refresh of no time; who is
         not allowed any more, but might be, is told to ask again, and nothing else."""

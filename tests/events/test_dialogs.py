@@ -77,7 +77,7 @@ class LampTests(TestCase):
         self.assertEqual(sum(">early<" in text for text in written), 2)
         self.b.silent()
 
-    @shows("SUB-15", "4235 3.7.1")
+    @shows("SUB-15", "4235 3.7.1", "R6665-5.3.2-01")
     def test_plain_call(self) -> None:
         """Trying, early, confirmed, terminated on either side, with direction, identities, Call-ID and tags."""
         a, b = self.a, self.b

@@ -95,7 +95,7 @@ class MailboxTests(TestCase):
         rig.core.events.mailboxes.clear()
         rig.finish()
 
-    @shows("SUB-14", "3842 3")
+    @shows("SUB-14", "3842 3", "R6665-4.1.3-01")
     def test_published(self) -> None:
         """A voicemail system publishes for everybody, others only for themselves; what it published ends with it."""
         rig = self.rig()
@@ -118,7 +118,7 @@ class MailboxTests(TestCase):
         watcher.end()
         rig.finish()
 
-    @shows("SUB-14", "3842 3")
+    @shows("SUB-14", "3842 3", "R6665-4.1.3-03", "R6665-4.2.1-01")
     def test_unasked(self) -> None:
         """A phone that never asks is told when it registers and at each change; one that was silent is told again, and
         when it registers anew; nobody else is."""
@@ -142,6 +142,7 @@ class MailboxTests(TestCase):
         a.answer(third, 503)
         rig.advance(5.5)
         self.assertEqual(notified(a).body, third.body)
+        self.assertEqual(rig.core.events.notifier.rows(), [])
         b.silent()
         a.register(expires=0, call_id="x", cseq=3)
         rig.core.events.set_mailbox("1001", 4, 0, lambda reason: None)
@@ -203,6 +204,16 @@ class ElsewhereTests(TestCase):
                         body=f"Messages-Waiting: yes\r\nVoice-Message: {waits}\r\n".encode())
         self.vm.take(status)
 
+    def asked_again(self, most: float) -> Request:
+        """The next SUBSCRIBE, which comes within so many seconds."""
+        for _ in range(int(most * 2)):
+            self.rig.advance(0.5)
+            if self.vm.unread:
+                break
+        request = self.vm.take("SUBSCRIBE")
+        assert isinstance(request, Request)
+        return request
+
     def finish(self) -> None:
         """Takes the mailbox out of the configuration: it is unsubscribed."""
         self.vm.drain()
@@ -213,6 +224,8 @@ class ElsewhereTests(TestCase):
         self.rig.core.events.mailboxes.clear()
         self.rig.finish()
 
+    @shows("R6665-3.1.1-01", "R6665-3.1.2-01", "R6665-4.1.2.4-02", "R6665-4.1.3-16", "R6665-4.1.3-17")
+    @shows("R6665-4.5.2-01")
     @shows("SUB-14", "6665 4.1.2")
     def test_subscribed(self) -> None:
         """SUBSCRIBE with credentials; what NOTIFYs say is what waits; a refresh in the dialog before the time is over;
@@ -237,7 +250,7 @@ class ElsewhereTests(TestCase):
         self.vm.answer(again, 200, "Expires: 600")
         self.finish()
 
-    @shows("SUB-14", "6665 4.1.3")
+    @shows("SUB-14", "6665 4.1.3", "R6665-4.1.2.2-01", "R6665-4.1.3-06", "R6665-4.1.3-11")
     def test_terminated(self) -> None:
         """A subscription that the other side ends is begun anew when it says so; one that it does not know any more at
         once, in another dialog; silence is waited out."""
@@ -262,12 +275,14 @@ class ElsewhereTests(TestCase):
         self.finish()
 
 
+    @shows("R6665-4.1.3-06", "R6665-4.1.3-08", "R6665-4.1.3-09", "R6665-4.1.3-10", "R6665-4.1.3-11", "R6665-4.1.3-12")
+    @shows("R6665-4.1.3-13", "R6665-4.1.3-14", "R6665-4.1.3-15", "R6665-4.4.2-01")
     @shows("SUB-14", "6665 4.1.3")
     def test_reasons(self) -> None:
         """What was ended for good is asked for again as late as after a refusal; what may be had at once, at once, but
         not twice within a minute; otherwise not before the other side said, and a while later where it said nothing."""
         for state, least, most in (
-                ("rejected", 600.0, 1300.0), ("noresource;retry-after=5", 600.0, 1300.0), ("invariant", 600.0, 1300.0),
+                ("rejected", 600.0, 1300.0), ("noresource;retry-after=5", 600.0, 1300.0), ("invariant;expires=9", 600.0, 1300.0),
                 ("deactivated", 0.0, 1.5), ("timeout", 0.0, 1.5), ("giveup;retry-after=100", 100.0, 111.0),
                 ("probation", 10.0, 31.0), ("unheard-of;retry-after=7", 10.0, 31.0)):
             self.setUp()
@@ -287,26 +302,44 @@ class ElsewhereTests(TestCase):
                 self.vm.silent()
             self.finish()
 
-    @shows("SUB-14", "6665 4.1.3")
+    @shows("SUB-14", "6665 4.1.3", "R6665-4.1.3-04", "R6665-4.1.3-05", "R6665-4.1.4-01", "R6665-8.3-01")
     def test_shortened(self) -> None:
-        """A NOTIFY that leaves less time is believed: the refresh comes sooner; one that leaves more is not. One of
-        another package is refused with 489, one of another notifier with 481."""
+        """A NOTIFY that leaves less time is believed, active or pending: the refresh comes sooner; one that leaves more
+        is not. One of another package is refused with 489, one of another notifier with 481."""
         self.vm.answer(self.asked, 200, "Expires: 3600", tag="vmtag")
         self.tell("1/0", "active;expires=99999")
-        self.tell("2/0", "active;expires=100", 2)
+        self.tell("2/0", "active;expires=1000", 2)
+        self.tell("2/0", "pending;expires=100", 3)
         self.rig.advance(70.0)
         self.vm.silent()
         for event, tag, status in (("presence", "vmtag", 489), ("message-summary", "other", 481)):
             self.vm.request("NOTIFY", self.asked.first["contact"][1:-1], f"Event: {event}",
                             "Subscription-State: active;expires=9", to=self.asked.first["from"],
-                            from_=f"{self.asked.first['to']};tag={tag}", call_id=self.asked.call_id, cseq=3)
+                            from_=f"{self.asked.first['to']};tag={tag}", call_id=self.asked.call_id, cseq=4)
             refused = self.vm.take(status)
             if status == 489:
                 self.assertEqual(refused.first["allow-events"], "message-summary")
-        self.rig.advance(20.0)
-        again = self.vm.take("SUBSCRIBE")
+        again = self.asked_again(20.0)
         self.assertEqual((again.call_id, again.to_tag), (self.asked.call_id, "vmtag"))
         self.vm.answer(again, 202, "Expires: 3600")
+        self.rig.advance(100.0)
+        self.vm.silent()
+        self.finish()
+
+    @shows("SUB-14", "6665 4.1.2.2", "R6665-4.1.2.2-01", "R6665-4.1.2.4-01", "R6665-4.1.3-01")
+    def test_refresh_fails(self) -> None:
+        """A refresh that is answered with what does not end a subscription leaves it as it is: it is tried again in the
+        dialog, and NOTIFYs are believed meanwhile. One that ended is over: its NOTIFYs get 481."""
+        self.vm.answer(self.asked, 200, "Expires: 600", tag="vmtag")
+        self.tell("1/0")
+        self.vm.answer(self.asked_again(520.0), 500)
+        self.tell("2/0", cseq=2)
+        self.assertEqual(self.rig.core.events.told("1001")[0]["counts"], {"voice-message": [2, 0, 0, 0]})
+        again = self.asked_again(32.0)
+        self.assertEqual((again.call_id, again.to_tag), (self.asked.call_id, "vmtag"))
+        self.vm.answer(again, 489)
+        self.tell("3/0", cseq=3, status=481)
+        self.assertNotEqual(self.asked_again(1300.0).call_id, self.asked.call_id)
         self.finish()
 
 

@@ -32,7 +32,7 @@ class PlaceTests(TestCase):
         unsubscribe(phone, ok)
         self.rig.finish()
 
-    @shows("SUB-10", "6665 4.2.2")
+    @shows("SUB-10", "6665 4.2.2", "R6665-6.5-01")
     def test_over_a_connection(self) -> None:
         """A phone on a connection is told over it, and our Contact says which transport leads back."""
         for transport in ("tcp", "tls"):
@@ -125,6 +125,7 @@ class PlaceTests(TestCase):
         unsubscribe(phone, ok)
         self.rig.finish()
 
+    @shows("R6665-6.5-01")
     def test_secure(self) -> None:
         """A subscription by sips has a sips Contact of ours."""
         phone = self.rig.phone("1001", transport="tls")
@@ -162,6 +163,7 @@ class ManyTests(TestCase):
             a.answer(one, 200)  # type: ignore[arg-type]
         rig.finish()
 
+    @shows("R6665-4.2.2-08")
     def test_bounds(self) -> None:
         """A full table refuses with 503; a watcher with too many loses the oldest, and is told so."""
         rig = Rig(events={"subscriptions": 3, "per_watcher": 2})

@@ -29,7 +29,7 @@ class RegTests(TestCase):
         self.a = self.rig.phone("1001")
         self.watcher = Watcher(self.rig.phone("1001"), "1001", "reg")
 
-    @shows("SUB-23", "3680 5.1")
+    @shows("SUB-23", "3680 5.1", "R6665-5.3.2-01")
     def test_life(self) -> None:
         """Empty and full at first; then what has changed alone: registered, refreshed, expired, unregistered; versions go
         up by one; ids stay."""

@@ -38,7 +38,7 @@ class RestartTests(TestCase):
         phone.rig = self.rig
         self.rig.phones.append(phone)
 
-    @shows("SUB-25", "6665 4.2.1")
+    @shows("SUB-25", "6665 4.2.1", "R6665-4.2.2-07")
     def test_told_again(self) -> None:
         """After a kill every watcher is told the whole state in its dialog, with higher CSeqs, and may refresh and end
         the subscription; it expires when it would have."""
@@ -102,6 +102,7 @@ class RestartTests(TestCase):
         unsubscribe(self.a, ok)
         self.rig.finish()
 
+    @shows("R6665-5.3.2-01")
     def test_again_and_again(self) -> None:
         """Five kills one after the other: CSeqs and versions only go up."""
         ok = subscribe(self.a, "1002", expires=3600)

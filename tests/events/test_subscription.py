@@ -162,6 +162,13 @@ class TableTests(TestCase):
                                 under_way = True
                             over = over or kind == OVER
 
+    @shows("SUB-08", "R6665-4.2.2-04")
+    def test_ending(self) -> None:
+        """Which answers to a NOTIFY end the subscription: those of the RFC; any other final one does not."""
+        ending = [status for status in range(200, 700)
+                  if brought(STATES["telling"]).answered(NOW, status) == [(OVER, f"the watcher answered {status}")]]
+        self.assertEqual(ending, [404, 405, 410, 416, 480, 481, 482, 483, 484, 485, 489, 501, 604])
+
     @shows("SUB-08", "6665 4.2.2")
     def test_given_up(self) -> None:
         """A watcher that never answers is tried once after each wait and then forgotten."""
