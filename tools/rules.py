@@ -102,9 +102,10 @@ def render(rules: list[Rule], counts: Sums, shown: Mapping[str, list[str]]) -> l
         "",
         "# The rules of the RFCs, one by one",
         "",
-        "Each MUST, MUST NOT, SHOULD and SHOULD NOT of the sections that concern a proxy, a registrar, a transport or a",
-        "server of events and messages, in our words. After a section's number stands how many of these words its text holds, and how many of them",
-        "bind others (user agents, gateways, authors of extensions). A test compares the sums with `tests/rules`.",
+        "Each MUST, MUST NOT, SHOULD and SHOULD NOT of the sections that concern a proxy, a registrar, a transport, or",
+        "who serves events and messages, in our words. After a section's number stands how many of these words its",
+        "text holds, and how many of them bind others (user agents, gateways, authors of extensions). A test compares",
+        "the sums with `tests/rules`.",
         "",
         f"{sum(counts.values())} words; {len(ours)} rules bind sipd: {len(ours) - len(unmet) - len(missing)} are met "
         f"and shown by a test, {len(unmet)} deliberately not met ({sum(rule.is_must for rule in unmet)} of them a MUST "
