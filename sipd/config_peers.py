@@ -17,8 +17,8 @@ CREDENTIALS, ADDRESS, TLS = "credentials", "address", "tls"
 #: Patterns for every number here, and everybody elsewhere.
 EVERYBODY = ("*", "*@*")
 
-#: What a template or an ACL may be called.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+#: What a template, an ACL or a carrier may be called.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 #: A method (RFC 3261 s25.1 token), as it is written.
 _METHOD = re.compile(r"[A-Z][A-Z0-9.!%*_+`'~-]{0,31}")
 #: What may be called: digits, names and the signs * ? [ ], perhaps forbidden by a "!".
@@ -44,7 +44,7 @@ class Mistakes(ValueError):
 
 
 def _name(name: str) -> str:
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise ValueError("a name is 1 to 64 letters, digits, dots, hyphens and underscores")
     return name
 

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_va
 
 from sipd.config_dress import DressKeys
 from sipd.config_limits import Section
-from sipd.config_peers import ADDRESS, CREDENTIALS, EVERYBODY, Mistake, PolicyKeys, Template, merged
+from sipd.config_peers import ADDRESS, CREDENTIALS, EVERYBODY, NAME, Mistake, PolicyKeys, Template, merged
 from sipd.message.errors import MalformedMessage
 from sipd.message.uri import Uri
 
@@ -18,7 +18,6 @@ from sipd.message.uri import Uri
 SHORTEST, LONGEST = 5, 86400
 
 #: What a peer may be called.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _WANTED_NAME = "a peer's name is 1 to 64 letters, digits, dots, hyphens and underscores, or a user's name"
 #: What may stand in the user part of a URI without an escape (RFC 3261 s25.1 unreserved).
 _USER = re.compile(r"[A-Za-z0-9_.!~*'()+-]{1,64}")
@@ -174,7 +173,7 @@ def name_mistakes(peers: Mapping[str, Peer], users: Collection[str], domain: Seq
             yield Mistake(("peers", name), None, f"{name} is {short}, which has a section of its own")
         if not peer.uri and not peer.model_fields_set and name not in users:
             yield Mistake(("peers", name), None, f"{name}: uri is needed, or what holds for the user of that name")
-        if peer.uri and not _NAME.fullmatch(name):
+        if peer.uri and not NAME.fullmatch(name):
             yield Mistake(("peers", name), None, f"{name}: {_WANTED_NAME}")
         if peer.uri and name in users:
             yield Mistake(("peers", name, "uri"), peer.uri,

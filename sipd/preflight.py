@@ -17,6 +17,7 @@ from sipd import state
 from sipd.config_api import place_of
 from sipd.config_server import Listen
 from sipd.transport.addresses import local_addresses
+from sipd.transport.listener import WILDCARDS
 
 
 def check(
@@ -165,6 +166,6 @@ def _remedy(number: int | None, listen: Listen) -> str:
 
 def concrete(address: str) -> list[str]:
     """The numeric addresses of this host that `address` stands for: itself, or all of its family for a wildcard."""
-    if address not in ("0.0.0.0", "::"):
+    if address not in WILDCARDS:
         return [address]
     return sorted(local for local in local_addresses() if (":" in local) == (":" in address))

@@ -10,6 +10,7 @@ from typing import Any
 from twisted.internet.defer import ensureDeferred
 from twisted.trial.unittest import TestCase
 
+from bench.servers import free_port
 from sipd import service
 from sipd.admin.api import Refused
 from sipd.auth.user_store import UserStore
@@ -19,14 +20,6 @@ from sipd.config_changes import changes
 from sipd.config_source import Source, settings
 from sipd.message import compose
 from tests.transport.test_tls import make_certificate
-
-
-def free_port() -> int:
-    """A port that is free for UDP and TCP."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
-        udp.bind(("127.0.0.1", 0))
-        tcp.bind(udp.getsockname())
-        return int(udp.getsockname()[1])
 
 
 class FileTestCase(TestCase):

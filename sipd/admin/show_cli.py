@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sipd.admin.words import age, complete_names, many, pairs, rows, view, watched_both
+from sipd.message.hop import join_host_port
 
 
 def add_to(main: click.Group, command: type[click.Command]) -> None:
@@ -114,9 +115,7 @@ def _carrier(result: dict[str, Any]) -> list[Table]:
 
 
 def _place(row: dict[str, Any]) -> str:
-    if not row["address"]:
-        return "-"
-    return f"[{row['address']}]:{row['port']}" if ":" in row["address"] else f"{row['address']}:{row['port']}"
+    return join_host_port(row["address"], row["port"]) if row["address"] else "-"
 
 
 def _seconds(number: int) -> str:

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ClientCreator, Protocol
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from bench.servers import free_port
 from sipd import preflight, state
 from sipd.admin import http_api
 from sipd.admin.api import REQUEST_LIMIT, Api, Live, Refused
@@ -19,7 +20,7 @@ from sipd.admin.http_api import CannotListen, HttpApi, token
 from sipd.config import Config, ConfigError
 from sipd.config_api import place_of
 from sipd.inventory import Inventory
-from tests.test_reloading import FileTestCase, ServerTestCase, free_port
+from tests.test_reloading import FileTestCase, ServerTestCase
 
 
 class _Read(Protocol):

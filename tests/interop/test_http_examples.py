@@ -10,10 +10,10 @@ import shutil
 from twisted.internet import reactor
 from twisted.internet.utils import getProcessOutput
 
+from bench.servers import free_port
 from sipd.admin.http_api import HttpApi
 from sipd.inventory import Inventory
 from tests.support.documented import DOCS, DocumentedTestCase
-from tests.test_reloading import free_port
 
 
 class HttpExamples(DocumentedTestCase):
