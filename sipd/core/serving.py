@@ -32,7 +32,7 @@ class Serving:
         itself the Request-URI outside of dialogs. Raises Reject (482, 503) too."""
         if not about and not request.to_tag:
             about = request.uri_text
-        origin = (about, request.from_tag, request.call_id, request.cseq_number)
+        origin = hash((about, request.from_tag, request.call_id, request.cseq_number))
         if about and origin in self._layer.origins:
             raise Reject(482)  # s8.2.2.2: the same request over another path
         server = self._layer.serve(request, key)

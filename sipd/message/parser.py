@@ -25,9 +25,11 @@ _STATUS_LINE: Final = re.compile(
     r"SIP/2\.0 ([1-6][0-9][0-9])(?: (.*))?", re.IGNORECASE | re.DOTALL | re.ASCII).fullmatch
 _VERSION: Final = re.compile(r"SIP/([0-9]+\.[0-9]+)", re.IGNORECASE | re.ASCII).fullmatch
 _CSEQ: Final = re.compile(rf"([0-9]+)[ \t\r\n]+({grammar.TOKEN})").fullmatch
-#: The methods that have a name here; any token is one.
-_METHODS: Final = frozenset({"INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "REGISTER", "MESSAGE", "SUBSCRIBE", "NOTIFY",
-                      "PUBLISH", "INFO", "PRACK", "UPDATE", "REFER"})
+#: The methods that have a name here; any token is one. Each is its own value: what lives longer than its message keeps
+#: this text and not another copy.
+_METHODS: Final[dict[str, str]] = {method: method for method in (
+    "INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "REGISTER", "MESSAGE", "SUBSCRIBE", "NOTIFY", "PUBLISH", "INFO",
+    "PRACK", "UPDATE", "REFER")}
 #: From and To as nearly every phone writes them, and the tag; anything else is read by Address.
 _USUAL_ADDRESS: Final = re.compile(
     r'(?:"[^"\\]*" ?|[A-Za-z0-9 ._\-]*)<sips?:(?:[A-Za-z0-9._+*#\-]+@)?[A-Za-z0-9.\-]+'
@@ -208,14 +210,15 @@ def _request(start: str, headers: list[Header], first: dict[str, str], body: byt
         message = Request(parts[0], "", headers, first, body)
         return message, f"not a request line: {start[:60]!r}"
     method, uri_text, version = parts
-    message = Request(method, uri_text, headers, first, body, start if version == "SIP/2.0" else "")
+    named = _METHODS.get(method)
+    message = Request(named or method, uri_text, headers, first, body, start if version == "SIP/2.0" else "")
     # lower and not upper: the upper case of a long s, U+017F, is an S
     if version != "SIP/2.0" and version.lower() != "sip/2.0":
         if _VERSION(version) is None:
             return message, f"not a request line: {start[:60]!r}"
         _type_via(message)
         raise MalformedMessage("the SIP version is not 2.0", 505, message)
-    if method not in _METHODS and _METHOD(method) is None:
+    if named is None and _METHOD(method) is None:
         problem = f"not a method: {method[:40]!r}"
     elif not uri_text:
         problem = "no Request-URI"
@@ -284,7 +287,7 @@ def _cseq(value: str) -> tuple[int, str] | None:
         number = number.lstrip("0") or "0"
     if len(number) > 10 or not (number.isascii() and number.isdigit()) or int(number) >= 2**32:  # s8.1.1.5
         return None
-    typed = int(number), method
+    typed = int(number), _METHODS.get(method, method)
     if typed[0] < _LOW_CSEQ and method in _METHODS and value == f"{typed[0]} {method}":
         _KNOWN_CSEQS[value] = typed
     return typed

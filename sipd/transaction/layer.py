@@ -31,8 +31,9 @@ from sipd.transaction.timers import REPEATS, TimerValues
 from sipd.transport.via_rules import mark, response_hop
 from sipd.wheel import Timer, TimerWheel
 
-#: Whose request it is, From tag, Call-ID and CSeq number: what all copies of a request have in common (s8.2.2.2).
-Origin = tuple[str, str, str, int]
+#: What all copies of a request have in common (s8.2.2.2): whose it is, From tag, Call-ID and CSeq number. Of these the
+#: hash, keyed by this process and of 64 bits: the texts would be held until the transaction ends.
+Origin = int
 
 #: Methods whose transactions a CANCEL finds by trying; those of all others stand in a table of their own.
 _TRIED: Final = ("INVITE", "MESSAGE", "OPTIONS", "REGISTER", "BYE", "SUBSCRIBE", "NOTIFY", "PUBLISH", "INFO", "UPDATE",
