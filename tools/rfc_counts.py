@@ -17,6 +17,7 @@ LEVELS = ("MUST", "MUST NOT", "SHOULD", "SHOULD NOT")
 #: What is in scope of each RFC: sections with what is below them, or all.
 SCOPE: dict[str, tuple[str, ...]] = {
     "3261": ("7", "8.2", "9.2", "10.3", "16", "17", "18", "19", "20", "22", "26.2"),
+    "3903": ("4", "5", "6", "7", "9", "10", "14"),
     "6665": ("3", "4", "5", "6", "8"),
     **dict.fromkeys(("3263", "3326", "3327", "3581", "4320", "5393", "5658", "6026", "7616", "8760"), ()),
 }

@@ -54,6 +54,7 @@ class VerdictTests(SynchronousTestCase):
         self.assertEqual(rules.verdict(OTHER, A, "dialog"), "part")
         self.assertEqual(rules.verdict(OTHER, B, "dialog"), "refuse")
 
+    @shows("R3903-14.1-01")
     def test_publishers(self) -> None:
         """One's own state, and a publisher everybody's; a carrier is known by its bare name."""
         rules = access(publishers=["vm", "carrier"])

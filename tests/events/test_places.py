@@ -125,7 +125,7 @@ class PlaceTests(TestCase):
         unsubscribe(phone, ok)
         self.rig.finish()
 
-    @shows("R6665-6.5-01")
+    @shows("R6665-6.5-01", "R3903-14.4-03")
     def test_secure(self) -> None:
         """A subscription by sips has a sips Contact of ours."""
         phone = self.rig.phone("1001", transport="tls")

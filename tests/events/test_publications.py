@@ -7,6 +7,7 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 
 from sipd.message.message import Response
+from sipd.message.parser import parse
 from sipd.records import Change, Done, MemoryRecords
 from tests.events.watching import Watcher
 from tests.support.cases import shows
@@ -54,7 +55,7 @@ class PublishTests(TestCase):
         self.watcher.end()
         self.rig.finish()
 
-    @shows("SUB-17", "3903 6")
+    @shows("SUB-17", "3903 6", "R3903-6-08", "R3903-6-21", "R3903-6-22")
     def test_initial(self) -> None:
         """200 with an entity tag and the time granted; watchers are told what was published."""
         answer = publish(self.b, pidf("open", "At lunch"))
@@ -66,7 +67,7 @@ class PublishTests(TestCase):
         publish(self.b, b"", answer.first["sip-etag"], 0)
         self.finish()
 
-    @shows("SUB-18", "3903 6")
+    @shows("SUB-18", "3903 6", "R3903-6-10", "R3903-6-16", "R3903-6-23", "R3903-6-25")
     def test_life(self) -> None:
         """A refresh tells nobody, a change and a removal everybody; each gives another tag, and the old one is worth
         nothing."""
@@ -86,6 +87,8 @@ class PublishTests(TestCase):
         self.rig.advance(100.0)
         self.finish()
 
+    @shows("R3903-6-07", "R3903-6-09", "R3903-6-10", "R3903-6-14", "R3903-6-15", "R3903-6-24", "R3903-9-01")
+    @shows("R3903-14.2-03", "R3903-14.4-02")
     @shows("SUB-19", "3903 6")
     def test_refused(self) -> None:
         """What is wrong with a PUBLISH, each with its own answer, and nothing is kept."""
@@ -105,9 +108,10 @@ class PublishTests(TestCase):
         self.b.request("PUBLISH", "sip:1002@example.com", "Event: presence", "Content-Encoding: gzip",
                        "Content-Type: application/pidf+xml", body=pidf("open"))
         self.assertIn("identity", self.b.take(415).first["accept-encoding"])
-        for number in range(10):
-            publish(self.b, pidf("open", number=f"t{number}"), expires=60)
-        publish(self.b, pidf("open"), status=503)
+        publish(self.b, pidf("open"), kind="multipart/signed", status=415)
+        tags = {publish(self.b, pidf("open", number=f"t{number}"), expires=60).first["sip-etag"] for number in range(10)}
+        self.assertEqual(len(tags), 10)
+        self.assertEqual(publish(self.b, pidf("open"), status=503).first["retry-after"], "60")
         self.rig.advance(61.0)
         self.finish()
 
@@ -139,7 +143,7 @@ class PublishTests(TestCase):
         self.assertIn("Not online", self.news()[-1])
         self.finish()
 
-    @shows("SUB-19", "3903 6")
+    @shows("SUB-19", "3903 6", "R3903-6-04", "R3903-6-05", "R3903-6-18", "R3903-6-19", "R3903-6-20", "R3903-14.2-03")
     def test_in_order(self) -> None:
         """While a PUBLISH is being stored another one about the same waits: of two that know the same tag one wins. What
         cannot be stored is answered 500 and changes nothing."""
@@ -172,7 +176,7 @@ class PublishTests(TestCase):
             store.release()
         rig.finish()
 
-    @shows("SUB-19", "3903 6")
+    @shows("SUB-19", "3903 6", "R3903-6-04")
     def test_in_order_of_packages(self) -> None:
         """Whatever package they are about, those for one user are served as they came: one that waits is not overtaken."""
         store = SlowRecords()
@@ -196,7 +200,7 @@ class PublishTests(TestCase):
             b.take(200)
         rig.finish()
 
-    @shows("SUB-19", "3903 6")
+    @shows("SUB-19", "3903 6", "R3903-6-06", "R3903-6-07", "R3903-6-09", "R3903-6-10", "R3903-6-13", "R3903-6-14")
     def test_steps(self) -> None:
         """The order of s6: whose state it is, what package, which entity tag, for how long, and then the body."""
         publish(self.b, b"no xml", "x, y", expires=1, event="", entity="nobody", status=404)
@@ -208,7 +212,7 @@ class PublishTests(TestCase):
         publish(self.b, b"no xml", status=400)
         self.finish()
 
-    @shows("SUB-18", "3903 6")
+    @shows("SUB-18", "3903 6", "R3903-4-01", "R3903-6-01", "R3903-6-02", "R3903-6-03", "R3903-6-17")
     def test_nothing_to_keep(self) -> None:
         """A first PUBLISH of no time is answered 200 with a tag, and nothing is kept or told; Contact and Record-Route
         mean nothing and do not come back."""
@@ -221,6 +225,53 @@ class PublishTests(TestCase):
         self.assertEqual(self.news(), [])
         publish(self.b, b"", answer.first["sip-etag"], status=412)
         self.assertEqual(list(self.rig.core.events.compositor.entities()), [])
+        self.finish()
+
+    @shows("SUB-17", "3903 6", "R3903-6-11", "R3903-6-12", "R3903-6-09")
+    def test_times(self) -> None:
+        """What is asked for is granted, up to the longest time; without Expires the configured one; what is no number is
+        malformed, and so is a SIP-If-Match without a tag."""
+        for settings, wanted in (({}, "3600"), ({"default_expires": 600}, "600")):
+            rig = Rig(events=settings)
+            b = rig.phone("1002")
+            for expires, granted in ((None, wanted), (100, "100"), (999_999, "3600")):
+                answer = publish(b, pidf("open"), expires=expires)
+                self.assertEqual(answer.first["expires"], granted)
+                publish(b, b"", answer.first["sip-etag"], 0)
+            for line in ("Expires: soon", "SIP-If-Match: "):
+                b.request("PUBLISH", "sip:1002@example.com", "Event: presence", line,
+                          "Content-Type: application/pidf+xml", body=pidf("open"))
+                b.take(400)
+            rig.finish()
+        self.finish()
+
+    @shows("R3903-7-01", "R3903-7-02", "R3903-14.1-01", "R3903-14.1-02", "R3903-14.2-01", "R3903-14.2-02")
+    @shows("R3903-14.3-01", "R3903-14.4-01")
+    @shows("SUB-17", "3903 14")
+    def test_authenticated(self) -> None:
+        """Who publishes shows who they are, by 401; what was overheard lets nobody else in; by TLS as by UDP. OPTIONS
+        says that there is PUBLISH, and for what."""
+        rig = Rig(auth={"required": True})
+        for phone in (rig.phone("1002"), rig.phone("1002", transport="tls")):
+            request = phone.request("PUBLISH", "sip:1002@example.com", "Event: presence", "Expires: 60",
+                                    "Content-Type: application/pidf+xml", body=pidf("open"))
+            sent = phone.authorized(request, phone.take(401))
+            phone.take(200)
+            other = phone.request("PUBLISH", "sip:1003@example.com", "Event: presence", "Expires: 60",
+                                  "Content-Type: application/pidf+xml", body=pidf("open"))
+            phone.authorized(other, phone.take(401))
+            phone.take(403)
+            thief = rig.phone("1002")
+            assert sent.via is not None
+            thief.send(parse(sent.encode().replace(sent.via.branch.encode(), b"z9hG4bKx").replace(
+                sent.call_id.encode(), b"overheard").replace(b"SIP/2.0/TLS", b"SIP/2.0/UDP")))
+            thief.take(401)
+            phone.request("OPTIONS", "sip:example.com")
+            answer = phone.take(200)
+            self.assertIn("PUBLISH", answer.first["allow"])
+            self.assertIn("presence", answer.first["allow-events"])
+        rig.advance(61.0)
+        rig.finish()
         self.finish()
 
     @shows("SUB-22")

@@ -87,7 +87,7 @@ class RestartTests(TestCase):
         self.assertEqual(self.records.kept, {})
         self.rig.finish()
 
-    @shows("SUB-20", "3903 6")
+    @shows("SUB-20", "3903 6", "R3903-6-18")
     def test_publications(self) -> None:
         """A publication is there after a kill with its tag, and expires when it would have."""
         tag = publish(self.b, pidf("open", "Back at ten"), expires=300).first["sip-etag"]

@@ -75,6 +75,7 @@ def signed(directory: str, name: str, names: list[x509.GeneralName], ca: tuple[s
 class ClientTests(TestCase):
     """A TLS listener that asks clients for certificates."""
 
+    @shows("R3903-14.4-03", "R3903-14.5-01")
     async def test_names(self) -> None:
         """RFC 5922 s7.1: a client that one of ours vouches for is known by its SIP domains, else by its DNS names; without a
         certificate, with another's, with one that is over, and with a session taken up again it is served unknown."""
@@ -149,6 +150,7 @@ class TlsTests(TestCase):
             secure.sendall(OPTIONS)
             return secure.version(), secure.recv(100)
 
+    @shows("R3903-14.4-03", "R3903-14.5-01")
     async def test_there_and_back(self) -> None:
         """A client that checks our certificate talks to us with TLS 1.2 and 1.3."""
         rig = self.rig()
