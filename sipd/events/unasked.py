@@ -46,9 +46,11 @@ class Said(NamedTuple):
 class _Lamp:
     """One phone that is told without asking."""
 
-    __slots__ = ("told", "sending", "stale", "tries", "timer")
+    __slots__ = ("told", "registered", "sending", "stale", "tries", "timer")
 
     def __init__(self) -> None:
+        #: The Call-ID of its REGISTERs: a phone that was started anew has another (RFC 3261 s10.2.4).
+        self.registered = ""
         #: What it is known to know.
         self.told = ""
         self.sending: Sending | None = None
@@ -84,17 +86,21 @@ class Unasked:
 
     def bound(self, aor: str) -> None:
         """The bindings of somebody are others, or were refreshed: who is new, or missed something, is told."""
-        present = {binding.contact for binding in self._location.bindings(aor)} if aor in self.users else set()
+        bindings = self._location.bindings(aor) if aor in self.users else []
+        present = {binding.contact: binding.call_id for binding in bindings}
         for key in [key for key in self._lamps if key[0] == aor and key[1] not in present]:
             self._drop(key)
-        for contact in present:
+        for contact, call_id in present.items():
             key = aor, contact
             if key not in self._lamps:
                 if self._lamps.full:
                     self._lamps.refused += 1
                     continue
                 self._lamps[key] = _Lamp()
-            self._lamps[key].tries = 0
+            lamp = self._lamps[key]
+            if lamp.registered != call_id:
+                lamp.registered, lamp.told = call_id, ""  # a phone that was started anew knows nothing
+            lamp.tries = 0
             self._tell(key)
 
     def changed(self, aor: str) -> None:

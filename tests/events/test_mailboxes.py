@@ -121,7 +121,7 @@ class MailboxTests(TestCase):
     @shows("SUB-14", "3842 3", "R6665-4.1.3-03", "R6665-4.2.1-01")
     def test_unasked(self) -> None:
         """A phone that never asks is told when it registers and at each change; one that was silent is told again, and
-        when it registers anew; nobody else is."""
+        so is one that was started anew, though its address is the old one; nobody else is."""
         rig = self.rig(unsolicited=["1001"])
         rig.core.events.set_mailbox("1001", 1, 0, lambda reason: None)
         a, b = rig.phone("1001"), rig.phone("1002")
@@ -144,7 +144,11 @@ class MailboxTests(TestCase):
         self.assertEqual(notified(a).body, third.body)
         self.assertEqual(rig.core.events.notifier.rows(), [])
         b.silent()
-        a.register(expires=0, call_id="x", cseq=3)
+        a.register(call_id="x", cseq=3)
+        a.silent()
+        a.register(call_id="another-boot", cseq=1)
+        self.assertEqual(notified(a).body, third.body)
+        a.register(expires=0, call_id="another-boot", cseq=3)
         rig.core.events.set_mailbox("1001", 4, 0, lambda reason: None)
         a.silent()
         rig.core.events.configure(rig.config.events.model_copy(update={"unsolicited": ()}))
@@ -273,7 +277,6 @@ class ElsewhereTests(TestCase):
         self.rig.advance(300.0)
         self.vm.silent()
         self.finish()
-
 
     @shows("R6665-4.1.3-06", "R6665-4.1.3-08", "R6665-4.1.3-09", "R6665-4.1.3-10", "R6665-4.1.3-11", "R6665-4.1.3-12")
     @shows("R6665-4.1.3-13", "R6665-4.1.3-14", "R6665-4.1.3-15", "R6665-4.4.2-01")
