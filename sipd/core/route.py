@@ -191,11 +191,11 @@ class Route:
         call = self._call(request, caller, ours, wanted)         # 422: an INVITE begins one, others may belong to one
         if not ours:
             self._forward_on(request, key, routing, call)        # by Route, or by the Request-URI
-        elif not uri.user:
-            uas.refuse_unserved(request)                         # 404, 405
         elif events is not None:
             sender = caller if self._auth_required else caller or self._callers.claimed(request)
             self.serving.serve(request, key, partial(events.serve, request, ours, sender))  # 403, 404, 412, 423, 481
+        elif not uri.user:
+            uas.refuse_unserved(request)                         # 404, 405
         else:
             self._forward_to_user(request, key, ours, uri, loop, call, policy, caller)  # 404, 480
 

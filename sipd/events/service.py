@@ -30,6 +30,7 @@ from sipd.inventory import Inventory, Table
 from sipd.journal import Journal
 from sipd.message.errors import Reject
 from sipd.message.message import Request
+from sipd.message.uri import uri_of_aor
 from sipd.proxy.targets import Target, Way
 from sipd.records import Change, IRecords
 
@@ -185,8 +186,10 @@ class Events:
         package = self.packages.get(name)
         if not name and self.packages and request.method != "NOTIFY":
             return True
-        if package is None or entity[:1] == "@":
+        if package is None:
             return False
+        if entity[:1] == "@":
+            return package is self.summaries and request.method == "SUBSCRIBE"
         if request.method == "NOTIFY":
             return package.name == self.summaries.name and bool(self._settings.publishers)
         return request.method == "SUBSCRIBE" or bool(package.published)
@@ -195,10 +198,12 @@ class Events:
         """Serves what `serves` told of; `sender` is the address-of-record of who sent it and has been authenticated, ""
         for a stranger. Raises Reject and MalformedMessage, and then does not answer."""
         require(request, _NOTHING_SUPPORTED)
-        method = request.method
+        method, name = request.method, event_of(request)[0]
+        if name == self.summaries.name and method == "SUBSCRIBE" and self._is_voicemail(entity):
+            entity = sender or entity
         if not self._knows(entity):
             entity = self.alias(entity)
-        if not event_of(request)[0]:
+        if not name:
             # RFC 3903 s6: whose state it is comes first; RFC 6665 s4.2.3: then, that nobody can know what is meant
             raise self.unserved() if self._knows(entity) else Reject(404)
         if request.to_tag and method != "PUBLISH":
@@ -213,6 +218,12 @@ class Events:
             self.compositor.publish(request, entity, answer)
         else:
             self._notified(request, entity, sender, answer)
+
+    def _is_voicemail(self, entity: str) -> bool:
+        """True for what phones ask about the messages of whoever asks: the number that is dialled to hear them, or this
+        server, which is nobody."""
+        voicemail = self._settings.voicemail
+        return entity[:1] == "@" or bool(voicemail) and message_summary.account(entity, voicemail) == uri_of_aor(entity)
 
     def way(self, request: Request, entity: str, sender: str) -> Way | None:
         """Where a request for one of our addresses goes that neither routing nor registrations decide about: to the

@@ -11,9 +11,9 @@ from sipd.events import message_summary
 from sipd.message.errors import MalformedMessage
 from sipd.message.message import Request
 from tests.events.test_publications import publish
-from tests.events.watching import Watcher, notified, subscribe
+from tests.events.watching import Watcher, notified, subscribe, unsubscribe
 from tests.support.cases import shows
-from tests.support.rig import Rig
+from tests.support.rig import Phone, Rig
 
 KIND = "application/simple-message-summary"
 
@@ -92,6 +92,31 @@ class MailboxTests(TestCase):
         rows = rig.core.events.told("1001")
         self.assertEqual((rows[0]["counts"], rows[0]["by"]), ({"voice-message": [1, 10, 0, 0]}, ["api", "vm@example.com"]))
         watcher.end()
+        rig.core.events.mailboxes.clear()
+        rig.finish()
+
+    @shows("SUB-14", "3842 3")
+    def test_asked_at_the_number(self) -> None:
+        """Phones ask about their own messages at the number that is dialled to hear them, or at the server: each is
+        told of its own, and of nobody else's; other packages and a stranger's questions find nobody there."""
+        rig = Rig(users={"1001": "a", "1002": "b"}, auth={"required": True}, events={"voicemail": "*97"})
+        phones = rig.phone("1001"), rig.phone("1002")
+        rig.core.events.set_mailbox("1001", 3, 0, lambda reason: None)
+
+        def asks(phone: Phone, place: str, package: str, status: int) -> Any:
+            request = phone.request("SUBSCRIBE", place, f"Event: {package}", "Expires: 600")
+            refused = phone.take()
+            phone.authorized(request, refused)
+            return phone.take(status)
+
+        for place in ("sip:*97@example.com", "sip:example.com", "sip:192.0.2.1:5060"):
+            for phone, wanted in zip(phones, (b"3/0", b"0/0"), strict=True):
+                ok = asks(phone, place, "message-summary", 200)
+                self.assertIn(b"Voice-Message: " + wanted, notified(phone).body)
+                unsubscribe(phone, ok, "message-summary")
+            asks(phones[0], place, "dialog", 404)
+        asks(phones[0], "sip:*98@example.com", "message-summary", 404)
+        self.assertEqual(rig.core.events.notifier.rows(), [])
         rig.core.events.mailboxes.clear()
         rig.finish()
 
