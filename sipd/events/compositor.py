@@ -132,17 +132,23 @@ class Compositor:
         seconds = self.times.granted(request.first.get("expires"))            # step 4
         old = present.get(tag or "")
         kind, body = self._state(request, package, old)                       # step 5
-        if old is None and (len(present) >= MOST or self._timers.full):
-            self._timers.refused += 1
-            raise Reject(503, headers=(("Retry-After", "60"),))
+        gone = old
+        if old is None and seconds:
+            if len(present) >= MOST:
+                # somebody publishes each time anew and forgets the tags: what nobody refreshed for longest gives way
+                gone = next(iter(present.values()))
+            elif self._timers.full:
+                self._timers.refused += 1
+                raise Reject(503, headers=(("Retry-After", "60"),))
         new = Publication(name, entity, self._identifiers.tag(), kind, body, self._wall() + seconds)
-        changes: list[Change] = [(KIND, old.etag, None)] if old is not None else []
+        changes: list[Change] = [(KIND, gone.etag, None)] if gone is not None else []
         if seconds:
             changes.append((KIND, new.etag, json.dumps({
                 "package": name, "entity": entity, "kind": kind, "body": b64encode(body).decode(),
                 "expires_at": new.expires_at})))
+        same = old is not None and seconds > 0 and old.body == body
         self._busy[entity] = []
-        self._records.commit(changes, partial(self._stored, old, new, seconds, answer))
+        self._records.commit(changes, partial(self._stored, gone, new, seconds, same, answer))
 
     @staticmethod
     def _state(request: Request, package: Package, old: Publication | None) -> tuple[str, bytes]:
@@ -160,17 +166,19 @@ class Compositor:
         package.check(kind, body)
         return kind, body
 
-    def _stored(self, old: Publication | None, new: Publication, seconds: int, answer: Answer, reason: str) -> None:
+    def _stored(self, gone: Publication | None, new: Publication, seconds: int, same: bool, answer: Answer,
+                reason: str) -> None:
+        """`new` takes the place of `gone`; `same`: it says the same."""
         key = new.package, new.entity
         if reason:
             answer(500, "Publication Not Stored", ())
         else:
-            if old is not None:
-                self._forget(old)
+            if gone is not None:
+                self._forget(gone)
             if seconds:
                 self._keep(new)
             answer(200, "", (("SIP-ETag", new.etag), ("Expires", str(seconds))))
-            if old is None or not seconds or old.body != new.body:
+            if not same:
                 self._changed(*key)
         # those that came meanwhile, in their order: each may make the others wait again
         waiting = self._busy.pop(new.entity, [])

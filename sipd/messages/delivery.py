@@ -117,11 +117,14 @@ class Delivery:
         box = self._boxes.boxes.get(aor)
         if box is None:
             return
+        gone = [binding.contact for kind, binding in changes if kind == "delete"]
+        if gone:
+            # who was gone and comes back does not come for a refresh
+            box.tried = {key for key in box.tried if key[0] not in gone}
         for kind, binding in changes:
             if kind == "put":
                 self._registered(box, binding)
         if box.round is not None:
-            gone = [binding.contact for kind, binding in changes if kind == "delete"]
             box.round.left = [binding for binding in box.round.left if binding.contact not in gone]
             if box.round.current is not None and box.round.current.contact in gone and box.round.sending is not None:
                 # a phone that has moved: what was sent to where it was need not be waited for

@@ -221,6 +221,24 @@ class Relayed(OfflineTestCase):
         self.assertEqual(self.got(phone=again).body, b"gone")
         self.rig.finish()
 
+    @shows("NIT-02", "3428 7")
+    def test_comes_back(self) -> None:
+        """A phone that could not take a message a moment ago, leaves, and registers again from the same place gets it at
+        once; a refresh alone is no reason to ask it again so soon."""
+        self.b.register(call_id="phone", cseq=1)
+        text(self.a, "1002", b"again")
+        self.b.answer(self.b.take("MESSAGE"), 480)
+        self.rig.advance(1.0)
+        self.a.take(202)
+        self.b.register(call_id="phone", cseq=2)
+        self.rig.advance(1.0)
+        self.b.silent()
+        self.b.register(call_id="phone", cseq=3, expires=0)
+        self.rig.advance(1.0)
+        self.b.register(call_id="phone", cseq=4)
+        self.assertEqual(self.got().body, b"again")
+        self.rig.finish()
+
     def test_silent(self) -> None:
         """A phone that says nothing for eight seconds: the sender has a 202 while it may still listen, and the message
         comes again when the relayed one is over."""
