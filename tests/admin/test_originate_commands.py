@@ -69,9 +69,7 @@ class OriginateCommandTests(SynchronousTestCase):
         asked.cancel()
         self.assertFalse(json.loads(self.successResultOf(asked))["result"]["connected"])
         self.play.rig.advance(0.1)
-        self.play.a.answer(self.play.a.take("CANCEL"), 200)
-        self.play.a.answer(invite, 487)
-        self.play.a.take("ACK")
+        self.play.a.cancelled(invite)
         self.play.finish()
 
     def test_followed(self) -> None:
@@ -99,9 +97,7 @@ class OriginateCommandTests(SynchronousTestCase):
         self.play.rig.advance(0.1)
         self.live[0].end()
         self.play.rig.advance(0.1)
-        self.play.a.answer(self.play.a.take("CANCEL"), 200)
-        self.play.a.answer(invite, 487)
-        self.play.a.take("ACK")
+        self.play.a.cancelled(invite)
         self.assertEqual(self.closed, [])
         self.play.finish()
 

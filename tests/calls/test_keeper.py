@@ -59,9 +59,7 @@ class Kept(TestCase):
 
     def hang_up(self, ok: Any) -> None:
         """The caller's BYE, answered."""
-        self.a.in_dialog("BYE", ok)
-        self.b.answer(self.b.take("BYE"), 200)
-        self.a.take(200)
+        self.a.hang_up(ok, self.b)
 
     def test_before_the_answer(self) -> None:
         """The record is written before the 200 to the BYE leaves, and the mode keeps others out."""

@@ -27,10 +27,7 @@ class PickupTests(TestCase):
     def ring(self) -> tuple[Request, Request]:
         """The INVITE as sent and as received."""
         invite = self.a.invite("1002", "Supported: replaces")
-        self.a.take(100)
-        got = self.b.take("INVITE")
-        self.b.answer(got, 180)
-        self.a.take(180)
+        got = self.b.ring(self.a)
         return invite, got
 
     def taken(self, invite: Request, got: Request, replaces: str) -> None:
@@ -41,19 +38,12 @@ class PickupTests(TestCase):
         self.assertEqual(second.first["replaces"], replaces)
         self.other.silent()
         c.take(100)
-        a.answer(second, 200)
-        ok = c.take(200)
-        c.ack(ok)
-        a.take("ACK")
+        _, ok = a.pick_up(second, c)
         a.cancel(invite)
         a.take(200)
-        b.answer(b.take("CANCEL"), 200)
-        b.answer(got, 487)
-        b.take("ACK")
+        b.cancelled(got)
         a.ack(a.take(487), invite)
-        c.in_dialog("BYE", ok)
-        a.answer(a.take("BYE"), 200)
-        c.take(200)
+        c.hang_up(ok, a)
 
     @shows("SUB-15", "3891 7.1", "5359 2.15")
     def test_by_lamp(self) -> None:
@@ -120,9 +110,7 @@ class PickupTests(TestCase):
         self.b.take("ACK")
         self.c.invite("sip:*8@example.com")
         self.c.ack(self.c.take(404), self._last(self.c))
-        self.a.in_dialog("BYE", ok)
-        self.b.answer(self.b.take("BYE"), 200)
-        self.a.take(200)
+        self.a.hang_up(ok, self.b)
         self.assertEqual(invite.call_id, ok.call_id)
         self.rig.finish()
 
@@ -158,14 +146,9 @@ class PickupTests(TestCase):
         self.c.take(100)
         taken = second.take("INVITE")
         self.b.silent()
-        second.answer(taken, 200)
-        over = self.c.take(200)
-        self.c.ack(over)
-        second.take("ACK")
+        _, over = second.pick_up(taken, self.c)
         for response, caller, callee in ((ok, self.a, second), (over, self.c, second)):
-            caller.in_dialog("BYE", response)
-            callee.answer(callee.take("BYE"), 200)
-            caller.take(200)
+            caller.hang_up(response, callee)
         self.c.invite("1002", "Replaces: x;to-tag=1;from-tag=2")
         self.c.take(100)
         for phone in (self.b, second):

@@ -88,15 +88,10 @@ class MovedTestCase(TestCase):
 
     def talks(self, phone: Phone, got: Request, *others: tuple[Phone, Request]) -> None:
         """A phone answers, all others stop ringing, and the two talk and end it."""
-        phone.answer(got, 200)
-        ok = self.a.take(200)
-        self.a.ack(ok)
-        phone.take("ACK")
+        _, ok = phone.pick_up(got, self.a)
         for other, rang in others:
             self.stops(other, rang)
-        self.a.in_dialog("BYE", ok)
-        phone.answer(phone.take("BYE"), 200)
-        self.a.take(200)
+        self.a.hang_up(ok, phone)
 
     def story(self) -> str:
         """What `sipctl call` tells of the call from outside."""
@@ -161,19 +156,14 @@ class MovedTests(MovedTestCase):
         self.rig.advance(1.5)
         self.assertEqual([one[0] for one in dialogs(lamps["1002"].body)], ["early"])
         self.assertEqual([one[0] for one in dialogs(lamps["1003"].body) if one[0] != "terminated"], ["trying"])
-        self.c.answer(got, 200)
-        ok = self.a.take(200)
-        self.a.ack(ok)
-        self.c.take("ACK")
+        _, ok = self.c.pick_up(got, self.a)
         self.stops(self.b, rang)
         self.rig.advance(1.5)
         self.assertEqual(dialogs(lamps["1002"].body), [("terminated", "cancelled", "recipient")])
         self.assertEqual([one[0] for one in dialogs(lamps["1003"].body) if one[0] != "terminated"], ["confirmed"])
         # it talks now: what the lamp told is worth nothing any more
         self.refused(self.d, 486, target[1], replaces, "Require: replaces")
-        self.a.in_dialog("BYE", ok)
-        self.c.answer(self.c.take("BYE"), 200)
-        self.a.take(200)
+        self.a.hang_up(ok, self.c)
         self.rig.advance(1.5)
         for lamp in lamps.values():
             self.assertEqual([one for one in dialogs(lamp.body) if one[0] != "terminated"], [])
@@ -264,9 +254,7 @@ class MovedTests(MovedTestCase):
         self.call()
         rang = self.rings(self.b)
         asking = self.c.invite("sip:*8@example.com")
-        challenge = self.c.take(407)
-        self.c.ack(challenge, asking)
-        asking = self.c.authorized(asking, challenge)
+        asking = self.c.prove(asking)
         self.c.take(100)
         self.c.ack(self.c.take(487), asking)
         got = self.comes(self.c)
@@ -306,9 +294,7 @@ class RaceTests(MovedTestCase):
         self.a.ack(ok)
         self.b.take("ACK")
         self.refused(self.c, 404)
-        self.a.in_dialog("BYE", ok)
-        self.b.answer(self.b.take("BYE"), 200)
-        self.a.take(200)
+        self.a.hang_up(ok, self.b)
         self.rig.finish()
 
     @shows("SUB-26", "16.10")

@@ -280,9 +280,7 @@ class Calling(TestCase):
     def call(self, *extra: str, **fields: Any) -> tuple[Request, Request]:
         """A call past the challenge: the INVITE as sent and as the callee has it."""
         invite = self.a.invite("1002", *extra, **fields)
-        refusal = self.a.take(407)
-        self.a.ack(refusal, invite)
-        invite = self.a.authorized(invite, refusal)
+        invite = self.a.prove(invite)
         self.a.take(100)
         self.rig.advance(0.1)
         return invite, self.b.take("INVITE")
@@ -317,9 +315,7 @@ class Calling(TestCase):
             self.a.take(200)
         _, got = self.call()
         self.assertNotIn("proxy-authorization", got.first)
-        self.b.answer(got, 200)
-        self.a.ack(self.a.take(200))
-        self.b.take("ACK")
+        self.b.pick_up(got, self.a)
         self.rig.finish()
 
     @shows("AUT-09", "22.2")
@@ -340,9 +336,7 @@ class Calling(TestCase):
         self.a.take(180)
         self.a.cancel(invite)
         self.a.take(200)
-        self.b.answer(self.b.take("CANCEL"), 200)
-        self.b.answer(got, 487)
-        self.b.take("ACK")
+        self.b.cancelled(got)
         self.a.ack(self.a.take(487), invite)
         self.a.request("CANCEL", "sip:1002@example.com")
         self.a.take(481)
@@ -388,10 +382,7 @@ class Calling(TestCase):
     def test_callee_within_the_call(self) -> None:
         """Re-INVITE and BYE of the callee, and of the caller, pass without credentials; so do their ACKs."""
         _, got = self.call()
-        sent = self.b.answer(got, 200)
-        ok = self.a.take(200)
-        self.a.ack(ok)
-        self.b.take("ACK")
+        sent, ok = self.b.pick_up(got, self.a)
         again = self.b.in_callee_dialog("INVITE", got, sent)
         self.b.take(100)
         there = self.a.take("INVITE")

@@ -71,10 +71,7 @@ class Guests(TestCase):
         self.guest.invite(uri, from_=self.me)
         self.guest.take(100)
         got = self.b.take("INVITE")
-        sent = self.b.answer(got, 200)
-        ok = self.guest.take(200)
-        self.guest.ack(ok)
-        self.b.take("ACK")
+        sent, ok = self.b.pick_up(got, self.guest)
         return got, sent, ok
 
     @shows("AUT-17")
@@ -271,9 +268,7 @@ class NobodyAsked(TestCase):
         a.take(100)
         got = out.take("INVITE")
         self.assertEqual(got.first["p-asserted-identity"], "<sip:x@y>")
-        out.answer(got, 200)
-        a.ack(a.take(200))
-        out.take("ACK")
+        out.pick_up(got, a)
         a.request("ACK", "sip:example.com", to="<sip:example.com>;tag=1", call_id=invite.call_id)
         a.request("ACK", "sip:1002@example.com", to="<sip:1002@example.com>;tag=1")
         rig.finish()

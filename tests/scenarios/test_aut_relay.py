@@ -38,10 +38,7 @@ class RelayCase(TestCase):
         passed(caller, caller.invite(uri))
         caller.take(100)
         got = callee.take("INVITE")
-        sent = callee.answer(got, 200)
-        ok = caller.take(200)
-        caller.ack(ok)
-        callee.take("ACK")
+        sent, ok = callee.pick_up(got, caller)
         return got, sent, ok
 
 

@@ -28,10 +28,7 @@ class Ending(CallCase):
         self.b.answer(got, 180)
         self.a.take(180)
         self.rig.advance(3.6)
-        self.b.answer(got, 200)
-        ok = self.a.take(200)
-        self.a.ack(ok)
-        self.b.take("ACK")
+        _, ok = self.b.pick_up(got, self.a)
         (call,) = self.live
         self.assertEqual((call.state, call.caller, call.called, call.peers), (CONFIRMED, "1001", "1002", ["1002"]))
         self.assertEqual(call.source, "udp:192.0.2.10:5060")
@@ -68,15 +65,10 @@ class Ending(CallCase):
     def test_cancelled(self) -> None:
         """The caller gives up while it rings."""
         invite = self.a.invite("1002")
-        self.a.take(100)
-        got = self.b.take("INVITE")
-        self.b.answer(got, 180)
-        self.a.take(180)
+        got = self.b.ring(self.a)
         self.a.cancel(invite, "Reason: SIP;cause=200")
         self.a.take(200)
-        self.b.answer(self.b.take("CANCEL"), 200)
-        self.b.answer(got, 487)
-        self.b.take("ACK")
+        self.b.cancelled(got)
         self.a.ack(self.a.take(487), invite)
         call = self.ended("cancelled", "caller", 487)
         self.assertEqual(record(call)["result"], "cancelled")
@@ -183,10 +175,7 @@ class Ending(CallCase):
     def test_cancel_against_200(self) -> None:
         """The 200 crossed the CANCEL: the call is up until the caller's BYE."""
         invite = self.a.invite("1002")
-        self.a.take(100)
-        got = self.b.take("INVITE")
-        self.b.answer(got, 180)
-        self.a.take(180)
+        got = self.b.ring(self.a)
         self.a.cancel(invite)
         self.a.take(200)
         self.b.take("CANCEL")

@@ -152,9 +152,7 @@ class Time(CallCase):
         ok = established(c, d)[3]
         self.assertEqual((len(self.live), self.rig.core.calls.table.refused), (1, 1))
         self.assertEqual([fields["table"] for kind, fields in self.rig.records if kind == "limit-reached"], ["calls"])
-        c.in_dialog("BYE", ok)
-        d.answer(d.take("BYE"), 200)
-        c.take(200)
+        c.hang_up(ok, d)
         self.rig.finish()
 
     def test_off(self) -> None:

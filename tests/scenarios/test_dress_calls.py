@@ -121,9 +121,7 @@ class CallsOut(TestCase):
             carrier.answer(invite, 407, asks("same"))
             carrier.take("ACK")
             got = carrier.take("INVITE")
-            carrier.answer(got, 200)
-            caller.ack(caller.take(200))
-            carrier.take("ACK")
+            carrier.pick_up(got, caller)
         rig.advance(40.0)
         over(rig)
 

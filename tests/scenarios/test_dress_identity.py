@@ -85,9 +85,7 @@ class Identity(TestCase):
         self.assertEqual(self.seen({"send_identity": "pai"}, *claims)[1], {pai: f"<sip:boss@{CARRIER}>"})  # no passwords
         rig, caller, carrier = trunk_rig({"send_identity": "both"}, **required)
         invite = caller.invite("0123", *claims)
-        challenge = caller.take(407)
-        caller.ack(challenge, invite)
-        caller.authorized(invite, challenge)
+        caller.prove(invite)
         caller.take(100)
         got = carrier.take("INVITE")
         self.assertEqual([got.all(name) for name in _FIELDS[:3]],

@@ -178,10 +178,7 @@ class Failure(TestCase):
         alice.server = living
         first = alice.invite("bob")
         flow.challenged(alice, first)
-        alice.take(100)
-        got = bob.take("INVITE")
-        bob.answer(got, 180)
-        alice.take(180)
+        got = bob.ring(alice)
         call = flow.pick_up(alice, bob, got)
         call.do(bob, "BYE")
         flow.shows("""
@@ -262,10 +259,7 @@ class Elsewhere(TestCase):
         flow = Flow(self, rig, alg=alg, bob=bob)
         alg.invite(BOB, "Via: SIP/2.0/UDP 192.0.2.9:5060;branch=z9hG4bK74bf9;received=192.0.2.9",
                    "Record-Route: <sip:192.0.2.101;lr>", body=OFFER, max_forwards="69")
-        alg.take(100)
-        got = bob.take("INVITE")
-        bob.answer(got, 180)
-        alg.take(180)
+        got = bob.ring(alg)
         bob.answer(got, 200, "Content-Type: application/sdp", body=OFFER)
         alg.take(200)
         ladder = flow.shows("""

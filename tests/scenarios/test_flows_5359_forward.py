@@ -131,9 +131,7 @@ class Forwarding(TestCase):
         self.rig.advance(19.5)
         first.silent()
         self.rig.advance(1)
-        first.answer(first.take("CANCEL"), 200)
-        first.answer(got, 487)
-        first.take("ACK")
+        first.cancelled(got)
         got = second.take("INVITE")
         second.answer(got, 180)
         alice.take(180)
@@ -172,9 +170,7 @@ class Forwarding(TestCase):
         got = flow.ring(alice, b1, "sips:bob@example.com", ALLOW, REPLACES, contact=sips(alice),
                         from_="<sips:alice@example.com>;tag=1234567")
         self.rig.advance(20.5)
-        b1.answer(b1.take("CANCEL"), 200)
-        b1.answer(got, 487)
-        b1.take("ACK")
+        b1.cancelled(got)
         for phone, status in ((b2, 480), (b3, 486)):
             phone.answer(phone.take("INVITE"), status)
             phone.take("ACK")

@@ -216,9 +216,7 @@ class Groups(TestCase):
                       for one in [parse(packet.data)] if isinstance(one, Request) and one.call_id == got.call_id)
         caller.cancel(invite)
         caller.take(200)
-        callee.answer(callee.take("CANCEL"), 200)
-        callee.answer(got, 487)
-        callee.take("ACK")
+        callee.cancelled(got)
         caller.ack(caller.take(487), invite)
 
     @shows("INV-08", "FRK-22", "6665 4.1")

@@ -51,9 +51,7 @@ class Odd(TestCase):
         ok = self.b.answer(got, 200, send=False)
         self.b.send(ok.encode().replace(b";tag=t1002", b';x=";tag=t1002'))
         self.a.take(200)
-        c.answer(c.take("CANCEL"), 200)
-        c.answer(lost, 487)
-        c.take("ACK")
+        c.cancelled(lost)
         self.rig.finish()
 
     @shows("FRK-02", "R3261-16.9-01", "16.9")
@@ -66,15 +64,10 @@ class Odd(TestCase):
         self.rig.network.icmp.add(("192.0.2.98", 5060))
         self.b.register()
         self.a.invite("1002")
-        self.a.take(100)
-        got = self.b.take("INVITE")
-        self.b.answer(got, 180)
-        self.a.take(180)
+        got = self.b.ring(self.a)
         self.rig.advance(1)
         self.a.silent()
-        self.b.answer(got, 200)
-        self.a.ack(self.a.take(200))
-        self.b.take("ACK")
+        self.b.pick_up(got, self.a)
         self.rig.finish()
 
     @shows("FRK-08", "16.9")
@@ -136,9 +129,7 @@ class Odd(TestCase):
             callee.authorized(register, callee.take(401))
             callee.take(200)
         invite = a.invite("1002")
-        challenge = a.take(407)
-        a.ack(challenge, invite)
-        a.authorized(invite, challenge)
+        a.prove(invite)
         a.take(100)
         received = [callee.take("INVITE") for callee in callees]
         for callee, got in zip(callees, received, strict=True):
@@ -153,7 +144,5 @@ class Odd(TestCase):
         for callee, ok in zip(callees, answers, strict=True):
             a.ack(ok)
             callee.take("ACK")
-            a.in_dialog("BYE", ok)
-            callee.answer(callee.take("BYE"), 200)
-            a.take(200)
+            a.hang_up(ok, callee)
         rig.finish()

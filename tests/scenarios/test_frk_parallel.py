@@ -312,9 +312,7 @@ class Parallel(TestCase):
         self.assertNotEqual(first.via.branch.lower(), second.via.branch.lower())
         b.answer(second, 482)
         b.take("ACK")
-        b.answer(first, 200)
-        self.a.ack(self.a.take(200))
-        b.take("ACK")
+        b.pick_up(first, self.a)
         self.rig.finish()
 
     @shows("FRK-20", "16.5")
@@ -378,9 +376,7 @@ class Many(TestCase):
         callees[2].take("ACK")
         for callee, request in zip(callees[:2], got, strict=False):
             cancelled(callee, request)
-        a.in_dialog("BYE", ok)
-        callees[2].answer(callees[2].take("BYE"), 200)
-        a.take(200)
+        a.hang_up(ok, callees[2])
         rig.finish()
 
     @shows("FRK-03", "16.7/3")

@@ -28,13 +28,8 @@ def served(transport: str = "udp", hosts: int = 2, **settings: Any) -> tuple[Rig
 
 def answered(rig: Rig, a: Phone, callee: Phone, got: Any) -> None:
     """The callee answers; ACK and BYE reach it."""
-    callee.answer(got, 200)
-    ok = a.take(200)
-    a.ack(ok)
-    callee.take("ACK")
-    a.in_dialog("BYE", ok)
-    callee.answer(callee.take("BYE"), 200)
-    a.take(200)
+    _, ok = callee.pick_up(got, a)
+    a.hang_up(ok, callee)
     rig.finish()
 
 
@@ -139,10 +134,7 @@ class FailOver(TestCase):
         """A hop that rang and then says 503 is given up for the next, which can be cancelled only by its own ringing."""
         rig, a, (b, c) = served()
         invite = a.invite("1002")
-        a.take(100)
-        got = b.take("INVITE")
-        b.answer(got, 180)
-        a.take(180)
+        got = b.ring(a)
         b.answer(got, 503)
         b.take("ACK")
         other = c.take("INVITE")
@@ -174,10 +166,7 @@ class FailOver(TestCase):
         c = rig.phone("1002", THIRD, transport="tcp")
         c.connection = place.connections[0]
         got = c.take("INVITE")
-        c.answer(got, 200)
-        ok = a.take(200)
-        a.ack(ok)
-        c.take("ACK")
+        _, ok = c.pick_up(got, a)
         rig.finish()
 
     @shows("INV-17", "3263 4.3", "18.4")
@@ -236,9 +225,7 @@ class FailOver(TestCase):
             b.answer(late, 487)
             b.take("ACK")
             if not status:
-                c.answer(got, 200)
-                a.ack(a.take(200))
-                c.take("ACK")
+                c.pick_up(got, a)
             a.silent()
             rig.finish()
 
@@ -254,9 +241,7 @@ class FailOver(TestCase):
         a.take(180)
         b.answer(late, 200)
         ok = a.take(200)
-        c.answer(c.take("CANCEL"), 200)
-        c.answer(got, 487)
-        c.take("ACK")
+        c.cancelled(got)
         a.ack(ok)
         b.take("ACK")
         rig.finish()
@@ -364,10 +349,7 @@ class SerialByTime(TestCase):
         """After ring_timeout the first contact is cancelled and the second rings; its answer is the caller's."""
         rig, a, b, c = self.two_groups(proxy={"ring_timeout": 5.0})
         a.invite("1002")
-        a.take(100)
-        got = b.take("INVITE")
-        b.answer(got, 180)
-        a.take(180)
+        got = b.ring(a)
         rig.advance(4.9, 0.1)
         c.silent()
         b.silent()
@@ -400,10 +382,7 @@ class SerialByTime(TestCase):
         """The first contact's 200 crosses our CANCEL: it wins, and the second is cancelled."""
         rig, a, b, c = self.two_groups(proxy={"ring_timeout": 5.0})
         a.invite("1002")
-        a.take(100)
-        got = b.take("INVITE")
-        b.answer(got, 180)
-        a.take(180)
+        got = b.ring(a)
         rig.advance(5.1, 0.1)
         other = c.take("INVITE")
         c.answer(other, 180)
@@ -425,10 +404,7 @@ class SerialByTime(TestCase):
         """The caller's CANCEL during the first step: the second contact never hears of the call."""
         rig, a, b, c = self.two_groups(proxy={"ring_timeout": 5.0})
         invite = a.invite("1002")
-        a.take(100)
-        got = b.take("INVITE")
-        b.answer(got, 180)
-        a.take(180)
+        got = b.ring(a)
         rig.advance(4)
         a.cancel(invite)
         a.take(200)
@@ -445,14 +421,9 @@ class SerialByTime(TestCase):
         """Both steps time out: the caller, who did not cancel, has one final response."""
         rig, a, b, c = self.two_groups(proxy={"ring_timeout": 5.0})
         invite = a.invite("1002")
-        a.take(100)
-        got = b.take("INVITE")
-        b.answer(got, 180)
-        a.take(180)
+        got = b.ring(a)
         rig.advance(5.1, 0.1)
-        b.answer(b.take("CANCEL"), 200)
-        b.answer(got, 487)
-        b.take("ACK")
+        b.cancelled(got)
         rig.advance(32.1, 0.1)
         c.take_all("INVITE")
         final = a.take()

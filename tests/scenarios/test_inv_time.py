@@ -18,10 +18,7 @@ def ringing(**settings: Any) -> tuple[Rig, Phone, Phone, Request, Request]:
     a, b = rig.phone("1001"), rig.phone("1002")
     b.register()
     invite = a.invite("1002")
-    a.take(100)
-    got = b.take("INVITE")
-    b.answer(got, 180)
-    a.take(180)
+    got = b.ring(a)
     return rig, a, b, invite, got
 
 
@@ -58,9 +55,7 @@ class TimerC(TestCase):
         rig, a, b, _, got = ringing(timers={"c": 5.0})
         rig.advance(5.1, 0.1)
         b.answer(b.take("CANCEL"), 200)
-        b.answer(got, 200)
-        a.ack(a.take(200))
-        b.take("ACK")
+        b.pick_up(got, a)
         rig.finish()
 
     @shows("INV-14", "R3261-16.8-03", "R3261-16.6-42", "16.8")
@@ -104,15 +99,10 @@ class TimerC(TestCase):
         """Timer C's time passes in an answered call: nothing, and BYE passes after an hour."""
         rig, a, b, _, got = ringing(timers={"c": 5.0})
         rig.advance(2)
-        b.answer(got, 200)
-        ok = a.take(200)
-        a.ack(ok)
-        b.take("ACK")
+        _, ok = b.pick_up(got, a)
         rig.advance(3600, 5)
         b.silent()
-        a.in_dialog("BYE", ok)
-        b.answer(b.take("BYE"), 200)
-        a.take(200)
+        a.hang_up(ok, b)
         rig.finish()
 
     @shows("INV-29", "13.3.1", "16.10")
@@ -128,9 +118,7 @@ class TimerC(TestCase):
         b.answer(got, 180)
         a.take(180)
         rig.advance(10)
-        b.answer(got, 200)
-        a.ack(a.take(200))
-        b.take("ACK")
+        b.pick_up(got, a)
         rig.finish()
 
 
@@ -163,9 +151,7 @@ class Errors(TestCase):
         flow.fail("connection refused")
         rig.network.icmp.clear()
         rig.advance(1)
-        b.answer(got, 200)
-        a.ack(a.take(200))
-        b.take("ACK")
+        b.pick_up(got, a)
         rig.finish()
 
     @shows("INV-17", "18.4")
@@ -225,9 +211,7 @@ class Errors(TestCase):
         rig.advance(1)
         rig.network.icmp.clear()
         b.silent()
-        b.answer(got, 200)
-        a.ack(a.take(200))
-        b.take("ACK")
+        b.pick_up(got, a)
         rig.finish()
 
 
@@ -254,9 +238,7 @@ class Full(TestCase):
         for invite, got in zip(invites, calls, strict=True):
             a.cancel(invite)
             self.assertEqual(a.take(200).cseq_method, "CANCEL")
-            b.answer(b.take("CANCEL"), 200)
-            b.answer(got, 487)
-            b.take("ACK")
+            b.cancelled(got)
             a.ack(a.take(487), invite)
         rig.advance(40)
         again = a.invite("1002")
@@ -329,9 +311,7 @@ class InDialog(TestCase):
                 a.answer(a.take("BYE"), 200)
                 b.take(200)
             else:
-                a.in_dialog("BYE", ok)
-                b.answer(b.take("BYE"), 200)
-                a.take(200)
+                a.hang_up(ok, b)
             finish(second, a, b)
 
     @shows("INV-32", "16.6/4")
@@ -354,15 +334,10 @@ class InDialog(TestCase):
         a, b = rig.phone("1001"), rig.phone("1002")
         rig.binding("1002", b.contact)
         invite = a.invite("1002")
-        challenge = a.take(407)
-        a.ack(challenge, invite)
-        a.authorized(invite, challenge)
+        a.prove(invite)
         a.take(100)
         got = b.take("INVITE")
-        b.answer(got, 200)
-        ok = a.take(200)
-        a.ack(ok)
-        b.take("ACK")
+        _, ok = b.pick_up(got, a)
         route = f"Route: {ok.values('record-route')[0]}"
         good: dict[str, Any] = {"to": ok.first["to"], "from_": ok.first["from"], "call_id": ok.call_id}
         for wrong in ({"call_id": "another"}, {"from_": "<sip:1001@example.com>;tag=else"}, {"to": "<sip:1002@example.com>"},
@@ -373,9 +348,7 @@ class InDialog(TestCase):
             a.request("BYE", b.contact, f"Route: <sip:{token}{'@' if token else ''}{SERVER}:5060;lr>", **good)
             a.take(407)
         b.silent()
-        a.in_dialog("BYE", ok)
-        b.answer(b.take("BYE"), 200)
-        a.take(200)
+        a.hang_up(ok, b)
         rig.finish()
 
     @shows("INV-32", "16.6/4")

@@ -208,9 +208,7 @@ class Large(TestCase):
         self.b.in_callee_dialog("INFO", got, answer)
         self.a.answer(self.a.take("INFO"), 200)
         self.b.take(200)
-        self.a.in_dialog("BYE", ok)
-        self.b.answer(self.b.take("BYE"), 200)
-        self.a.take(200)
+        self.a.hang_up(ok, self.b)
         self.assertEqual(len(acceptor.received), 1)
         self.rig.finish()
 

@@ -159,9 +159,7 @@ class Spirals(TestCase):
         """Calls 1002, with credentials where they are asked for."""
         invite = a.invite("1002")
         if required:
-            challenge = a.take(407)
-            a.ack(challenge, invite)
-            invite = a.authorized(invite, challenge)
+            invite = a.prove(invite)
         a.take(100)
         rig.advance(0.5, 0.1)
         return invite

@@ -250,9 +250,7 @@ class RingingTests(SynchronousTestCase):
         self.play.rig.advance(19)
         self.a.silent()
         self.play.rig.advance(1.5)
-        self.a.answer(self.a.take("CANCEL"), 200)
-        self.a.answer(invite, 487)
-        self.a.take("ACK")
+        self.a.cancelled(invite)
         self.assertEqual(call.steps[-1] | {"seconds": 0}, {"step": "failed", "party": "1001", "seconds": 0, "status": 408,
                                                            "reason": "did not answer"})
         self.play.finish()
@@ -265,9 +263,7 @@ class RingingTests(SynchronousTestCase):
         self.play.rig.advance(0.1)
         call.give_up()
         self.play.rig.advance(0.1)
-        self.a.answer(self.a.take("CANCEL"), 200)
-        self.a.answer(invite, 487)
-        self.a.take("ACK")
+        self.a.cancelled(invite)
         self.assertEqual(steps(call)[-1], "failed")
         self.play.finish()
 
@@ -279,9 +275,7 @@ class RingingTests(SynchronousTestCase):
         self.play.rig.advance(0.1)
         self.play.rig.core.hang_up(2.0)
         self.play.rig.advance(0.1)
-        self.a.answer(self.a.take("CANCEL"), 200)
-        self.a.answer(invite, 487)
-        self.a.take("ACK")
+        self.a.cancelled(invite)
         self.assertEqual(call.steps[-1]["reason"], "the server stops")
         self.play.finish()
 
@@ -297,9 +291,7 @@ class RingingTests(SynchronousTestCase):
         self.a.silent()
         self.a.answer(invite, 180)
         rig.advance(0.1)
-        self.a.answer(self.a.take("CANCEL"), 200)
-        self.a.answer(invite, 487)
-        self.a.take("ACK")
+        self.a.cancelled(invite)
         self.play.finish()
 
     def test_answers_in_spite(self) -> None:
@@ -347,9 +339,7 @@ class RingingTests(SynchronousTestCase):
         self.b.answer(ringing, 180)
         call.give_up()
         self.play.rig.advance(0.1)
-        self.b.answer(self.b.take("CANCEL"), 200)
-        self.b.answer(ringing, 487)
-        self.b.take("ACK")
+        self.b.cancelled(ringing)
         self.play.taken_bye(self.a)
         self.play.finish()
 

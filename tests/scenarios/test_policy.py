@@ -318,9 +318,7 @@ class LimitTests(TestCase):
         refused(three, 486, "sip:1002@example.com")
         call = list(rig.core.calls.finished.values())[-1]
         self.assertIn("1002@example.com is busy: it has 1 calls, as many as it may", [text for _, text in tell(call)])
-        one.in_dialog("BYE", ok)
-        two.answer(two.take("BYE"), 200)
-        one.take(200)
+        one.hang_up(ok, two)
         reached(rig, three, two)
         rig.finish()
         for more in ({"forward": {"1002": {"busy": "1003"}}}, {"groups": {"all": {"members": ["1002", "1003"]}}}):

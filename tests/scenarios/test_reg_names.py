@@ -196,9 +196,7 @@ class OtherFields(TestCase):
         got = b.take("INVITE")
         self.assertNotIn("route", got.first)
         self.assertNotIn("192.0.2.77", " ".join(got.values("record-route")))
-        b.answer(got, 200)
-        a.ack(a.take(200))
-        b.take("ACK")
+        b.pick_up(got, a)
         rig.finish()
 
     @shows("REG-36")
@@ -231,9 +229,7 @@ class OtherFields(TestCase):
         a.take(100)
         got = b.take("INVITE")
         assert isinstance(got, Request)
-        b.answer(got, 200)
-        a.ack(a.take(200))
-        b.take("ACK")
+        b.pick_up(got, a)
         rig.finish()
         return got
 

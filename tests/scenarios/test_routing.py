@@ -37,13 +37,8 @@ class RoutingTestCase(TestCase):
 
     def answers(self, phone: Phone, got: Request) -> None:
         """The phone takes the call, which is over at once."""
-        phone.answer(got, 200)
-        ok = self.caller.take(200)
-        self.caller.ack(ok)
-        phone.take("ACK")
-        self.caller.in_dialog("BYE", ok)
-        phone.answer(phone.take("BYE"), 200)
-        self.caller.take(200)
+        _, ok = phone.pick_up(got, self.caller)
+        self.caller.hang_up(ok, phone)
 
     def refuses(self, phone: Phone, got: Request, status: int) -> None:
         """The phone does not take the call."""
@@ -75,14 +70,9 @@ class GroupTests(RoutingTestCase):
         rig = self.office(groups={"sales": {"members": ["1002", "1003"]}}, numbers={"500": "sales"})
         self.call("500")
         a, b = self.rings(self.a), self.rings(self.b)
-        self.a.answer(a, 200)
-        ok = self.caller.take(200)
-        self.caller.ack(ok)
-        self.a.take("ACK")
+        _, ok = self.a.pick_up(a, self.caller)
         self.gives_up(self.b, b)
-        self.caller.in_dialog("BYE", ok)
-        self.a.answer(self.a.take("BYE"), 200)
-        self.caller.take(200)
+        self.caller.hang_up(ok, self.a)
         rig.finish()
 
     def test_parallel_timeout(self) -> None:

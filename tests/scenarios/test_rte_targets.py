@@ -169,9 +169,7 @@ class Sips(TestCase):
         b.in_callee_dialog("INFO", got, sent)
         a.answer(a.take("INFO"), 200)
         b.take(200)
-        a.in_dialog("BYE", ok)
-        b.answer(b.take("BYE"), 200)
-        a.take(200)
+        a.hang_up(ok, b)
         rig.finish()
 
     @shows("RTE-16", "26.2.2")

@@ -86,9 +86,7 @@ class Parts(TestCase):
             uri = Address.parse(value).uri
             self.assertEqual((uri.scheme, uri.port), ("sips", 5061))
             self.assertIn(uri.param("transport"), (None, "tls"))
-        b.answer(got, 200)
-        a.ack(a.take(200))
-        b.take("ACK")
+        b.pick_up(got, a)
         rig.finish()
 
 
@@ -162,9 +160,7 @@ class Formed(TestCase):
             a.take(100)
             got = c.take("INVITE")
             texts += [got.uri_text, c.raw[-1].decode("latin-1")]
-            c.answer(got, 200)
-            a.ack(a.take(200))
-            c.take("ACK")
+            c.pick_up(got, a)
             rig.finish()
         return texts
 

@@ -48,9 +48,7 @@ class Scanned(TestCase):
             self.busy.authorized(first, self.busy.take(401))
             self.busy.take(200)
             invite = self.busy.invite("1001")
-            challenge = self.busy.take(407)
-            self.busy.ack(challenge, invite)
-            self.busy.authorized(invite, challenge)
+            self.busy.prove(invite)
             self.busy.drain()
         self.stranger = self.rig.phone("stranger", "192.0.2.66")
 

@@ -341,6 +341,42 @@ class Phone:
             self.send(data)
         return response
 
+    # --- what a call is made of
+
+    def ring(self, caller: Phone) -> Request:
+        """Takes an INVITE, which it returns, and rings; the caller has taken 100 and 180."""
+        caller.take(100)
+        got: Request = self.take("INVITE")
+        self.answer(got, 180)
+        caller.take(180)
+        return got
+
+    def pick_up(self, invite: Request, caller: Phone, body: bytes = b"") -> tuple[Response, Response]:
+        """200 and ACK; the 200 as sent and as received."""
+        sent = self.answer(invite, 200, body=body)
+        ok: Response = caller.take(200)
+        caller.ack(ok)
+        self.take("ACK")
+        return sent, ok
+
+    def hang_up(self, ok: Response, callee: Phone) -> None:
+        """Ends the call that it began and `ok` answered."""
+        self.in_dialog("BYE", ok)
+        callee.answer(callee.take("BYE"), 200)
+        self.take(200)
+
+    def cancelled(self, invite: Request) -> None:
+        """Takes the CANCEL of an INVITE that it got, and ends that with 487."""
+        self.answer(self.take("CANCEL"), 200)
+        self.answer(invite, 487)
+        self.take("ACK")
+
+    def prove(self, invite: Request) -> Request:
+        """Takes the 407 to an INVITE, and sends it again with credentials; returns it so."""
+        challenge = self.take(407)
+        self.ack(challenge, invite)
+        return self.authorized(invite, challenge)
+
     # --- receiving
 
     @property
@@ -398,12 +434,5 @@ class Phone:
 def established(caller: Phone, callee: Phone, *extra: str) -> tuple[Request, Request, Response, Response]:
     """A plain call up to the ACK: the INVITE as sent and as received, the 200 as sent and as received."""
     invite = caller.invite(callee.name, *extra)
-    caller.take(100)
-    got = callee.take("INVITE")
-    callee.answer(got, 180)
-    caller.take(180)
-    sent = callee.answer(got, 200, body=_SDP)
-    ok = caller.take(200)
-    caller.ack(ok)
-    callee.take("ACK")
-    return invite, got, sent, ok
+    got = callee.ring(caller)
+    return invite, got, *callee.pick_up(got, caller, body=_SDP)
