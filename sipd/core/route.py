@@ -156,8 +156,9 @@ class Route:
         # s16.5: a Route left over, or a maddr that is not us, says where it goes
         elsewhere = routing.routes or ("maddr" in request.uri_text.lower() and uri.param("maddr"))
         ours = "" if elsewhere else self._places.aor(uri)
-        if ours and request.method == "OPTIONS" and (not uri.user or self._at_contact(request)):
-            self._options(request)                               # whoever asks; also with no hop left (s16.3 step 3)
+        if ours and request.method == "OPTIONS" and (not uri.user or self._at_contact(request, uri)):
+            # whoever asks; also with no hop left (s16.3 step 3)
+            self._options(request, uas.SUBSCRIPTION_CAPABILITIES if uri.user else uas.CAPABILITIES)
             return
         checks.proxy_require(request)                            # 420
         if ours and request.method == "REGISTER":
@@ -183,7 +184,7 @@ class Route:
         wanted = ours
         if not policy.plain:
             if request.method == "OPTIONS" and self._callers.asks_us(policy, ours, uri):
-                self._options(request)                           # a carrier, whether we are there
+                self._options(request, uas.CAPABILITIES)         # a carrier, whether we are there
                 return
             ours = self._callers.called(request, policy, caller, ours, uri)  # 403, 404, 480
         if not policy.plain or not NOT_PASSED_ON.isdisjoint(request.first):
@@ -201,19 +202,18 @@ class Route:
 
     # --- the steps
 
-    def _options(self, request: Request) -> None:
+    def _options(self, request: Request, can: tuple[tuple[str, str], ...]) -> None:
         """s11.2. Strangers may ask, so it costs no state, and a repeat is answered anew (s8.2.7)."""
         checks.proxy_require(request)
         checks.require(request, uas.SUPPORTED)
         if request.body:
             content.check(request)
         events = () if self.events is None else self.events.allow_events
-        can = uas.SUBSCRIPTION_CAPABILITIES if request.uri.user else uas.CAPABILITIES
         self._refusals.refuse(request, 200, "", can + events)
 
-    def _at_contact(self, request: Request) -> bool:
+    def _at_contact(self, request: Request, uri: Uri) -> bool:
         """Whether it is for the Contact of a subscription. Raises Reject (481)."""
-        return self.events is not None and self.events.at_contact(request)
+        return self.events is not None and self.events.at_contact(request, uri)
 
     def _register(self, request: Request, key: Key, uri: Uri) -> None:
         """s10.3 steps 1 to 5; the registrar does the rest."""
@@ -281,7 +281,7 @@ class Route:
             bindings = answering(bindings, self._unreachable)
         groups: Groups = groups_of(bindings, uri.scheme == "sips")
         if not groups:
-            if self._at_contact(request):
+            if self._at_contact(request, uri):
                 raise Reject(405, headers=uas.AT_A_SUBSCRIPTION)
             if self._users.by_aor(aor) is None and not self._open_registrar:
                 raise Reject(404)

@@ -11,6 +11,7 @@ from sipd.message.message import Request
 
 if TYPE_CHECKING:
     from sipd.core.refusals import Refusals
+    from sipd.message.uri import Uri
     from sipd.proxy.targets import Way
     from sipd.transaction.key import Key
     from sipd.transaction.layer import TransactionLayer
@@ -69,8 +70,9 @@ class Events(Protocol):
     def within(self, request: Request, key: Key) -> bool:
         """Serves a request in the dialog of a subscription; False for any other. Raises Reject."""
 
-    def at_contact(self, request: Request) -> bool:
-        """True for a request to the Contact of a subscription of ours. Raises Reject (481) where it is in no dialog."""
+    def at_contact(self, request: Request, uri: Uri) -> bool:
+        """True for a request to the Contact of a subscription of ours; `uri` is its Request-URI. Raises Reject (481)
+        where it is in no dialog."""
 
     def serves(self, request: Request, entity: str) -> bool:
         """True for a request that is served, False for one that is passed on."""

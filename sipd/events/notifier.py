@@ -33,6 +33,7 @@ from sipd.wheel import TimerWheel
 
 if TYPE_CHECKING:
     from sipd.core.uac import Uac
+    from sipd.message.uri import Uri
 
 #: The instance of a phone among the parameters of its Contact.
 _INSTANCE = re.compile(r';[ \t]*\+sip\.instance[ \t]*=[ \t]*"([^"]+)"', re.IGNORECASE)
@@ -190,10 +191,11 @@ class Notifier:
             raise Reject(406, headers=(("Accept", ", ".join(package.kinds)),))  # RFC 6665 s3.1.3, RFC 3856 s6.7
         return kind
 
-    def at_contact(self, request: Request) -> bool:
-        """True for a request to the Contact of a subscription, of one that is over too. Raises Reject (481) where it
-        says that it is in the dialog of one, and is not."""
-        if _CONTACT.fullmatch(request.uri.user or "") is None:
+    def at_contact(self, request: Request, uri: Uri) -> bool:
+        """True for a request to the Contact of a subscription, of one that is over too; `uri` is the Request-URI, which
+        is not read again: that would tell by the time it takes who is known here. Raises Reject (481) where it says
+        that it is in the dialog of one, and is not."""
+        if _CONTACT.fullmatch(uri.user or "") is None:
             return False
         if request.to_tag and Dialog.key_of(request) not in self.watches.by_dialog:
             raise Reject(481)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from sipd.core.uac import Uac
     from sipd.location.service import Location
     from sipd.message.identifiers import Entropy, Identifiers
+    from sipd.message.uri import Uri
     from sipd.wheel import TimerWheel
 
 #: The kind of the records of what mailboxes hold.
@@ -175,9 +176,9 @@ class Events:
         """See Notifier and Voicemail."""
         return self.notifier.within(request, key) or self.voicemail.within(request, key)
 
-    def at_contact(self, request: Request) -> bool:
+    def at_contact(self, request: Request, uri: Uri) -> bool:
         """See Notifier."""
-        return self.notifier.at_contact(request)
+        return self.notifier.at_contact(request, uri)
 
     def serves(self, request: Request, entity: str) -> bool:
         """True for a SUBSCRIBE, PUBLISH or NOTIFY about one of our addresses that is served here, not passed on;

@@ -135,12 +135,13 @@ class TrunkTests(TestCase):
         over(rig)
 
     def test_options(self) -> None:
-        """A carrier asks whether we are there: at our address, and at a number that is nobody's."""
+        """A carrier asks whether we are there: at our address, and at a number that is nobody's. It is told what this
+        server can."""
         rig = policy_rig({"carrier": TRUNK})
         carrier = rig.phone("carrier", CARRIER)
         for uri in ("sip:192.0.2.1", "sip:ping@192.0.2.1", "sip:acct@example.com"):
             carrier.request("OPTIONS", uri)
-            carrier.take(200)
+            self.assertIn("INVITE", carrier.take(200).first["allow"])
         over(rig)
 
     def test_addresses_and_networks(self) -> None:
