@@ -78,6 +78,11 @@ class MovedTestCase(TestCase):
         self.assertEqual(response.status, status)
         phone.ack(response, invite)
 
+    def refuses(self, phone: Phone, got: Request, status: int) -> None:
+        """A phone does not take the call."""
+        phone.answer(got, status)
+        phone.take("ACK")
+
     def stops(self, phone: Phone, got: Request, reason: str = ELSEWHERE) -> None:
         """A phone is told to stop ringing, and why."""
         cancel = phone.take("CANCEL")
@@ -92,6 +97,11 @@ class MovedTestCase(TestCase):
         for other, rang in others:
             self.stops(other, rang)
         self.a.hang_up(ok, phone)
+
+    def replaces(self) -> str:
+        """What a lamp has of the first dialog of the call."""
+        tag = self.record().dialogs[0].tag
+        return f"Replaces: {self.invite.call_id};to-tag={self.invite.from_tag};from-tag={tag};early-only"
 
     def story(self) -> str:
         """What `sipctl call` tells of the call from outside."""
@@ -172,8 +182,8 @@ class MovedTests(MovedTestCase):
 
     @shows("SUB-26", "3891 6.2")
     def test_a_user_without_replaces(self) -> None:
-        """A caller of our own whose phone does not say that it knows Replaces is served like one from outside; one whose
-        phone does say so gets the Replaces."""
+        """A caller of our own whose phone does not say that it knows Replaces is served like one from outside, by number
+        and by lamp; one whose phone does say so gets the Replaces."""
         for supported, moved in (("Supported: timer, 100rel", True), ("Supported: timer,  Replaces", False)):
             self.make()
             self.a = self.rig.phone("1001")
@@ -183,7 +193,11 @@ class MovedTests(MovedTestCase):
             if moved:
                 self.refused(self.a, 404, "*81002")  # it is calling already
                 self.asks(self.c)
-                self.talks(self.c, self.comes(self.c), (self.b, rang))
+                got = self.comes(self.c)
+                self.c.answer(got, 480)
+                self.c.take("ACK")
+                self.asks(self.d, "sip:1001@example.com", self.replaces())
+                self.talks(self.d, self.comes(self.d), (self.b, rang))
             else:
                 picking = self.c.invite("sip:*8@example.com")
                 self.c.take(100)
@@ -202,13 +216,11 @@ class MovedTests(MovedTestCase):
         self.make(events={"watch": "self"})
         self.call()
         rang = self.rings(self.b)
-        dialog = self.record().dialogs[0]
-        replaces = f"Replaces: {self.invite.call_id};to-tag={self.invite.from_tag};from-tag={dialog.tag}"
         stranger = self.rig.phone("1005")
         stranger.register()
         self.refused(stranger, 404)
         self.refused(stranger, 403, "*81002")
-        self.refused(stranger, 403, "1002", replaces)
+        self.refused(stranger, 403, "1002", self.replaces())
         unregistered = self.rig.phone("1004")
         self.d.register(expires=0)
         self.refused(unregistered, 480)
@@ -332,9 +344,7 @@ class RaceTests(MovedTestCase):
         self.refused(self.d, 404)
         got = self.comes(self.c)
         self.refused(self.d, 404)
-        dialog = self.record().dialogs[0]
-        self.refused(self.d, 486, "1002",
-                     f"Replaces: {self.invite.call_id};to-tag={self.invite.from_tag};from-tag={dialog.tag};early-only")
+        self.refused(self.d, 486, "1002", self.replaces())
         self.c.answer(got, 486)
         self.c.take("ACK")
         self.asks(self.d)
@@ -399,6 +409,8 @@ class RaceTests(MovedTestCase):
         self.call("500")
         rang = [(phone, self.rings(phone)) for phone in (self.b, second, other)]
         self.refused(other, 404)
+        self.refuses(*rang.pop(0), 486)
+        self.refused(self.c, 481, "1002", self.replaces())  # that one rings no more
         self.asks(self.c)
         self.talks(self.c, self.comes(self.c), *rang)
         self.assertEqual(cdr.record(self.record())["branches"], 4)
