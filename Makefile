@@ -28,7 +28,7 @@ test-real: $(VENV)/.installed-dev
 	tools/apt-install tests/apt-packages.txt
 	$(VENV)/bin/python tools/run_tests.py real
 
-# Breaks a copy of the core in a hundred ways; each must make a test fail. Minutes: tools/mutants.py.
+# Breaks a copy of the core in more than two hundred ways; each must make a test fail. Minutes: tools/mutants.py.
 mutants: $(VENV)/.installed-dev
 	$(VENV)/bin/python tools/mutants.py
 
