@@ -341,6 +341,12 @@ class Call:
                 self._hung_up(dialog, BYE, dialog.bye_by or ("caller" if from_caller else "callee"))
             return
         if method in session_timer.REFRESHES and 200 <= status < 300 and response is not None:
+            # s12.2.2: who asked is where the request said, as the other is where its 2xx says
+            contact = request.first.get("contact", "")
+            if contact and from_caller:
+                self.contact = contact
+            elif contact:
+                dialog.contact = contact
             self.refreshed(dialog, from_caller, response)
         elif status in (408, 481) and method not in _OTHER_USAGES and dialog.state == CONFIRMED:
             # s12.2.1.2: one side is gone

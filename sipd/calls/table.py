@@ -253,14 +253,14 @@ class Calls:
     def answered_again(self, call: Call) -> None:
         """Another of those who were called answered too."""
         self.refreshed(call)
-        if self.watchers:
-            self.tell(call)
 
     def refreshed(self, call: Call) -> None:
         """Its session timer was started anew, or where its parties are has changed."""
         self.wait(call)
         if self.keeper is not None:
             self.keeper.answered(call)
+        if self.watchers:
+            self.tell(call)
 
     def ended(self, call: Call) -> None:
         """It is over: see Call.end."""

@@ -17,6 +17,7 @@ _NS = "urn:ietf:params:xml:ns:pidf"
 _CPIM_NS = "urn:ietf:params:xml:ns:cpim-pidf:"
 _DM = "urn:ietf:params:xml:ns:pidf:data-model"
 _RPID = "urn:ietf:params:xml:ns:pidf:rpid"
+_LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
 _PREFIXES = {_DM: "dm", _RPID: "rpid", f"{_NS}:cipid": "c", f"{_NS}:caps": "caps"}
 #: Tuples of one document, and in all that are merged.
 _MOST_TUPLES = 50
@@ -81,7 +82,7 @@ def derived(entity: str, doing: str) -> Element:
     one = Element(f"{{{_NS}}}tuple", {"id": "sipd"}, children=[
         Element(f"{{{_NS}}}status", children=[basic]),
         Element(f"{{{_NS}}}contact", {"priority": "1"}, uri_of_aor(entity)),
-        Element(f"{{{_NS}}}note", text=doing)])
+        Element(f"{{{_NS}}}note", {_LANGUAGE: "en"}, doing)])
     children = [one]
     if doing in (RINGING, TALKING):
         # RFC 4480 s3.2: what simple watchers show as busy

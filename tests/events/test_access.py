@@ -25,7 +25,7 @@ def access(**settings: Any) -> Access:
 class VerdictTests(SynchronousTestCase):
     """Rules without a server."""
 
-    @shows("SUB-13", "3856 6.6")
+    @shows("SUB-13", "3856 6.6", "R4235-3.6-01", "R4235-3.6-03", "R4235-3.6-04", "R3856-6.6.2-01")
     def test_defaults(self) -> None:
         """One's own of everything; presence and calls of one domain; strangers nothing."""
         rules = access()
@@ -40,7 +40,7 @@ class VerdictTests(SynchronousTestCase):
         self.assertEqual(access(watch="self", otherwise="pending").verdict(A, B, "presence"), "pending")
         self.assertEqual(access(callers=False).verdict(A, B, "dialog"), "part")
 
-    @shows("SUB-13", "3856 6.6")
+    @shows("SUB-13", "3856 6.6", "R3856-6.6.2-01")
     def test_rules(self) -> None:
         """The first rule that fits watcher, watched and package decides; patterns are of whole addresses-of-record."""
         rules = access(rules=[
@@ -68,6 +68,8 @@ class VerdictTests(SynchronousTestCase):
 class RouteTests(TestCase):
     """The same on the core, with credentials."""
 
+    @shows("R3856-6.6.1-01", "R3856-9.4-01", "R3863-6-01")
+    @shows("R4235-3.6-01", "R4235-3.6-02", "R4235-7-01", "R3842-3.7-01", "R3842-6-01", "R3680-4.6-01", "R3680-7-01")
     @shows("SUB-13", "6665 4.2.1.3", "R6665-4.2.1.1-04", "R6665-4.2.1.3-01", "R6665-6.3-01", "R6665-6.4-01")
     def test_credentials(self) -> None:
         """Who serves asks by 401, not 407; with the right credentials it is served, under another name or for somebody
@@ -97,6 +99,7 @@ class RouteTests(TestCase):
         a.take(407)
         rig.finish()
 
+    @shows("R3856-6.7-01", "R3856-6.6.2-01")
     @shows("SUB-13", "6665 4.2.2", "R6665-4.2.1.1-01", "R6665-4.2.2-05", "R6665-4.2.2-06", "R6665-4.2.2-08")
     def test_pending(self) -> None:
         """A subscription that nobody allows is pending and tells nothing, until a reload allows it; one that is not
@@ -181,7 +184,7 @@ class RouteTests(TestCase):
         self.assertNotIn("allow-events", a.take(200).first)
         rig.finish()
 
-    @shows("SUB-03", "3856 6.7")
+    @shows("SUB-03", "3856 6.7", "R3856-6.7-02", "R3863-4.2.3-02")
     def test_body_by_peer(self) -> None:
         """A phone that is known to read one format only gets it, whatever it asks for."""
         rig = Rig(events={"bodies": {"1001": "xpidf"}})

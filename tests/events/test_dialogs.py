@@ -77,7 +77,7 @@ class LampTests(TestCase):
         self.assertEqual(sum(">early<" in text for text in written), 2)
         self.b.silent()
 
-    @shows("SUB-15", "4235 3.7.1", "R6665-5.3.2-01")
+    @shows("SUB-15", "4235 3.7.1", "R6665-5.3.2-01", "R4235-3.5-01", "R4235-3.7-01")
     def test_plain_call(self) -> None:
         """Trying, early, confirmed, terminated on either side, with direction, identities, Call-ID and tags."""
         a, b = self.a, self.b
@@ -103,7 +103,7 @@ class LampTests(TestCase):
                                        [("terminated", "local-bye", "initiator")]))
         self.finish()
 
-    @shows("SUB-15", "4235 3.2")
+    @shows("SUB-15", "4235 3.2", "R4235-3.7-01")
     def test_one_dialog(self) -> None:
         """A watcher may ask for one dialog by its Call-ID, in quotation marks, and the tags as the one who is watched
         has them, or for all of one INVITE."""
@@ -120,6 +120,46 @@ class LampTests(TestCase):
         self.assertEqual(dialogs(notified(watcher).body.decode()), [])
         self.a.hang_up(ok, self.b)
         self.finish()
+
+    @shows("R4235-3.7.2-01")
+    def test_moved(self) -> None:
+        """A party that is elsewhere after a re-INVITE is told of at once."""
+        guest = self.rig.phone("guest")
+        invite = guest.invite("1002", from_="<sip:guest@two.example>;tag=g")
+        guest.take(100)
+        ok = self.b.answer(self.b.take("INVITE"), 200)
+        guest.ack(guest.take(200))
+        self.b.take("ACK")
+        self.both()
+        self.assertIn(f'<target uri="{guest.contact}"/>', self.callee.body)
+        again = guest.in_dialog("INVITE", ok, contact="<sip:guest@192.0.2.200>", cseq=invite.cseq_number + 1)
+        guest.take(100)
+        self.b.answer(self.b.take("INVITE"), 200)
+        guest.ack(guest.take(200))
+        self.b.take("ACK")
+        self.assertEqual(self.both()[0], [("confirmed", "", "recipient")])
+        self.assertIn('<target uri="sip:guest@192.0.2.200"/>', self.callee.body)
+        guest.in_dialog("BYE", ok, cseq=again.cseq_number + 1)
+        self.b.answer(self.b.take("BYE"), 200)
+        guest.take(200)
+        self.finish()
+
+    @shows("R4235-4-01", "R4235-4-02", "R4235-4-03", "R4235-4-04", "R4235-4.1-01")
+    def test_valid(self) -> None:
+        """What is written is what the schema allows: elements, their order, attributes, and a version of 32 bits."""
+        established(self.a, self.b)
+        self.both()
+        root = xml.read(self.caller.last.body)
+        self.assertTrue(self.caller.body.startswith('<?xml version="1.0" encoding="UTF-8"?>'))
+        self.assertEqual((root.name, set(root.attributes)), (f"{_NS}dialog-info", {"version", "state", "entity"}))
+        self.assertLess(int(root.attributes["version"]), 2**31)
+        self.assertIn(root.attributes["state"], ("full", "partial"))
+        dialog, = root.children
+        self.assertLessEqual(set(dialog.attributes), {"id", "call-id", "local-tag", "remote-tag", "direction"})
+        self.assertEqual([child.name for child in dialog.children], [f"{_NS}{name}" for name in ("state", "local", "remote")])
+        for side in dialog.children[1:]:
+            self.assertEqual([child.name for child in side.children], [f"{_NS}identity", f"{_NS}target"])
+            self.assertEqual(list(side.children[1].attributes), ["uri"])
 
     @shows("SUB-15", "4235 3.10")
     def test_quick_call(self) -> None:
@@ -178,7 +218,7 @@ class LampTests(TestCase):
 
         return next(message for message in map(parse, self.b.raw) if getattr(message, "method", "") == "INVITE")
 
-    @shows("SUB-15", "4235 3.7.1")
+    @shows("SUB-15", "4235 3.7.1", "R4235-4.1.1-01")
     def test_forked(self) -> None:
         """Three phones ring, one answers: who watches the user sees early and then one confirmed dialog; other users'
         halves of a fork end when they are cancelled."""
@@ -309,18 +349,18 @@ class LampTests(TestCase):
         self.assertEqual(invite.call_id, ok.call_id)
         self.finish()
 
-    @shows("SUB-15", "3856 3")
+    @shows("SUB-15", "3856 3", "R3863-4.1.6-01")
     def test_presence(self) -> None:
         """Presence follows calls too, where nobody publishes."""
         watcher = Watcher(self.rig.phone("1005"), "1002")
-        self.assertIn("<note>Ready<", watcher.body)
+        self.assertIn('<note xml:lang="en">Ready<', watcher.body)
         self.rig.advance(6.0)
         ok = established(self.a, self.b)[3]
         self.rig.advance(6.0)
-        self.assertIn("<note>On the phone<", watcher.body)
+        self.assertIn('<note xml:lang="en">On the phone<', watcher.body)
         self.assertIn("<rpid:on-the-phone/>", watcher.body)
         self.a.hang_up(ok, self.b)
         self.rig.advance(6.0)
-        self.assertIn("<note>Ready<", watcher.body)
+        self.assertIn('<note xml:lang="en">Ready<', watcher.body)
         watcher.end()
         self.finish()

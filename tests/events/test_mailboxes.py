@@ -21,6 +21,7 @@ KIND = "application/simple-message-summary"
 class SummaryTests(SynchronousTestCase):
     """The body (s5.2)."""
 
+    @shows("R3842-3.5-04", "R3842-3.5-05", "R3842-5.2-01")
     def test_read(self) -> None:
         """Classes and counts in any case and spacing, urgent ones, bare yes and no, and what follows an empty line left
         out; numbers end where s3.5 says."""
@@ -52,7 +53,7 @@ class MailboxTests(TestCase):
         """A server with a voicemail system."""
         return Rig(users={"1001": "a", "1002": "b", "vm": "c"}, events={"publishers": ["vm"], **settings})
 
-    @shows("SUB-14", "3842 5.2")
+    @shows("SUB-14", "3842 5.2", "R3842-3.5-02", "R3842-3.5-03", "R3842-3.8-04")
     def test_account(self) -> None:
         """Message-Account is what the configuration says is dialled: a number at the user's domain, a URI, or the
         user's own address."""
@@ -63,6 +64,8 @@ class MailboxTests(TestCase):
             subscribe(a, "1001", "message-summary")
             self.assertIn(f"\r\nMessage-Account: {wanted}\r\n".encode(), notified(a).body)
 
+    @shows("R3842-3.5-01", "R3842-3.5-02", "R3842-3.5-05", "R3842-3.5-06", "R3842-3.5-07", "R3842-3.8-01")
+    @shows("R3842-3.8-02", "R3842-3.8-03", "R3842-3.8-04", "R3842-6-01")
     @shows("SUB-14", "3842 3")
     def test_own_box(self) -> None:
         """One's own mailbox may be watched, another's may not; the first NOTIFY says what waits; each change is told
@@ -141,6 +144,23 @@ class MailboxTests(TestCase):
         rig.advance(60.0)
         self.assertIn("Voice-Message: 0/0", watcher.news()[-1])
         watcher.end()
+        rig.finish()
+
+    @shows("R3842-3.11-01")
+    def test_pace(self) -> None:
+        """What changes again within a second is told then, once, as it is at the end."""
+        rig = self.rig()
+        watcher = Watcher(rig.phone("1001"), "1001", "message-summary")
+        rig.advance(2.0)
+        watcher.news()
+        for number in range(1, 20):
+            rig.core.events.set_mailbox("1001", number, 0, lambda reason: None)
+            rig.advance(0.1, 0.05)
+        self.assertLessEqual(len(watcher.news()), 3)
+        rig.advance(2.0)
+        self.assertIn("Voice-Message: 19/0", watcher.body)
+        watcher.end()
+        rig.core.events.mailboxes.clear()
         rig.finish()
 
     @shows("SUB-14", "3842 3", "R6665-4.1.3-03", "R6665-4.2.1-01")
@@ -254,7 +274,7 @@ class ElsewhereTests(TestCase):
         self.rig.finish()
 
     @shows("R6665-3.1.1-01", "R6665-3.1.2-01", "R6665-4.1.2.4-02", "R6665-4.1.3-16", "R6665-4.1.3-17")
-    @shows("R6665-4.5.2-01")
+    @shows("R6665-4.5.2-01", "R3842-3.6-03", "R3842-3.6-05", "R3842-3.9-01")
     @shows("SUB-14", "6665 4.1.2")
     def test_subscribed(self) -> None:
         """SUBSCRIBE with credentials; what NOTIFYs say is what waits; a refresh in the dialog before the time is over;
@@ -305,7 +325,22 @@ class ElsewhereTests(TestCase):
 
     @shows("R6665-4.1.3-06", "R6665-4.1.3-08", "R6665-4.1.3-09", "R6665-4.1.3-10", "R6665-4.1.3-11", "R6665-4.1.3-12")
     @shows("R6665-4.1.3-13", "R6665-4.1.3-14", "R6665-4.1.3-15", "R6665-4.4.2-01")
-    @shows("SUB-14", "6665 4.1.3")
+    @shows("SUB-14", "3842 3.6", "R3842-3.6-03", "R3842-3.6-04", "R3842-3.6-06")
+    def test_configured(self) -> None:
+        """A mailbox is subscribed to at the start and when it is configured, and unsubscribed when it is not any more."""
+        self.vm.answer(self.asked, 200, "Expires: 600", tag="vmtag")
+        voicemail = self.rig.core.events.voicemail
+        voicemail.configure({"1001@example.com": "vm", "1002@example.com": "vm"})
+        second = self.asked_again(2.0)
+        self.assertEqual(second.uri_text, "sip:1002@192.0.2.99:5060")
+        self.vm.answer(second, 200, "Expires: 600", tag="two")
+        voicemail.configure({"1002@example.com": "vm"})
+        ended = self.vm.take("SUBSCRIBE")
+        self.assertEqual((ended.call_id, ended.to_tag, ended.first["expires"]), (self.asked.call_id, "vmtag", "0"))
+        self.vm.answer(ended, 200, "Expires: 0")
+        self.finish()
+
+    @shows("SUB-14", "6665 4.1.3", "R3842-3.6-01", "R3842-3.6-02")
     def test_reasons(self) -> None:
         """What was ended for good is asked for again as late as after a refusal; what may be had at once, at once, but
         not twice within a minute; otherwise not before the other side said, and a while later where it said nothing."""
@@ -330,7 +365,7 @@ class ElsewhereTests(TestCase):
                 self.vm.silent()
             self.finish()
 
-    @shows("SUB-14", "6665 4.1.3", "R6665-4.1.3-04", "R6665-4.1.3-05", "R6665-4.1.4-01", "R6665-8.3-01")
+    @shows("SUB-14", "6665 4.1.3", "R6665-4.1.3-04", "R6665-4.1.3-05", "R6665-4.1.4-01", "R6665-8.3-01", "R3842-3.9-02")
     def test_shortened(self) -> None:
         """A NOTIFY that leaves less time is believed, active or pending: the refresh comes sooner; one that leaves more
         is not. One of another package is refused with 489, one of another notifier with 481."""

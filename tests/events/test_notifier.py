@@ -18,7 +18,7 @@ class NotifierTests(TestCase):
         self.a, self.b = self.rig.phone("1001"), self.rig.phone("1002")
         self.a.register()
 
-    @shows("R6665-3.2.1-01", "R6665-3.2.1-02", "R6665-4.1.3-03", "R6665-4.2.1.2-01", "R6665-4.2.2-01")
+    @shows("R6665-3.2.1-01", "R6665-3.2.1-02", "R6665-4.1.3-03", "R6665-4.2.1.2-01", "R6665-4.2.2-01", "R3856-6.5-01")
     @shows("R6665-4.2.2-05", "R6665-4.2.2-06")
     @shows("SUB-01", "6665 4.2.1")
     def test_first(self) -> None:
@@ -38,7 +38,7 @@ class NotifierTests(TestCase):
         unsubscribe(self.a, ok)
         self.rig.finish()
 
-    @shows("SUB-12", "3856 6.10", "R6665-4.2.2-02")
+    @shows("SUB-12", "3856 6.10", "R6665-4.2.2-02", "R3856-6.3-01")
     def test_change(self) -> None:
         """A phone that registers is told to whoever watches, and again when it leaves; never twice the same."""
         ok = subscribe(self.a, "1002")
@@ -57,7 +57,7 @@ class NotifierTests(TestCase):
         unsubscribe(self.a, ok)
         self.rig.finish()
 
-    @shows("SUB-12", "3856 6.10", "R6665-4.2.2-02")
+    @shows("SUB-12", "3856 6.10", "R6665-4.2.2-02", "R3856-6.10-01")
     def test_paced(self) -> None:
         """What changes is told at once; what changes again within five seconds is told then, once, as it is at the end.
         A NOTIFY that the watcher asked for by SUBSCRIBE is not counted."""
@@ -111,12 +111,15 @@ class NotifierTests(TestCase):
         notified(self.a)
         self.rig.finish()
 
-    @shows("SUB-03", "3856 6.7", "R6665-3.2.1-03")
+    @shows("SUB-03", "3856 6.7", "R6665-3.2.1-03", "R4235-3.5-02", "R3680-4.5-02", "R3856-6.7-02")
     def test_accept(self) -> None:
         """406 with what there is for types that nobody writes; without Accept the usual type; what old phones want."""
         for accept in ("application/nothing", "application/pidf+xml;q=0, text/*", "application/pidf+xml;q=0.0"):
             refused = subscribe(self.a, "1002", "presence", f"Accept: {accept}", status=406)
             self.assertIn("application/pidf+xml", refused.first["accept"])
+        for package, kind in (("dialog", "dialog-info+xml"), ("reg", "reginfo+xml"), ("message-summary", "simple-message-summary")):
+            refused = subscribe(self.a, "1001", package, "Accept: application/pidf+xml", status=406)
+            self.assertEqual(refused.first["accept"], f"application/{kind}")
         for accept, kind in (("application/xpidf+xml", "application/xpidf+xml"), ("application/*", "application/pidf+xml"),
                              ("text/plain, application/cpim-pidf+xml;q=0.5", "application/cpim-pidf+xml"),
                              ("*/*", "application/pidf+xml"), ("", "")):
@@ -348,7 +351,7 @@ class NotifierTests(TestCase):
         unsubscribe(self.a, ok)
         self.rig.finish()
 
-    @shows("SUB-03", "3856 6.7", "R6665-3.2.1-03")
+    @shows("SUB-03", "3856 6.7", "R6665-3.2.1-03", "R3856-6.7-02")
     def test_accept_anew(self) -> None:
         """The types in a refresh count from then on; one without Accept changes nothing; one that takes none of ours is
         refused with 406 and changes nothing."""

@@ -65,7 +65,7 @@ class PickupTests(TestCase):
         watcher.end()
         self.rig.finish()
 
-    @shows("SUB-15", "3891 8")
+    @shows("SUB-15", "3891 8", "R3891-3-02", "R3891-8-01", "R3891-8-02")
     def test_who_may(self) -> None:
         """Who may watch neither side takes no call that rings, though they know its tags; one of the group's does."""
         self.make(watch="self", pickup_groups={"sales": ["1002", "1003"]})
@@ -81,7 +81,7 @@ class PickupTests(TestCase):
         self.taken(invite, got, replaces)
         self.rig.finish()
 
-    @shows("SUB-15", "3891 7.1")
+    @shows("SUB-15", "3891 7.1", "R3891-4-01", "R3891-4-02", "R3891-6.1-01")
     def test_by_number(self) -> None:
         """The code alone takes a call of the group, with a number that of a colleague: the caller's phone is sent the
         Replaces that the phone did not write."""
@@ -93,7 +93,7 @@ class PickupTests(TestCase):
             self.taken(invite, got, f"{invite.call_id};to-tag={invite.from_tag};from-tag={tag};early-only")
             self.rig.finish()
 
-    @shows("SUB-15", "3891 7.1")
+    @shows("SUB-15", "3891 7.1", "R3891-3-02")
     def test_nothing(self) -> None:
         """Where nothing rings, or nobody of the group's, 404; for whom one may not watch 403; a call that is answered is
         not taken."""
@@ -124,7 +124,7 @@ class PickupTests(TestCase):
         assert isinstance(request, Request)
         return request
 
-    @shows("SUB-15", "3891 3")
+    @shows("SUB-15", "3891 3", "R3891-3-01")
     def test_replaces_to_the_called(self) -> None:
         """A transfer's INVITE with Replaces for a user with two phones goes to the one that has the dialog; one about a
         dialog that is not there goes where calls go; two Replaces are malformed."""
@@ -163,7 +163,7 @@ class PickupTests(TestCase):
 class RelayTests(TestCase):
     """Packages that a peer serves."""
 
-    @shows("SUB-02", "6665 4.2.1.1")
+    @shows("SUB-02", "6665 4.2.1.1", "R3842-3.13-02")
     def test_relayed(self) -> None:
         """SUBSCRIBE and PUBLISH for a package that a peer is configured for go there, also for whom no phone is
         registered; its answer comes back."""

@@ -7,7 +7,7 @@ import re
 from twisted.trial.unittest import TestCase
 
 from sipd.events import xml
-from tests.events.watching import Watcher, subscribe
+from tests.events.watching import Watcher, notified, subscribe
 from tests.support.cases import shows
 from tests.support.rig import Rig
 
@@ -29,6 +29,8 @@ class RegTests(TestCase):
         self.a = self.rig.phone("1001")
         self.watcher = Watcher(self.rig.phone("1001"), "1001", "reg")
 
+    @shows("R3680-4.5-01", "R3680-4.7.1-01", "R3680-4.7.2-01", "R3680-5.1-03", "R3680-5.1-04", "R3680-5.1-05")
+    @shows("R3680-5.1-06", "R3680-5.1-07", "R3680-5.1-10", "R3680-5.1-11", "R3680-5.1-12", "R3680-5.1-13")
     @shows("SUB-23", "3680 5.1", "R6665-5.3.2-01")
     def test_life(self) -> None:
         """Empty and full at first; then what has changed alone: registered, refreshed, expired, unregistered; versions go
@@ -59,13 +61,49 @@ class RegTests(TestCase):
         other.register(expires=0)
         gone, = self.watcher.news()
         self.assertEqual(contacts(gone), [("terminated", "unregistered", other.contact)])
+        self.assertIn('state="terminated"><contact', gone)
+        self.rig.advance(20.0)
+        self.assertEqual(self.watcher.news(), [])  # that it is init again is no news
         self.assertIn(f'<registration aor="sip:1001@example.com" id="{re.findall(r"id=.(r[0-9a-f]+)", first)[0]}"', gone)
         bodies = [one.body.decode() for one in self.watcher.notifies]
         self.assertEqual([int(re.findall(r'version="(\d+)" ', body)[0]) for body in bodies], list(range(len(bodies))))
         self.watcher.end()
         self.rig.finish()
 
-    @shows("SUB-23", "3680 5.1")
+    @shows("R3680-4.7.2-02", "R3680-5.1-01", "R3680-5.1-02", "R3680-5.1-08", "R3680-5.1-09", "R3680-5.1-12")
+    @shows("SUB-23", "3680 4.7.2")
+    def test_look(self) -> None:
+        """A look is told all contacts there are; what is written is what the schema allows; another user's registration
+        has another id."""
+        other = self.rig.phone("1001")
+        for phone in (self.a, other):
+            phone.register(contact=f'<{phone.contact}>;+sip.instance="<urn:uuid:{phone.address}>";x')
+        b = self.rig.phone("1002")
+        b.register()
+        bodies = []
+        for phone in (self.a, b):
+            subscribe(phone, phone.name, "reg", expires=0)
+            bodies.append(notified(phone).body.decode())
+        self.assertEqual({one[2] for one in contacts(bodies[0])}, {self.a.contact, other.contact})
+        self.assertEqual([one[2] for one in contacts(bodies[1])], [b.contact])
+        self.assertEqual(len({re.findall(r'id="(r[0-9a-f]+)"', body)[0] for body in bodies}), 2)
+        self.assertEqual(len(set(re.findall(r'id="(c[0-9a-f]+)"', "".join(bodies)))), 3)
+        root = xml.read(bodies[0].encode())
+        self.assertEqual((root.name, root.attributes), (f"{_NS}reginfo", {"version": "0", "state": "full"}))
+        registration, = root.children
+        self.assertEqual(set(registration.attributes), {"aor", "id", "state"})
+        for contact in registration.children:
+            self.assertEqual(set(contact.attributes), {"id", "state", "event", "duration-registered", "expires", "q",
+                                                       "callid", "cseq"})
+            self.assertEqual([child.name[len(_NS):] for child in contact.children],
+                             ["uri", "unknown-param", "unknown-param"])
+        for phone in (self.a, other, b):
+            phone.register(expires=0)
+        self.rig.advance(6.0)
+        self.watcher.end()
+        self.rig.finish()
+
+    @shows("SUB-23", "3680 5.1", "R3680-5.1-10", "R3680-5.1-14")
     def test_same_id(self) -> None:
         """A contact keeps its id when the phone says something else of itself; another contact has another."""
         ids: list[str] = []
@@ -102,7 +140,7 @@ class RegTests(TestCase):
         self.watcher.end()
         self.rig.finish()
 
-    @shows("SUB-23", "SUB-13")
+    @shows("SUB-23", "SUB-13", "R3680-4.6-01", "R3680-7-01")
     def test_private(self) -> None:
         """Registrations are one's own."""
         subscribe(self.rig.phone("1002"), "1001", "reg", status=403)

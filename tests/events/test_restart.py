@@ -102,7 +102,7 @@ class RestartTests(TestCase):
         unsubscribe(self.a, ok)
         self.rig.finish()
 
-    @shows("R6665-5.3.2-01")
+    @shows("R6665-5.3.2-01", "R4235-4.1-01")
     def test_again_and_again(self) -> None:
         """Five kills one after the other: CSeqs and versions only go up."""
         ok = subscribe(self.a, "1002", expires=3600)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from twisted.trial.unittest import TestCase
 
 from tests.events.test_publications import SlowRecords, pidf, publish
@@ -90,3 +92,31 @@ class RuleTests(TestCase):
         self.assertEqual(self.rig.core.events.notifier.rows(), [])
         self.rig.advance(61.0)
         self.rig.finish()
+
+    @shows("R3891-8-01")
+    def test_picked_up_with_a_password(self) -> None:
+        """Nobody picks up who has not shown who they are, neither by a number nor by Replaces."""
+        rig = Rig(auth={"required": True}, events={"pickup": "*8", "pickup_groups": {"sales": ["1002", "1003"]}})
+        c = rig.phone("1003")
+        for called, lines in (("sip:*8@example.com", ()), ("sip:1001@example.com", ("Replaces: x;to-tag=1;from-tag=2",))):
+            invite = c.invite(called, *lines)
+            c.ack(c.take(407), invite)
+        rig.finish()
+
+    @shows("R3863-4.1.2-03", "R3863-4.1.5-01", "R3863-4.1.6-02", "R3863-4.2.2-01", "R3863-4.2.2-02", "R3863-4.1.3-01")
+    def test_presence_that_we_write(self) -> None:
+        """What follows from registrations and calls is a document by the book: a tuple with id, status and contact, a note
+        with its language, namespaces that are absolute URIs."""
+        subscribe(self.a, "1002", expires=0)
+        body = notified(self.a).body.decode()
+        self.assertEqual(body, (
+            '<?xml version="1.0" encoding="UTF-8"?>\r\n'
+            '<presence xmlns="urn:ietf:params:xml:ns:pidf" entity="sip:1002@example.com"><tuple id="sipd">'
+            '<status><basic>open</basic></status><contact priority="1">sip:1002@example.com</contact>'
+            '<note xml:lang="en">Ready</note></tuple></presence>'))
+        self.a.invite("1002")
+        subscribe(self.rig.phone("1003"), "1002", expires=0)
+        body = notified(self.rig.phones[-1]).body.decode()
+        for namespace in re.findall(r' xmlns(?::\w+)?="([^"]*)"', body):
+            self.assertRegex(namespace, "^urn:ietf:params:xml:ns:pidf(:[a-z-]+)*$")
+        self.assertEqual(body.count(" xmlns"), 3)

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from sipd.events import message_summary, pidf, xml
 from sipd.events.xml import Element
 from sipd.message.errors import MalformedMessage
+from tests.support.cases import shows
 
 _DOCUMENT = (b'<?xml version="1.0"?><presence xmlns="urn:ietf:params:xml:ns:pidf" xmlns:r="urn:r" entity="sip:a@b">'
              b'<tuple id="1" r:x="&quot;y"><status><basic>open</basic><r:s/></status><note xml:lang="en">a&lt;b</note>'
@@ -18,6 +19,20 @@ _DOCUMENT = (b'<?xml version="1.0"?><presence xmlns="urn:ietf:params:xml:ns:pidf
 class XmlTests(SynchronousTestCase):
     """The reader and the writer."""
 
+    @shows("R3863-3.1-01", "R3863-4.1-03", "R3863-7-01")
+    def test_encodings(self) -> None:
+        """UTF-8 and, where its first character says so, UTF-16 of either order is read, whatever the declaration says;
+        what is neither is malformed."""
+        text = _DOCUMENT.decode().replace("a&lt;b", "\u00e4\U0001f4de")
+        for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+            for declared in (text, text.replace("?>", f' encoding="{encoding[:6]}"?>'.replace("utf-8-", "utf-8"))):
+                read = xml.read(declared.encode(encoding))
+                self.assertEqual(xml.write(read, {}), xml.write(xml.read(text.encode()), {}))
+        self.assertEqual(xml.read(b"\xfe\xff" + text.encode("utf-16-be")).name, xml.read(_DOCUMENT).name)
+        for body in (text.encode("latin-1", "replace"), b"\xff\xfe" + text.encode("utf-16-be"), b"\xff\xfe", b"\xfe\xff\x00"):
+            self.assertRaises(MalformedMessage, xml.read, body)
+
+    @shows("R4235-4-01")
     def test_round_trip(self) -> None:
         """Names, namespaces, attributes, text and their escapes survive."""
         root = xml.read(_DOCUMENT)
@@ -34,6 +49,7 @@ class XmlTests(SynchronousTestCase):
         self.assertEqual(again.attributes, root.attributes)
         self.assertEqual(again.children[0].name, "{urn:c}y")
 
+    @shows("R4235-4-01", "R4235-4-04", "R3680-5.1-01")
     @settings(deadline=None, max_examples=200)
     @given(st.text(max_size=60))
     def test_any_text(self, text: str) -> None:

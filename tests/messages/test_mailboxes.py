@@ -183,7 +183,7 @@ class StoreTests(OfflineTestCase):
         self.a, self.b = self.rig.phone("1001"), self.rig.phone("1002")
         self.disk.slow = True
 
-    @shows("NIT-02", "3428 7")
+    @shows("NIT-02", "3428 7", "R3428-7-01")
     def test_after_the_commit(self) -> None:
         """The 202 goes out when the message is on disk, and the next message when its removal is."""
         for body in (b"1", b"2"):

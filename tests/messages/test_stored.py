@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from sipd.message.message import Request
 from sipd.message.parser import parse
 from sipd.messages.stored import StoredMessage, expiry, is_worth_keeping, kept
+from tests.support.cases import shows
 
 NOW = 1_800_000_000.0
 #: What a header field's value may hold: anything but control characters, octets that are no UTF-8 among it.
@@ -85,6 +86,7 @@ class StoredTests(SynchronousTestCase):
             "Content-Type: message/CPIM", body=b"Content-type: application/im-isComposing+xml\r\n\r\n<x/>")))
         self.assertFalse(is_worth_keeping(message(to="<sip:1002@example.com>;tag=t")))
 
+    @shows("R3428-7-06", "R3428-7-07")
     def test_expiry(self) -> None:
         """By Expires, from Date where there is one that can be read and is not ahead; the longest is the server's."""
         date = "Date: Fri, 15 Jan 2027 07:59:00 GMT"

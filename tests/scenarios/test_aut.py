@@ -57,7 +57,7 @@ class AuthCase(TestCase):
 class Registering(AuthCase):
     """401 and Authorization (s22.2)."""
 
-    @shows("AUT-01", "R3261-10.3-09")
+    @shows("AUT-01", "R3261-10.3-09", "R3856-7.2-01")
     def test_challenge(self) -> None:
         """401 with realm, nonce, qop="auth", algorithm and a To tag; nothing is kept, whoever is named."""
         for user, transport in (("1001", "udp"), ("nobody", "tcp"), ("1002", "tls")):

@@ -249,6 +249,7 @@ class Transports(TestCase):
 
     @shows("RTE-06", "R5658-3.2-01", "R5658-3.2-02", "R5658-6-01", "R5658-6.2-01", "R5658-6.2-02", "R5658-6.2-03",
            "R5658-6.2-05", "R5658-7-01", "R5658-7-02", "R5658-7-03", "5658 3", "16.6/4")
+    @shows("R3428-5-01")
     def test_all_pairs(self) -> None:
         """UDP, TCP and TLS with each other: ACK, requests both ways, re-INVITEs and the BYE cross."""
         for one in ("udp", "tcp", "tls"):

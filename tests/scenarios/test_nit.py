@@ -284,7 +284,7 @@ class Large(TestCase):
         assert isinstance(request, Request)
         connection.send(phone.answer(request, status, send=False).encode())
 
-    @shows("NIT-08", "18.1.1", "R3261-18.1.1-01", "R3261-18.1.1-02", "R3261-18.1.1-08")
+    @shows("NIT-08", "18.1.1", "R3261-18.1.1-01", "R3261-18.1.1-02", "R3261-18.1.1-08", "R3428-8-01")
     def test_tcp_first(self) -> None:
         """The phone accepts TCP: the request comes there with a TCP Via and nothing by UDP; the answer goes back."""
         acceptor = self.rig.network.listen("tcp", self.b.address, 5060)

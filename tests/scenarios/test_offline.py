@@ -81,6 +81,19 @@ class Storing(OfflineTestCase):
         self.rig.finish()
         self.assertEqual(self.kinds(), ["message-stored"] * 3 + ["message-delivered"] * 3)
 
+    @shows("R3428-7-01", "R3428-7-02", "R3428-7-03", "R3428-7-04", "R3428-7-05")
+    def test_answer(self) -> None:
+        """What is kept is answered 202 at once, with neither body nor Contact."""
+        self.a.request("MESSAGE", "sip:1002@example.com", "Content-Type: text/plain", body=b"hello")
+        answer = self.a.take(202)
+        self.assertEqual((answer.body, answer.first["content-length"]), (b"", "0"))
+        self.assertNotIn("contact", answer.first)
+        self.b.register()
+        got = self.got()
+        self.assertEqual((got.body, got.first["content-type"]), (b"hello", "text/plain"))
+        self.rig.finish()
+
+    @shows("R3428-4-02", "R3428-4-03", "R3428-7-05")
     def test_as_it_was_sent(self) -> None:
         """Body, Content-Type, Content-Encoding, Subject and what nobody knows come as they were sent, octet for octet,
         with the sender's From, To, Call-ID and CSeq; Date of receipt is added; nothing of the way it came is left."""
@@ -103,6 +116,7 @@ class Storing(OfflineTestCase):
         self.assertEqual((got.uri_text, got.get("max-forwards"), len(got.all("via"))), (self.b.contact, "70", 1))
         self.rig.finish()
 
+    @shows("R3428-4-03")
     def test_date_of_the_sender(self) -> None:
         """A Date that the sender wrote stays, and no other is added (s20.17)."""
         self.send(b"x", "Date: Fri, 15 Jan 2027 07:59:00 GMT")
@@ -190,6 +204,7 @@ class Storing(OfflineTestCase):
         self.assertEqual([self.got().body, self.got().body], [b"x", b"y"])
         self.rig.finish()
 
+    @shows("R3428-8-03")
     def test_one_at_a_time(self) -> None:
         """s8: the next message goes out when the one before it is answered."""
         for body in (b"1", b"2"):

@@ -127,6 +127,7 @@ class Failing(OfflineTestCase):
         self.b.silent()
         self.rig.finish()
 
+    @shows("R3428-7-06", "R3428-7-08")
     def test_expires(self) -> None:
         """A message whose own Expires is over is not delivered any more, counted from its Date where it has one (s7)."""
         self.send(b"short", "Expires: 30")
@@ -341,6 +342,7 @@ class Told(OfflineTestCase):
 
     settings = {"notify_sender": True, "max_age": 60}
 
+    @shows("R3428-4-01", "R3428-4-02", "R3428-4-03", "R3428-7-08", "R3428-8-02")
     def test_sender_is_told(self) -> None:
         """The sender hears by a message of the server's own what was not delivered and why."""
         self.send()
@@ -352,6 +354,9 @@ class Told(OfflineTestCase):
         self.assertIn("<sip:example.com>;tag=", got.first["from"])
         self.assertEqual((got.first["to"], got.first["content-type"]),
                          ("<sip:1001@example.com>", "text/plain;charset=UTF-8"))
+        self.assertNotIn("contact", got.first)
+        self.assertTrue(got.first["date"].endswith(" GMT"))
+        self.assertLess(len(got.encode()), 1300)
         self.rig.finish()
 
     def test_no_loop(self) -> None:
