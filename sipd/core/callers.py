@@ -33,6 +33,8 @@ _IDENTITIES = frozenset({"p-asserted-identity", "p-preferred-identity", "remote-
 NOT_PASSED_ON = _IDENTITIES | {"proxy-authorization"}
 #: What calls somebody, so that `may_call` is asked.
 _CALLS = frozenset({"INVITE", "MESSAGE", "REFER"})
+#: What is about the state of the one who is named.
+_STATES = frozenset({"SUBSCRIBE", "PUBLISH", "NOTIFY"})
 #: A host that no DNS will ever know (RFC 2606 s2): whoever writes it is reached over its connection alone.
 _NOWHERE = ".invalid"
 
@@ -245,7 +247,10 @@ class Callers:
         its calls. Only for those whose policy is not plain. Raises Reject (403, 404, 480)."""
         number = _number(ours, uri)
         if policy.kind == TRUNK:
-            ours = self._called_by_trunk(policy, ours, uri, number)
+            led = self._called_by_trunk(policy, ours, uri, number)
+            if led != ours and request.method in _STATES and uri.user not in self._contacts:
+                raise Reject(404)  # calls for nobody are for somebody; what waits for nobody is not
+            ours = led
         elif policy.kind == GUEST:
             if uri.user and not self._is_inside(ours):
                 raise Reject(404)  # what leads outside is not for strangers

@@ -160,9 +160,12 @@ class Dialogs:
             return
         caller = self._aor(call.caller) if call.caller else ""
         target = uri_of_aor(caller) if caller and call.caller else _uri(call.contact)
-        if not confirmed and not (caller and self._knows(caller)):
+        anonymous = "@anonymous.invalid" in call.from_.lower()
+        if not confirmed and (anonymous or not (caller and self._knows(caller))):
             # what a lamp sends to take a carrier's call is for us: the carrier could do nothing with it
             target = uri_of_aor(entity)
+        elif anonymous:
+            target = ""  # RFC 3323 s4.1.1.3: it would tell who it is
         for place, dialog in confirmed or mine:
             yield Seen(_numbered(f"d{call.number}", place), _STATES[dialog.state], call.call_id, dialog.tag, call.tag,
                        True, call.from_, target)

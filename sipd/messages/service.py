@@ -35,6 +35,8 @@ class Messages:
         self._wall = wall
         self.boxes = Mailboxes(settings, records, wheel, wall, aor_of, knows, domain, identifiers, journal, inventory)
         self.delivery = Delivery(self.boxes, location, uac, wheel, branch_of, entropy, journal, inventory)
+        #: The user whom a number of the configuration stands for, by addresses-of-record; the same where it does not.
+        self.alias: Callable[[str], str] = lambda aor: aor
         self._offline = Offline(self.boxes, self.delivery, location, wheel, under_way)
 
     def configure(self, settings: Settings, under_way: float) -> None:
@@ -67,7 +69,7 @@ class Messages:
 
     def after(self, request: Request, aor: str, first: Plan) -> OfflinePlan:
         """See core.route.Offline."""
-        return self._offline.after(request, aor, first)
+        return self._offline.after(request, self.alias(aor), first)
 
     # --- for people
 

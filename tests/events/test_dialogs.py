@@ -161,6 +161,28 @@ class LampTests(TestCase):
             self.assertEqual([child.name for child in side.children], [f"{_NS}identity", f"{_NS}target"])
             self.assertEqual(list(side.children[1].attributes), ["uri"])
 
+    @shows("SUB-15", "3323 4.1.1.3")
+    def test_anonymous(self) -> None:
+        """Who calls anonymously stays so for those who watch the other side, while it rings and when it is answered; a
+        call that rings can be taken all the same: at the address of the one who is watched."""
+        self.a.invite("1002", "P-Preferred-Identity: <sip:1001@example.com>", "Privacy: id",
+                      from_='"Anonymous" <sip:anonymous@anonymous.invalid>;tag=nobody')
+        got = self.b.ring(self.a)
+        self.rig.advance(2.0)
+        self.assertIn('<identity display="Anonymous">sip:anonymous@anonymous.invalid</identity>'
+                      '<target uri="sip:1002@example.com"/></remote>', self.callee.body)
+        self.b.answer(got, 200)
+        ok = self.a.take(200)
+        self.a.ack(ok)
+        self.b.take("ACK")
+        self.rig.advance(2.0)
+        self.assertIn(">confirmed<", self.callee.body)
+        self.assertNotIn("sip:1001", self.callee.body)
+        self.assertIn("sip:1002@example.com", self.caller.body)
+        self.a.hang_up(ok, self.b)
+        self.assertEqual(self.both()[0], [("terminated", "remote-bye", "recipient")])
+        self.finish()
+
     @shows("SUB-15", "4235 3.10")
     def test_quick_call(self) -> None:
         """A call that is over within a second is told nevertheless, each state of it."""

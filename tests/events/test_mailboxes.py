@@ -99,6 +99,23 @@ class MailboxTests(TestCase):
         rig.finish()
 
     @shows("SUB-14", "3842 3")
+    def test_nobodys_mailbox(self) -> None:
+        """What a voicemail system, known by its address, tells of a number that is nobody's is not taken for what waits
+        for who gets its calls; of a user it is, and of a number that stands for one."""
+        rig = Rig(users={"1001": "a", "1002": "b"}, numbers={"501": "1002"}, events={"publishers": ["vm"]},
+                  peers={"vm": {"uri": "sip:192.0.2.99", "identify_by": ["address"], "addresses": ["192.0.2.99"],
+                                "inbound_to": "1001"}})
+        vm = rig.phone("vm", "192.0.2.99")
+        for number, status in (("7777", 404), ("1002", 200), ("501", 200)):
+            vm.request("NOTIFY", f"sip:{number}@example.com", "Event: message-summary", "Subscription-State: terminated",
+                       f"Content-Type: {KIND}", body=b"Messages-Waiting: yes\r\nVoice-Message: 1/0\r\n",
+                       from_="<sip:asterisk@192.0.2.99>;tag=x")
+            vm.take(status)
+        self.assertEqual([row["mailbox"] for row in rig.core.events.told()], ["1002@example.com"])
+        rig.core.events.mailboxes.clear()
+        rig.finish()
+
+    @shows("SUB-14", "3842 3")
     def test_asked_at_the_number(self) -> None:
         """Phones ask about their own messages at the number that is dialled to hear them, or at the server: each is
         told of its own, and of nobody else's; other packages and a stranger's questions find nobody there."""

@@ -290,6 +290,23 @@ class Storing(OfflineTestCase):
         self.assertEqual(self.got().body, b"not now")
         self.rig.finish()
 
+    @shows("NIT-02", "3428 7")
+    def test_number(self) -> None:
+        """A message to a number that stands for one user waits for that user; one to a group waits for nobody."""
+        self.rig = self.started(numbers={"501": "1002", "500": ["1002", "1003"]})
+        self.a, self.b = self.rig.phone("1001"), self.rig.phone("1002")
+        text(self.a, "501", b"by number")
+        self.a.take(202)
+        text(self.a, "500", b"to all")
+        self.a.take(480)
+        self.assertEqual([row["to"] for row in self.rig.core.messages.rows()], ["1002@example.com"])
+        self.b.register()
+        self.assertEqual(self.got().body, b"by number")
+        text(self.a, "501", b"and now")
+        self.b.answer(self.b.take("MESSAGE"), 200)
+        self.a.take(200)
+        self.rig.finish()
+
     def test_off(self) -> None:
         """Without store_offline it is as ever: 480. What was stored before is delivered all the same."""
         self.send(b"x")
