@@ -46,14 +46,8 @@ class Forwarding(TestCase):
         call = self.flow.call(alice, gateway, "sip:bob@example.com", ALLOW, to="Bob <sip:bob@example.com>")
         call.do(alice, "BYE")
         ladder = self.flow.shows("""
-            alice -> proxy INVITE
-            proxy -> alice 100 INVITE
-            proxy -> gateway INVITE
-            gateway -> proxy -> alice 180 INVITE
-            gateway -> proxy -> alice 200 INVITE
-            alice -> proxy -> gateway ACK
-            alice -> proxy -> gateway BYE
-            gateway -> proxy -> alice 200 BYE
+            alice -> proxy -> gateway INVITE 100 180 200 ACK
+            alice -> proxy -> gateway BYE 200
         """)
         assert isinstance(ladder[2], Request)
         self.assertEqual(ladder[2].uri_text, GATEWAY)
@@ -75,17 +69,14 @@ class Forwarding(TestCase):
         alice.take(180)
         self.flow.pick_up(alice, gateway, got).do(alice, "BYE")
         ladder = self.flow.shows("""
-            alice -> proxy INVITE
-            proxy -> alice 100 INVITE
-            proxy -> bob INVITE
+            alice -> proxy -> bob INVITE 100
             bob -> proxy 302 INVITE
             proxy -> bob ACK
-            proxy -> gateway INVITE
-            gateway -> proxy -> alice 180 INVITE
+            proxy -> gateway INVITE 180
+            proxy -> alice 180 INVITE
             gateway -> proxy -> alice 200 INVITE
             alice -> proxy -> gateway ACK
-            alice -> proxy -> gateway BYE
-            gateway -> proxy -> alice 200 BYE
+            alice -> proxy -> gateway BYE 200
         """)
         first, second = ladder[2], ladder[5]
         assert isinstance(second, Request)
@@ -108,17 +99,14 @@ class Forwarding(TestCase):
         alice.take(180)
         self.flow.pick_up(alice, second, got).do(alice, "BYE")
         self.flow.shows("""
-            alice -> proxy INVITE
-            proxy -> alice 100 INVITE
-            proxy -> b1 INVITE
+            alice -> proxy -> b1 INVITE 100
             b1 -> proxy 486 INVITE
             proxy -> b1 ACK
-            proxy -> b2 INVITE
-            b2 -> proxy -> alice 180 INVITE
+            proxy -> b2 INVITE 180
+            proxy -> alice 180 INVITE
             b2 -> proxy -> alice 200 INVITE
             alice -> proxy -> b2 ACK
-            alice -> proxy -> b2 BYE
-            b2 -> proxy -> alice 200 BYE
+            alice -> proxy -> b2 BYE 200
         """)
         self.flow.finish()
 
@@ -137,10 +125,7 @@ class Forwarding(TestCase):
         alice.take(180)
         self.flow.pick_up(alice, second, got).do(alice, "BYE")
         ladder = self.flow.shows("""
-            alice -> proxy INVITE
-            proxy -> alice 100 INVITE
-            proxy -> b1 INVITE
-            b1 -> proxy -> alice 180 INVITE
+            alice -> proxy -> b1 INVITE 100 180
             proxy -> b1 CANCEL
             proxy -> b2 INVITE
             b1 -> proxy 200 CANCEL
@@ -149,8 +134,7 @@ class Forwarding(TestCase):
             b2 -> proxy -> alice 180 INVITE
             b2 -> proxy -> alice 200 INVITE
             alice -> proxy -> b2 ACK
-            alice -> proxy -> b2 BYE
-            b2 -> proxy -> alice 200 BYE
+            alice -> proxy -> b2 BYE 200
         """)
         self.assertEqual(lines(ladder[5], "via"), lines(ladder[2], "via")[:1])
         self.flow.finish()
@@ -179,10 +163,7 @@ class Forwarding(TestCase):
         alice.take(180)
         flow.pick_up(alice, b4, got, contact=sips(b4)).do(b4, "BYE")
         flow.shows("""
-            alice -> proxy INVITE
-            proxy -> alice 100 INVITE
-            proxy -> b1 INVITE
-            b1 -> proxy -> alice 180 INVITE
+            alice -> proxy -> b1 INVITE 100 180
             proxy -> b1 CANCEL
             proxy -> b2 INVITE
             b1 -> proxy 200 CANCEL
@@ -193,12 +174,11 @@ class Forwarding(TestCase):
             proxy -> b3 INVITE
             b3 -> proxy 486 INVITE
             proxy -> b3 ACK
-            proxy -> b4 INVITE
-            b4 -> proxy -> alice 180 INVITE
+            proxy -> b4 INVITE 180
+            proxy -> alice 180 INVITE
             b4 -> proxy -> alice 200 INVITE
             alice -> proxy -> b4 ACK
-            b4 -> proxy -> alice BYE
-            alice -> proxy -> b4 200 BYE
+            b4 -> proxy -> alice BYE 200
         """)
         flow.finish()
 
@@ -239,9 +219,7 @@ class Screening(TestCase):
             alice -> proxy INVITE
             proxy -> alice 407 INVITE
             alice -> proxy ACK
-            alice -> proxy INVITE
-            proxy -> alice 100 INVITE
-            proxy -> screen INVITE
+            alice -> proxy -> screen INVITE 100
             screen -> proxy 403 INVITE
             proxy -> screen ACK
             proxy -> alice 403 INVITE
@@ -249,13 +227,8 @@ class Screening(TestCase):
             alice -> proxy INVITE
             proxy -> alice 407 INVITE
             alice -> proxy ACK
-            alice -> proxy INVITE
-            proxy -> alice 100 INVITE
-            proxy -> announcement INVITE
-            announcement -> proxy -> alice 200 INVITE
-            alice -> proxy -> announcement ACK
-            announcement -> proxy -> alice BYE
-            alice -> proxy -> announcement 200 BYE
+            alice -> proxy -> announcement INVITE 100 200 ACK
+            announcement -> proxy -> alice BYE 200
         """)
         self.flow.finish()
 
@@ -278,9 +251,7 @@ class Screening(TestCase):
             alice -> proxy INVITE
             proxy -> alice 407 INVITE
             alice -> proxy ACK
-            alice -> proxy INVITE
-            proxy -> alice 100 INVITE
-            proxy -> screen INVITE
+            alice -> proxy -> screen INVITE 100
             screen -> proxy 403 INVITE
             proxy -> screen ACK
             proxy -> alice 403 INVITE

@@ -55,17 +55,9 @@ class Groups(TestCase):
         added = self.flow.call(bob, carol, "", ALLOW, REPLACES, contact=mixer)
         self.assertEqual(lines(added.got, "contact"), [f"Contact: {mixer}"])
         self.flow.shows("""
-            alice -> proxy INVITE / proxy -> alice 100 INVITE / proxy -> bob INVITE
-            bob -> proxy -> alice 180 INVITE
-            bob -> proxy -> alice 200 INVITE
-            alice -> proxy -> bob ACK
-            bob -> proxy INVITE / proxy -> bob 100 INVITE / proxy -> alice INVITE
-            alice -> proxy -> bob 200 INVITE
-            bob -> proxy -> alice ACK
-            bob -> proxy INVITE / proxy -> bob 100 INVITE / proxy -> carol INVITE
-            carol -> proxy -> bob 180 INVITE
-            carol -> proxy -> bob 200 INVITE
-            bob -> proxy -> carol ACK
+            alice -> proxy -> bob INVITE 100 180 200 ACK
+            bob -> proxy -> alice INVITE 100 200 ACK
+            bob -> proxy -> carol INVITE 100 180 200 ACK
         """)
         alice.request("BYE", f"sip:bob-Mixer@{bob.address}:5060",
                       *[f"Route: {one}" for one in reversed(call.ok.values("record-route"))],
@@ -90,15 +82,9 @@ class Groups(TestCase):
         joined = self.flow.pick_up(carol, bob, got, contact=mixer)
         self.assertEqual(lines(joined.ok, "contact"), [f"Contact: {mixer}"])
         self.flow.shows("""
-            alice -> proxy INVITE / proxy -> alice 100 INVITE / proxy -> bob INVITE
-            bob -> proxy -> alice 180 INVITE
-            bob -> proxy -> alice 200 INVITE
-            alice -> proxy -> bob ACK
-            carol -> proxy INVITE / proxy -> carol 100 INVITE / proxy -> bob INVITE
-            bob -> proxy -> carol 180 INVITE
-            bob -> proxy INVITE / proxy -> bob 100 INVITE / proxy -> alice INVITE
-            alice -> proxy -> bob 200 INVITE
-            bob -> proxy -> alice ACK
+            alice -> proxy -> bob INVITE 100 180 200 ACK
+            carol -> proxy -> bob INVITE 100 180
+            bob -> proxy -> alice INVITE 100 200 ACK
             bob -> proxy -> carol 200 INVITE
             carol -> proxy -> bob ACK
         """)
@@ -126,21 +112,12 @@ class Groups(TestCase):
         reference.do(park, "NOTIFY", *frag, "Subscription-State: terminated;reason=noresource",
                      body=b"SIP/2.0 200 OK\r\nCall-ID: 12345601@atlanta.example.com\r\n")
         flow.shows("""
-            alice -> proxy INVITE / proxy -> alice 100 INVITE / proxy -> bob INVITE
-            bob -> proxy -> alice 180 INVITE
-            bob -> proxy -> alice 200 INVITE
-            alice -> proxy -> bob ACK
-            bob -> proxy -> park REFER
-            park -> proxy -> bob 202 REFER
-            park -> proxy -> bob NOTIFY
-            bob -> proxy -> park 200 NOTIFY
-            park -> proxy INVITE / proxy -> park 100 INVITE / proxy -> alice INVITE
-            alice -> proxy -> park 200 INVITE
-            park -> proxy -> alice ACK
-            alice -> proxy -> bob BYE
-            bob -> proxy -> alice 200 BYE
-            park -> proxy -> bob NOTIFY
-            bob -> proxy -> park 200 NOTIFY
+            alice -> proxy -> bob INVITE 100 180 200 ACK
+            bob -> proxy -> park REFER 202
+            park -> proxy -> bob NOTIFY 200
+            park -> proxy -> alice INVITE 100 200 ACK
+            alice -> proxy -> bob BYE 200
+            park -> proxy -> bob NOTIFY 200
         """)
         watch = self.subscribe(carol, park, 0)
         notify = watch.do(park, "NOTIFY", "Event: dialog", "Subscription-State: terminated;reason=timeout", _DIALOG_INFO,
@@ -151,15 +128,10 @@ class Groups(TestCase):
         self.assertEqual(lines(taken.got, "replaces"), [back])
         parked.do(alice, "BYE")
         flow.shows("""
-            carol -> proxy -> park SUBSCRIBE
-            park -> proxy -> carol 200 SUBSCRIBE
-            park -> proxy -> carol NOTIFY
-            carol -> proxy -> park 200 NOTIFY
-            carol -> proxy INVITE / proxy -> carol 100 INVITE / proxy -> alice INVITE
-            alice -> proxy -> carol 200 INVITE
-            carol -> proxy -> alice ACK
-            alice -> proxy -> park BYE
-            park -> proxy -> alice 200 BYE
+            carol -> proxy -> park SUBSCRIBE 200
+            park -> proxy -> carol NOTIFY 200
+            carol -> proxy -> alice INVITE 100 200 ACK
+            alice -> proxy -> park BYE 200
         """)
         flow.finish()
 
@@ -172,8 +144,7 @@ class Groups(TestCase):
         got = flow.ring(alice, bob, "", ALLOW, REPLACES)
         # the early dialog as Bob's phone knows it: its tag is the one it rang with
         tag = flow.shows("""
-            alice -> proxy INVITE / proxy -> alice 100 INVITE / proxy -> bob INVITE
-            bob -> proxy -> alice 180 INVITE
+            alice -> proxy -> bob INVITE 100 180
         """)[-1].to_tag
         watch = self.subscribe(bill, bob, 0)
         watch.do(bob, "NOTIFY", "Event: dialog", "Subscription-State: terminated;reason=timeout", _DIALOG_INFO,
@@ -190,23 +161,17 @@ class Groups(TestCase):
         alice.take("ACK")
         Call(flow, bill, alice, new, sent, ok).do(bill, "BYE")
         flow.shows("""
-            bill -> proxy -> bob SUBSCRIBE
-            bob -> proxy -> bill 200 SUBSCRIBE
-            bob -> proxy -> bill NOTIFY
-            bill -> proxy -> bob 200 NOTIFY
-            bill -> proxy INVITE / proxy -> bill 100 INVITE / proxy -> alice INVITE
-            alice -> proxy -> bill 200 INVITE
-            alice -> proxy CANCEL
-            proxy -> alice 200 CANCEL
-            proxy -> bob CANCEL
-            bob -> proxy 200 CANCEL
+            bill -> proxy -> bob SUBSCRIBE 200
+            bob -> proxy -> bill NOTIFY 200
+            bill -> proxy -> alice INVITE 100 200
+            alice -> proxy CANCEL 200
+            proxy -> bob CANCEL 200
             bob -> proxy 487 INVITE
             proxy -> bob ACK
             proxy -> alice 487 INVITE
             alice -> proxy ACK
             bill -> proxy -> alice ACK
-            bill -> proxy -> alice BYE
-            alice -> proxy -> bill 200 BYE
+            bill -> proxy -> alice BYE 200
         """)
         flow.finish()
 
@@ -242,27 +207,18 @@ class Groups(TestCase):
         self.assertEqual(lines(last, "expires"), ["Expires: 0"])
         watch.do(bob, "NOTIFY", *notify, "Subscription-State: terminated;reason=noresource", body=dialog_info(3))
         ladder = flow.shows("""
-            alice -> proxy INVITE / proxy -> alice 100 INVITE / proxy -> bob INVITE
+            alice -> proxy -> bob INVITE 100
             bob -> proxy 486 INVITE
             proxy -> bob ACK
             proxy -> alice 486 INVITE
             alice -> proxy ACK
-            alice -> proxy -> bob SUBSCRIBE
-            bob -> proxy -> alice 200 SUBSCRIBE
-            bob -> proxy -> alice NOTIFY
-            alice -> proxy -> bob 200 NOTIFY
-            bob -> proxy -> alice NOTIFY
-            alice -> proxy -> bob 200 NOTIFY
-            alice -> proxy INVITE / proxy -> alice 100 INVITE / proxy -> bob INVITE
-            bob -> proxy -> alice 180 INVITE
-            bob -> proxy -> alice 200 INVITE
-            alice -> proxy -> bob ACK
-            bob -> proxy -> alice NOTIFY
-            alice -> proxy -> bob 200 NOTIFY
-            alice -> proxy -> bob SUBSCRIBE
-            bob -> proxy -> alice 200 SUBSCRIBE
-            bob -> proxy -> alice NOTIFY
-            alice -> proxy -> bob 200 NOTIFY
+            alice -> proxy -> bob SUBSCRIBE 200
+            bob -> proxy -> alice NOTIFY 200
+            bob -> proxy -> alice NOTIFY 200
+            alice -> proxy -> bob INVITE 100 180 200 ACK
+            bob -> proxy -> alice NOTIFY 200
+            alice -> proxy -> bob SUBSCRIBE 200
+            bob -> proxy -> alice NOTIFY 200
         """)
         self.assertEqual(len(ladder[8].values("record-route")), 1)
         call.do(alice, "BYE")
@@ -285,12 +241,8 @@ class Groups(TestCase):
         call = flow.call(bob, carol, "sip:carol@example.com", by, ALLOW)
         self.assertEqual(lines(call.got, "referred-by"), [by])
         flow.shows("""
-            pc -> proxy -> bob REFER
-            bob -> proxy -> pc 202 REFER
-            bob -> proxy INVITE / proxy -> bob 100 INVITE / proxy -> carol INVITE
-            carol -> proxy -> bob 180 INVITE
-            carol -> proxy -> bob 200 INVITE
-            bob -> proxy -> carol ACK
+            pc -> proxy -> bob REFER 202
+            bob -> proxy -> carol INVITE 100 180 200 ACK
         """)
         call.do(bob, "BYE")
         flow.finish()

@@ -48,24 +48,10 @@ class Hold(TestCase):
         call.do(bob, "INVITE", ALLOW, REPLACES, body=OFFER, contact=sips(bob), answer_contact=sips(alice))
         call.do(alice, "BYE")
         ladder = flow.shows("""
-            alice -> proxy INVITE
-            proxy -> alice 100 INVITE
-            proxy -> bob INVITE
-            bob -> proxy -> alice 180 INVITE
-            bob -> proxy -> alice 200 INVITE
-            alice -> proxy -> bob ACK
-            bob -> proxy INVITE
-            proxy -> bob 100 INVITE
-            proxy -> alice INVITE
-            alice -> proxy -> bob 200 INVITE
-            bob -> proxy -> alice ACK
-            bob -> proxy INVITE
-            proxy -> bob 100 INVITE
-            proxy -> alice INVITE
-            alice -> proxy -> bob 200 INVITE
-            bob -> proxy -> alice ACK
-            alice -> proxy -> bob BYE
-            bob -> proxy -> alice 200 BYE
+            alice -> proxy -> bob INVITE 100 180 200 ACK
+            bob -> proxy -> alice INVITE 100 200 ACK
+            bob -> proxy -> alice INVITE 100 200 ACK
+            alice -> proxy -> bob BYE 200
         """)
         self.assertTrue(all(packet.transport == "tls" for packet in rig.network.packets))
         (recorded,) = ladder[2].values("record-route")
@@ -84,37 +70,17 @@ class Hold(TestCase):
         hold = call.do(bob, "INVITE", body=HOLD, contact=f'<{bob.contact}>;+sip.rendering="no"')
         self.assertEqual(hold.body, HOLD)
         flow.shows("""
-            alice -> proxy INVITE
-            proxy -> alice 100 INVITE
-            proxy -> bob INVITE
-            bob -> proxy -> alice 180 INVITE
-            bob -> proxy -> alice 200 INVITE
-            alice -> proxy -> bob ACK
-            bob -> proxy INVITE
-            proxy -> bob 100 INVITE
-            proxy -> alice INVITE
-            alice -> proxy -> bob 200 INVITE
-            bob -> proxy -> alice ACK
+            alice -> proxy -> bob INVITE 100 180 200 ACK
+            bob -> proxy -> alice INVITE 100 200 ACK
         """)
         flow.call(bob, carol).do(bob, "BYE")
         call.do(bob, "INVITE", body=OFFER)
         call.do(alice, "BYE")
         flow.shows("""
-            bob -> proxy INVITE
-            proxy -> bob 100 INVITE
-            proxy -> carol INVITE
-            carol -> proxy -> bob 180 INVITE
-            carol -> proxy -> bob 200 INVITE
-            bob -> proxy -> carol ACK
-            bob -> proxy -> carol BYE
-            carol -> proxy -> bob 200 BYE
-            bob -> proxy INVITE
-            proxy -> bob 100 INVITE
-            proxy -> alice INVITE
-            alice -> proxy -> bob 200 INVITE
-            bob -> proxy -> alice ACK
-            alice -> proxy -> bob BYE
-            bob -> proxy -> alice 200 BYE
+            bob -> proxy -> carol INVITE 100 180 200 ACK
+            bob -> proxy -> carol BYE 200
+            bob -> proxy -> alice INVITE 100 200 ACK
+            alice -> proxy -> bob BYE 200
         """)
         flow.finish()
 
@@ -134,13 +100,8 @@ class Music(TestCase):
         call = flow.call(alice, bob, "", ALLOW, REPLACES)
         call.do(bob, "INVITE", body=HOLD)
         flow.shows("""
-            alice -> proxy INVITE / proxy -> alice 100 INVITE / proxy -> bob INVITE
-            bob -> proxy -> alice 180 INVITE
-            bob -> proxy -> alice 200 INVITE
-            alice -> proxy -> bob ACK
-            bob -> proxy INVITE / proxy -> bob 100 INVITE / proxy -> alice INVITE
-            alice -> proxy -> bob 200 INVITE
-            bob -> proxy -> alice ACK
+            alice -> proxy -> bob INVITE 100 180 200 ACK
+            bob -> proxy -> alice INVITE 100 200 ACK
         """)
         # F8 to F11
         replaces = call.replaces(of=alice)
@@ -162,17 +123,11 @@ class Music(TestCase):
         reference.do(music, "NOTIFY", "Event: refer", "Subscription-State: terminated;reason=noresource",
                      "Content-Type: message/sipfrag", body=b"SIP/2.0 200 OK\r\n")
         flow.shows("""
-            bob -> proxy -> music REFER
-            music -> proxy -> bob 202 REFER
-            music -> proxy -> bob NOTIFY
-            bob -> proxy -> music 200 NOTIFY
-            music -> proxy INVITE / proxy -> music 100 INVITE / proxy -> alice INVITE
-            alice -> proxy -> music 200 INVITE
-            music -> proxy -> alice ACK
-            alice -> proxy -> bob BYE
-            bob -> proxy -> alice 200 BYE
-            music -> proxy -> bob NOTIFY
-            bob -> proxy -> music 200 NOTIFY
+            bob -> proxy -> music REFER 202
+            music -> proxy -> bob NOTIFY 200
+            music -> proxy -> alice INVITE 100 200 ACK
+            alice -> proxy -> bob BYE 200
+            music -> proxy -> bob NOTIFY 200
         """)
         # F19 to F23
         back = played.replaces(of=alice)
@@ -180,10 +135,7 @@ class Music(TestCase):
         self.assertEqual(lines(taken.got, "replaces"), [f"Replaces: {back}"])
         played.do(alice, "BYE")
         flow.shows("""
-            bob -> proxy INVITE / proxy -> bob 100 INVITE / proxy -> alice INVITE
-            alice -> proxy -> bob 200 INVITE
-            bob -> proxy -> alice ACK
-            alice -> proxy -> music BYE
-            music -> proxy -> alice 200 BYE
+            bob -> proxy -> alice INVITE 100 200 ACK
+            alice -> proxy -> music BYE 200
         """)
         flow.finish()

@@ -37,27 +37,17 @@ class Transfer(TestCase):
         self.assertEqual(first.body, b"SIP/2.0 100 Trying\r\n")
         call.do(alice, "BYE")
         flow.shows("""
-            bob -> proxy INVITE / proxy -> bob 100 INVITE / proxy -> alice INVITE
-            alice -> proxy -> bob 180 INVITE
-            alice -> proxy -> bob 200 INVITE
-            bob -> proxy -> alice ACK
-            alice -> proxy -> bob REFER
-            bob -> proxy -> alice 202 REFER
-            bob -> proxy -> alice NOTIFY
-            alice -> proxy -> bob 200 NOTIFY
-            alice -> proxy -> bob BYE
-            bob -> proxy -> alice 200 BYE
+            bob -> proxy -> alice INVITE 100 180 200 ACK
+            alice -> proxy -> bob REFER 202
+            bob -> proxy -> alice NOTIFY 200
+            alice -> proxy -> bob BYE 200
         """)
         new = flow.call(bob, carol, "sip:carol@example.com", by, ALLOW, REPLACES)
         self.assertEqual(lines(new.got, "referred-by"), [by])
         call.do(bob, "NOTIFY", *frag, "Subscription-State: terminated;reason=noresource", body=b"SIP/2.0 200 OK\r\n")
         flow.shows("""
-            bob -> proxy INVITE / proxy -> bob 100 INVITE / proxy -> carol INVITE
-            carol -> proxy -> bob 180 INVITE
-            carol -> proxy -> bob 200 INVITE
-            bob -> proxy -> carol ACK
-            bob -> proxy -> alice NOTIFY
-            alice -> proxy -> bob 200 NOTIFY
+            bob -> proxy -> carol INVITE 100 180 200 ACK
+            bob -> proxy -> alice NOTIFY 200
         """)
         flow.finish()
 
@@ -71,20 +61,10 @@ class Transfer(TestCase):
         consulted = flow.call(bob, carol, "", ALLOW, REPLACES)
         consulted.do(bob, "INVITE", body=HOLD)
         flow.shows("""
-            alice -> proxy INVITE / proxy -> alice 100 INVITE / proxy -> bob INVITE
-            bob -> proxy -> alice 180 INVITE
-            bob -> proxy -> alice 200 INVITE
-            alice -> proxy -> bob ACK
-            bob -> proxy INVITE / proxy -> bob 100 INVITE / proxy -> alice INVITE
-            alice -> proxy -> bob 200 INVITE
-            bob -> proxy -> alice ACK
-            bob -> proxy INVITE / proxy -> bob 100 INVITE / proxy -> carol INVITE
-            carol -> proxy -> bob 180 INVITE
-            carol -> proxy -> bob 200 INVITE
-            bob -> proxy -> carol ACK
-            bob -> proxy INVITE / proxy -> bob 100 INVITE / proxy -> carol INVITE
-            carol -> proxy -> bob 200 INVITE
-            bob -> proxy -> carol ACK
+            alice -> proxy -> bob INVITE 100 180 200 ACK
+            bob -> proxy -> alice INVITE 100 200 ACK
+            bob -> proxy -> carol INVITE 100 180 200 ACK
+            bob -> proxy -> carol INVITE 100 200 ACK
         """)
         replaces = consulted.replaces(of=carol)
         escaped = replaces.replace(";", "%3B").replace("=", "%3D")
@@ -103,19 +83,12 @@ class Transfer(TestCase):
         call.do(alice, "NOTIFY", *frag, "Subscription-State: terminated;reason=noresource", body=b"SIP/2.0 200 OK\r\n")
         call.do(bob, "BYE")
         flow.shows("""
-            bob -> proxy -> alice REFER
-            alice -> proxy -> bob 202 REFER
-            alice -> proxy -> bob NOTIFY
-            bob -> proxy -> alice 200 NOTIFY
-            alice -> proxy INVITE / proxy -> alice 100 INVITE / proxy -> carol INVITE
-            carol -> proxy -> alice 200 INVITE
-            alice -> proxy -> carol ACK
-            carol -> proxy -> bob BYE
-            bob -> proxy -> carol 200 BYE
-            alice -> proxy -> bob NOTIFY
-            bob -> proxy -> alice 200 NOTIFY
-            bob -> proxy -> alice BYE
-            alice -> proxy -> bob 200 BYE
+            bob -> proxy -> alice REFER 202
+            alice -> proxy -> bob NOTIFY 200
+            alice -> proxy -> carol INVITE 100 200 ACK
+            carol -> proxy -> bob BYE 200
+            alice -> proxy -> bob NOTIFY 200
+            bob -> proxy -> alice BYE 200
         """)
         new.do(carol, "BYE")
         flow.finish()
@@ -136,16 +109,9 @@ class Transfer(TestCase):
         self.assertEqual(lines(new.got, "replaces"), [f"Replaces: {replaces}"])
         call.do(alice, "BYE")
         flow.shows("""
-            alice -> proxy INVITE / proxy -> alice 100 INVITE / proxy -> bob INVITE
-            bob -> proxy -> alice 180 INVITE
-            bob -> proxy -> alice 200 INVITE
-            alice -> proxy -> bob ACK
-            bob -> proxy -> carol MESSAGE
-            carol -> proxy -> bob 200 MESSAGE
-            carol -> proxy INVITE / proxy -> carol 100 INVITE / proxy -> alice INVITE
-            alice -> proxy -> carol 200 INVITE
-            carol -> proxy -> alice ACK
-            alice -> proxy -> bob BYE
-            bob -> proxy -> alice 200 BYE
+            alice -> proxy -> bob INVITE 100 180 200 ACK
+            bob -> proxy -> carol MESSAGE 200
+            carol -> proxy -> alice INVITE 100 200 ACK
+            alice -> proxy -> bob BYE 200
         """)
         flow.finish()

@@ -12,9 +12,10 @@
     ''')
     flow.finish()
 
-A line of more than one arrow is that many messages, one right after the other; " / " is as good as a new line. `shows` looks at every message since the
-last `shows`, and at what the server did to each it passed on: which fields are its own affair, and all others octet for
-octet.
+A line of more than one arrow is that many messages, one right after the other; " / " is as good as a new line. After a
+request may stand what follows at once: `alice -> proxy -> bob INVITE 100 180 200 ACK` is the whole beginning of a call, with
+the 100 of the first hop, and `alice -> proxy -> bob BYE 200` its end. `shows` looks at every message since the last `shows`,
+and at what the server did to each it passed on: which fields are its own affair, and all others octet for octet.
 """
 
 from __future__ import annotations
@@ -136,12 +137,7 @@ class Flow:
 
     def shows(self, ladder: str) -> list[Message]:
         """Fails when what happened is not this ladder; returns its messages, the first of the ladder at 0."""
-        wanted = []
-        for line in re.split(r"\n| / ", ladder.strip()):
-            *places, last = line.strip().split(" -> ")
-            last, label = last.split(" ", 1)
-            places.append(last)
-            wanted += [f"{one} -> {other} {label}" for one, other in zip(places, places[1:], strict=False)]
+        wanted = [arrow for line in re.split(r"\n| / ", ladder.strip()) for arrow in _meant(line)]
         found = self.arrows()
         if found != wanted:
             self.test.fail("the ladder is another one:\n" + "\n".join(
@@ -264,6 +260,28 @@ def _same(one: Message, other: Message) -> bool:
     # what a server makes itself has one Via
     return one.from_tag == other.from_tag and len(other.values("via")) > len(one.values("via")) and (
         one.values("via")[-1] == other.values("via")[-1])
+
+
+def _meant(line: str) -> list[str]:
+    """The messages that a line of a ladder stands for, each as `arrows` has it."""
+    *places, last = line.strip().split(" -> ")
+    last, what, *more = last.split(" ")
+    places.append(last)
+    if what.isdigit():
+        return _along(places, " ".join((what, *more)))
+    found = _along(places, what)
+    for after in more:
+        if after == "100":
+            found.insert(1, f"{places[1]} -> {places[0]} 100 {what}")  # from the next hop, before it sends the request on
+        elif after.isdigit():
+            found += _along(places[::-1], f"{after} {what}")
+        else:
+            found += _along(places, after)
+    return found
+
+
+def _along(places: list[str], label: str) -> list[str]:
+    return [f"{one} -> {other} {label}" for one, other in zip(places, places[1:], strict=False)]
 
 
 def _label(message: Message) -> str:
