@@ -86,12 +86,9 @@ def _braced(name: str) -> str:
 
 
 def read(body: bytes) -> Element:
-    """The root of a document in UTF-8 or UTF-16. Raises MalformedMessage (400, 413)."""
+    """The root of a document in UTF-8, or in UTF-16 where it begins so. Raises MalformedMessage (400, 413)."""
     if len(body) > MOST_OCTETS:
         raise MalformedMessage("the XML is too large", 413)
-    if body[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        # XML 1.0 s4.3.3: which of the two it is says its first character
-        body = body.decode("utf-16", "replace").encode("utf-8", "replace")
     reader = _Reader()
     parser = expat.ParserCreate("UTF-8", "}")
     parser.buffer_text = True
