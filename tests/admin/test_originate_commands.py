@@ -79,8 +79,7 @@ class OriginateCommandTests(SynchronousTestCase):
         self.play.a.take("ACK")
         self.play.a.answer(self.play.a.take("REFER"), 603)
         self.play.rig.advance(0.1)
-        self.play.b.answer(self.play.b.take("INVITE"), 486)
-        self.play.b.take("ACK")
+        self.play.b.refuse(486)
         self.play.rig.advance(0.1)
         self.play.taken_bye(self.play.a)
         self.assertEqual([line["step"] for line in self.lines],

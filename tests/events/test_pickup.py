@@ -152,8 +152,7 @@ class PickupTests(TestCase):
         self.c.invite("1002", "Replaces: x;to-tag=1;from-tag=2")
         self.c.take(100)
         for phone in (self.b, second):
-            phone.answer(phone.take("INVITE"), 481)
-            phone.take("ACK")
+            phone.refuse(481)
         self.c.ack(self.c.take(481), self._last(self.c))
         self.c.invite("1002", "Replaces: x;to-tag=1;from-tag=2", "Replaces: y;to-tag=1;from-tag=2")
         self.c.ack(self.c.take(400), self._last(self.c))

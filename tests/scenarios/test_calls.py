@@ -79,8 +79,7 @@ class Ending(CallCase):
         """Busy, and the peer is free again."""
         invite = self.a.invite("1002")
         self.a.take(100)
-        self.b.answer(self.b.take("INVITE"), 486)
-        self.b.take("ACK")
+        self.b.refuse(486)
         self.a.ack(self.a.take(486), invite)
         call = self.ended("failed", "", 486)
         self.assertEqual((record(call)["result"], record(call)["duration"]), ("busy", 0))

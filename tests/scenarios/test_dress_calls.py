@@ -147,8 +147,7 @@ class CallsOut(TestCase):
         for line in (asks(algorithm="MD6"), 'Proxy-Authenticate: Basic realm="x"', "X: none"):
             invite = caller.invite("0123")
             caller.take(100)
-            carrier.answer(carrier.take("INVITE"), 407, line)
-            carrier.take("ACK")
+            carrier.refuse(407, line)
             caller.ack(caller.take(500), invite)
         over(rig)
 
@@ -158,8 +157,7 @@ class CallsOut(TestCase):
         rig, caller, carrier = trunk_rig({"password": ""})
         invite = caller.invite("0123", cseq=10)
         caller.take(100)
-        carrier.answer(carrier.take("INVITE"), 407, asks())
-        carrier.take("ACK")
+        carrier.refuse(407, asks())
         challenge = caller.take(407)
         self.assertEqual(len(challenge.all("proxy-authenticate")), 1)
         caller.ack(challenge, invite)
@@ -180,8 +178,7 @@ class CallsOut(TestCase):
         rig, caller, carrier = trunk_rig()
         invite = caller.invite("0123", cseq=2**31 - 1)
         caller.take(100)
-        carrier.answer(carrier.take("INVITE"), 407, asks())
-        carrier.take("ACK")
+        carrier.refuse(407, asks())
         caller.ack(caller.take(500), invite)
         over(rig)
 

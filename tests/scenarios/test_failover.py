@@ -190,8 +190,7 @@ class Causes(TestCase):
         invite = a.invite("1002")
         a.take(100)
         rig.advance(0.01)
-        b.answer(b.take("INVITE"), 486)
-        b.take("ACK")
+        b.refuse(486)
         a.ack(a.take(486), invite)
         self.assertIn(("hop-failed", {"hop": "udp:[2001:db8::61]:5060", "reason": "no listener of its family",
                                       "seconds": 30}), rig.records)

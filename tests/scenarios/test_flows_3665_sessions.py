@@ -117,8 +117,7 @@ class Authentication(TestCase):
         flow.settle()
         alice.take(100)
         challenge = 'Proxy-Authenticate: Digest realm="biloxi.example.com",  nonce="c1e22c41ae6cbe5ae983a9c8e88d359", qop="auth"'
-        second.answer(second.take("INVITE"), 407, challenge)
-        second.take("ACK")
+        second.refuse(407, challenge)
         theirs = alice.take(407)
         alice.ack(theirs, again)
         third = alice.authorized(first, ours, nc=2, send=False)
@@ -287,8 +286,7 @@ class Elsewhere(TestCase):
         first = alice.invite(BOB, body=b"")
         alice.take(100)
         contact = "Contact: <sip:bob@chicago.example.com;transport=tcp>"
-        redirect.answer(redirect.take("INVITE"), 302, contact)
-        redirect.take("ACK")
+        redirect.refuse(302, contact)
         moved = alice.take(302)
         alice.ack(moved, first)
         self.assertEqual(lines(moved, "contact"), [contact])

@@ -192,8 +192,7 @@ class Groups(TestCase):
         flow = self.flow
         invite = alice.invite("bob", ALLOW)
         alice.take(100)
-        bob.answer(bob.take("INVITE"), 486)
-        bob.take("ACK")
+        bob.refuse(486)
         alice.ack(alice.take(486), invite)
         watch = self.subscribe(alice, bob, 60)
         notify = ("Event: dialog", _DIALOG_INFO)

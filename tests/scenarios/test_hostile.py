@@ -36,8 +36,7 @@ class Strangers(TestCase):
         self.assertEqual(stranger.take(200).encode(), first.encode())
         invite = a.invite("1002")
         a.take(100)
-        b.answer(b.take("INVITE"), 486)
-        b.take("ACK")
+        b.refuse(486)
         a.ack(a.take(486), invite)
         rig.finish()
 

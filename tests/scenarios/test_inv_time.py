@@ -243,8 +243,7 @@ class Full(TestCase):
         rig.advance(40)
         again = a.invite("1002")
         a.take(100)
-        b.answer(b.take("INVITE"), 486)
-        b.take("ACK")
+        b.refuse(486)
         a.ack(a.take(486), again)
         rig.finish()
 

@@ -143,8 +143,7 @@ class Tables(TestCase):
         invite = a.invite("1002")
         a.take(100)
         for callee in callees[:3]:
-            callee.answer(callee.take("INVITE"), 486)
-            callee.take("ACK")
+            callee.refuse(486)
         a.ack(a.take(486), invite)
         rig.binding("1002", callees[3].contact, q=500)
         invite = a.invite("1002")

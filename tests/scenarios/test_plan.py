@@ -66,8 +66,7 @@ class PlannedCalls(TestCase):
         """Who is called second has the fields of the plan, and the whole breadth."""
         plan = self.planned(to(self.one), to(self.two, headers=(("Diversion", "<sip:1002@example.com>;counter=1"),)))
         self.caller.invite("1002")
-        self.one.answer(self.one.take("INVITE"), 486)
-        self.one.take("ACK")
+        self.one.refuse(486)
         invite = self.two.take("INVITE")
         self.assertEqual(invite.get("diversion"), "<sip:1002@example.com>;counter=1")
         self.assertEqual(invite.get("max-breadth"), "60")

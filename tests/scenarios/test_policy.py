@@ -173,8 +173,7 @@ class TrunkTests(TestCase):
             again = carrier.authorized(invite, challenge, user=user, password=password)
             if status == 603:
                 carrier.take(100)
-                phone.answer(phone.take("INVITE"), 603)
-                phone.take("ACK")
+                phone.refuse(603)
             carrier.ack(carrier.take(status), again)
 
         outside = "<sip:+4930@carrier.example>;tag=f"

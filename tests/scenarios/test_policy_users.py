@@ -25,8 +25,7 @@ class UserTests(TestCase):
         for uri, phone in (("sip:1002@example.com", callee), ("sip:0@203.0.113.20", other)):
             again = logged_in(caller, uri)
             caller.take(100)
-            phone.answer(phone.take("INVITE"), 603)
-            phone.take("ACK")
+            phone.refuse(603)
             caller.ack(caller.take(603), again)
         for uri in ("sip:1003@example.com", "sip:2000@example.com", OTHER, "sip:1002@203.0.113.21"):
             again = logged_in(caller, uri)
@@ -67,8 +66,7 @@ class UserTests(TestCase):
         elsewhere = rig.phone("1001", "192.0.2.60")
         logged_in(elsewhere, "sip:1002@example.com")
         elsewhere.take(100)
-        callee.answer(callee.take("INVITE"), 603)
-        callee.take("ACK")
+        callee.refuse(603)
         elsewhere.take(603)
         over(rig)
 

@@ -263,8 +263,7 @@ class RoutingTests(TestCase):
         invite = caller.invite("1001")
         caller.take(100)
         for phone in (alive, dead):
-            phone.answer(phone.take("INVITE"), 486)
-            phone.take("ACK")
+            phone.refuse(486)
         caller.ack(caller.take(486), invite)
         end(rig)
 

@@ -184,8 +184,7 @@ class Streams(TestCase):
             b.register()
             invite = a.invite("1002")
             a.take(100)
-            b.answer(b.take("INVITE"), 603)
-            b.take("ACK")
+            b.refuse(603)
             a.ack(a.take(603), invite)
             assert b.connection is not None
             b.connection.close()

@@ -214,8 +214,7 @@ class Presence(TestCase):
             invite = a.invite("1002")
             a.take(100)
             for number, (phone, status) in enumerate(((b, 486), (c, 500))):
-                phone.answer(phone.take("INVITE"), status, *([warning] if number == warned else []))
-                phone.take("ACK")
+                phone.refuse(status, *([warning] if number == warned else []))
             refused = a.take(486)
             self.assertEqual(refused.all("warning"), [] if warned else [warning[9:]])
             a.ack(refused, invite)

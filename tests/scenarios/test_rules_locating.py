@@ -178,8 +178,7 @@ class Choice(TestCase):
             tried = [packet.target[0] for packet in rig.network.packets if packet.data.startswith(b"INVITE sip:1002@far")
                      and packet.source[0] != a.address]
             self.assertEqual(tried, places[:dead + 1])
-            phone.answer(phone.take("INVITE"), 486)
-            phone.take("ACK")
+            phone.refuse(486)
             a.ack(a.take(486), invite)
             rig.advance(31, 1.0)
         rig.finish()
@@ -201,8 +200,7 @@ class Responses(TestCase):
         a.take(100)
         assert a.connection is not None
         a.connection.close()
-        b.answer(b.take("INVITE"), 486)
-        b.take("ACK")
+        b.refuse(486)
         rig.advance(0.1)
         self.assertEqual([data.split(b" ")[1] for data in secure.received], [b"486"])
         self.assertEqual((plain.connections, datagrams.received), ([], []))

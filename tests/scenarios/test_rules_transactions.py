@@ -82,8 +82,7 @@ class Trying(TestCase):
             invite = a.invite("1002")
             trying = a.take(100)
             self.assertEqual((trying.first["to"], rig.clock.seconds()), (invite.first["to"], 0.0))
-            b.answer(b.take("INVITE"), 486)
-            b.take("ACK")
+            b.refuse(486)
             a.ack(a.take(486), invite)
             again = a.invite("1003")
             a.ack(a.take(480), again)
@@ -265,8 +264,7 @@ class Server(TestCase):
             for acknowledged in (True, False):
                 invite = a.invite("1002")
                 a.take(100)
-                b.answer(b.take("INVITE"), 486)
-                b.take("ACK")
+                b.refuse(486)
                 busy = a.take(486)
                 if acknowledged:
                     a.ack(busy, invite)

@@ -152,8 +152,7 @@ class Formed(TestCase):
             if redirected:
                 b.register()
                 a.invite("1002")
-                b.answer(b.take("INVITE"), 302, f"Contact: <{contact}>")
-                b.take("ACK")
+                b.refuse(302, f"Contact: <{contact}>")
             else:
                 c.register(contact=f"<{contact}>")
                 a.invite("1003")
@@ -199,8 +198,7 @@ class Formed(TestCase):
             b.register()
             invite = a.invite("1002")
             a.take(100)
-            b.answer(b.take("INVITE"), 302, f"Contact: <{contact}>")
-            b.take("ACK")
+            b.refuse(302, f"Contact: <{contact}>")
             moved = a.take(302)
             self.assertEqual(moved.all("contact"), [f"<{contact}>"])
             a.ack(moved, invite)

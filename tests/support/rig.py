@@ -359,6 +359,11 @@ class Phone:
         self.take("ACK")
         return sent, ok
 
+    def refuse(self, status: int, *extra: str, **fields: Any) -> None:
+        """Takes an INVITE and refuses it."""
+        self.answer(self.take("INVITE"), status, *extra, **fields)
+        self.take("ACK")
+
     def hang_up(self, ok: Response, callee: Phone) -> None:
         """Ends the call that it began and `ok` answered."""
         self.in_dialog("BYE", ok)
