@@ -124,7 +124,8 @@ def expiry(request: Request, now: float, longest: float) -> float:
 
 
 def kept(request: Request, number: int, aor: str, sender: str, now: float, expires_at: float) -> StoredMessage:
-    """The message as it is kept. Where the sender wrote no Date the one of receipt is added (RFC 3261 s20.17)."""
+    """The message as it is kept; times in seconds since the epoch. Where the sender wrote no Date the one of receipt is
+    added (RFC 3261 s20.17)."""
     fields = [_field(line, value) for name, value, line in request.headers if name not in _NOT_KEPT]
     if "date" not in request.first:
         fields.append(("Date", formatdate(now, usegmt=True)))
@@ -135,7 +136,7 @@ def kept(request: Request, number: int, aor: str, sender: str, now: float, expir
 
 def notice(number: int, about: StoredMessage, reason: str, now: float, expires_at: float, domain: str, tag: str,
            call_id: str) -> StoredMessage:
-    """What its sender, who is one of our users, is told when `about` was not delivered."""
+    """What its sender, who is one of our users, is told when `about` was not delivered; times as in `kept`."""
     body = (f"Your message of {formatdate(about.received_at, usegmt=True)} to {about.aor} was not delivered: {reason}.")
     return StoredMessage(
         number, about.sender, f"sip:{domain}", now, expires_at, f"<sip:{domain}>;tag={tag}",

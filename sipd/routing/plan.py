@@ -190,7 +190,7 @@ class Walk:
 
     def name(self, name: str, number: str, timeout: float = 0.0, hasty: bool = False) -> Walking:
         """A user, a group or a trunk; for the last one with this number, unless it is named with one of its own, and
-        `hasty` where others follow and it has to say something soon."""
+        `hasty` where others follow and it has to say something soon. `timeout` in seconds, 0 for no limit of this."""
         name, number = self._rules.split(name, number)
         if name in self._rules.groups:
             return (yield from self._group(name, number, timeout))
@@ -330,7 +330,7 @@ class Walk:
         return (yield from self._at_once(list(flat), number, 0.0, False, number))
 
     def _one_by_one(self, members: list[str], number: str, patience: float) -> Walking:
-        """It comes to what the last one said who was called."""
+        """It comes to what the last one said who was called; `patience` in seconds for each of them."""
         said, left_out = 0, set()
         for member in members:
             groups, status = self._member(member, number)

@@ -16,7 +16,6 @@ from tests.support.network import Connection, MemoryNetwork
 from tests.support.plain import Plain, read
 
 _T1, _T2, _LIFE = 0.5, 4.0, 32.0
-_DOMAIN = "example.com"
 
 #: What a phone that is called does, and how often.
 HABITS = {"answer": 24, "ring, refuse": 10, "refuse": 12, "ring on": 8, "silent": 6, "trying only": 3, "fork": 6,
