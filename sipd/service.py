@@ -162,6 +162,7 @@ class Core:
             self.qualify.unreachable, journal, inventory)
         self.events.peer_target, self.events.voicemail.account = self.trunks.target_to, self.trunks.mailbox
         self.events.pickup.invite_of = self.proxy.invite_of
+        self.qualify.told = lambda aor: self.events.changed("presence", aor)
         self.events.alias = self.messages.alias = lambda aor: settings.stands_for(self, aor)
         self.route.events = self.events if config.events.packages else None
 

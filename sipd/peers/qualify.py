@@ -90,6 +90,8 @@ class Qualify:
         self.peers: Table[Key, Peer] = inventory.table("peers asked by OPTIONS", limit)
         #: Those bindings among them that routing passes over.
         self.unreachable: Table[Key, None] = inventory.table("bindings found unreachable", limit)
+        #: Told of each user one of whose phones is out of reach, or in reach again.
+        self.told: Callable[[str], None] = _nobody
         #: The contacts of an address-of-record that are asked.
         self._contacts: Table[str, set[str]] = inventory.table("users asked by OPTIONS", limit)
         #: When the next question may be asked (seconds of the clock).
@@ -176,7 +178,8 @@ class Qualify:
 
     def _drop(self, key: Key) -> None:
         peer = self.peers.pop(key, None)
-        self.unreachable.pop(key, None)
+        if key in self.unreachable:
+            self._reached(key)
         contacts = self._contacts.get(key[0])
         if contacts is not None:
             contacts.discard(key[1])
@@ -286,8 +289,9 @@ class Qualify:
         aor, contact = peer.key
         if aor and state == UNREACHABLE:
             self.unreachable[peer.key] = None
-        else:
-            self.unreachable.pop(peer.key, None)
+            self.told(aor)
+        elif peer.key in self.unreachable:
+            self._reached(peer.key)
         if not aor and was == UNREACHABLE:
             trunk = self._trunks.trunks.get(contact)
             if trunk is not None and trunk.registration.state == "failed":
@@ -299,6 +303,10 @@ class Qualify:
             else:
                 self._journal.write("peer-reachable", peer=who, state=state,
                                     milliseconds=round(peer.reachability.rtt * 1000))
+
+    def _reached(self, key: Key) -> None:
+        del self.unreachable[key]
+        self.told(key[0])
 
     def _target(self, key: Key) -> Target | None:
         aor, name = key
@@ -315,6 +323,10 @@ class Qualify:
         """Everybody who is asked, or the phones of one user, or one trunk. Times in seconds, `rtt` in milliseconds."""
         return [_row(peer) for (owner, name), peer in self.peers.items()
                 if not (aor or trunk) or (owner == aor if owner else name == trunk)]
+
+
+def _nobody(aor: str) -> None:
+    """Until somebody wants to know."""
 
 
 def _row(peer: Peer) -> dict[str, Any]:
