@@ -242,9 +242,7 @@ class RingingTests(SynchronousTestCase):
 
     def test_does_not_answer(self) -> None:
         """After its patience the first is cancelled."""
-        call = self.play.originate(patience=20.0)
-        invite = self.a.take("INVITE")
-        self.a.answer(invite, 180)
+        call, invite = self.play.ringing(patience=20.0)
         self.play.rig.advance(19)
         self.a.silent()
         self.play.rig.advance(1.5)
@@ -255,10 +253,7 @@ class RingingTests(SynchronousTestCase):
 
     def test_given_up(self) -> None:
         """Whoever asked for it does not want it any more: CANCEL."""
-        call = self.play.originate()
-        invite = self.a.take("INVITE")
-        self.a.answer(invite, 180)
-        self.play.rig.advance(0.1)
+        call, invite = self.play.ringing()
         call.give_up()
         self.play.rig.advance(0.1)
         self.a.cancelled(invite)
@@ -267,10 +262,7 @@ class RingingTests(SynchronousTestCase):
 
     def test_server_stops(self) -> None:
         """What rings for us is told that nobody waits any more."""
-        call = self.play.originate()
-        invite = self.a.take("INVITE")
-        self.a.answer(invite, 180)
-        self.play.rig.advance(0.1)
+        call, invite = self.play.ringing()
         self.play.rig.core.hang_up(2.0)
         self.play.rig.advance(0.1)
         self.a.cancelled(invite)
@@ -294,10 +286,7 @@ class RingingTests(SynchronousTestCase):
 
     def test_answers_in_spite(self) -> None:
         """s9.1: a 2xx that was under way when the CANCEL went out: ACK, and BYE."""
-        call = self.play.originate()
-        invite = self.a.take("INVITE")
-        self.a.answer(invite, 180)
-        self.play.rig.advance(0.1)
+        call, invite = self.play.ringing()
         call.give_up()
         self.play.rig.advance(0.1)
         self.a.answer(self.a.take("CANCEL"), 200)

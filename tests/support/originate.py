@@ -43,6 +43,14 @@ class Play:
         self.rig.advance(0.1)
         return call
 
+    def ringing(self, way: str = "", **values: Any) -> tuple[Originated, Request]:
+        """As `originate`, up to the ringing of the first phone; its INVITE too."""
+        call = self.originate(way, **values)
+        invite: Request = self.a.take("INVITE")
+        self.a.answer(invite, 180)
+        self.rig.advance(0.1)
+        return call, invite
+
     def answer(self, phone: Phone, *extra: str, body: bytes) -> tuple[Request, Response]:
         """The phone rings and answers the INVITE it got, and takes the ACK."""
         invite = phone.take("INVITE")
