@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import re
 import shutil
 import signal
@@ -18,20 +19,27 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 DOMAIN = "load.example.com"
 _TICK = os.sysconf("SC_CLK_TCK")
+#: Ports that no connection takes by itself, above those that phones take for media; and what was given out of them: who
+#: asked for a port may take seconds to open it.
+_PORTS = range(20001, max(30000, int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])))
+_given: set[int] = set()
 
 
 def free_port(address: str = "127.0.0.1") -> int:
-    """A port that is free for UDP and TCP on a local address at this moment."""
+    """A port that is free for UDP and TCP on a local address, and stays so unless it is asked for by its number."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    for _ in range(50):
+    for _ in range(1000):
+        port = random.choice(_PORTS)
+        if port in _given:
+            continue
         with socket.socket(family, socket.SOCK_STREAM) as stream, socket.socket(family, socket.SOCK_DGRAM) as datagram:
-            stream.bind((address, 0))
-            port: int = stream.getsockname()[1]
             try:
+                stream.bind((address, port))
                 datagram.bind((address, port))
             except OSError:
                 continue
-            return port
+        _given.add(port)
+        return port
     raise OSError("no free port")
 
 
