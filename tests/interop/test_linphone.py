@@ -130,11 +130,11 @@ class LinphoneTests(unittest.TestCase):
         """linphonec publishes that its user is online, until it ends: its document is what watchers get."""
         watcher = self.linphone(LinphoneLibrary, "1001")
         watcher.command(f"subscribe presence sip:1002@{DOMAIN}")
-        self.told(watcher, "<note>Not online</note>", 1)
+        self.told(watcher, ">Not online</note>", 1)
         publisher = self.linphone(Linphone, "1002", publish=True)
         self.told(watcher, ":online/>", 1)
         publisher.stop()
-        self.told(watcher, "<note>Not online</note>", 2)
+        self.told(watcher, ">Not online</note>", 2)
 
     @shows("SUB-14", "SUB-25")
     def test_mailbox(self) -> None:
