@@ -101,17 +101,17 @@ def acceptable(request: Request, kinds: Collection[str], preferred: str = "") ->
         return preferred
     if "accept" not in request.first:
         return next(iter(kinds))
-    accepted = set()
+    accepted: dict[str, bool] = {}
     for value in request.values("accept"):
         name, semicolon, rest = value.partition(";")
         try:
             worth = parse_params(semicolon + rest).get("q") or "1"
         except MalformedMessage:
             continue
-        if worth.strip("0."):
-            accepted.add("/".join(part.strip(" \t") for part in name.lower().split("/")))
+        accepted["/".join(part.strip(" \t") for part in name.lower().split("/"))] = bool(worth.strip("0."))
     for kind in kinds:
-        if not accepted.isdisjoint((kind, f"{kind.partition('/')[0]}/*", "*/*")):
+        # what is said of one type counts for more than what is said of all
+        if next((accepted[one] for one in (kind, f"{kind.partition('/')[0]}/*", "*/*") if one in accepted), False):
             return kind
     return ""
 

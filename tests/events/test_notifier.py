@@ -114,7 +114,8 @@ class NotifierTests(TestCase):
     @shows("SUB-03", "3856 6.7", "R6665-3.2.1-03", "R4235-3.5-02", "R3680-4.5-02", "R3856-6.7-02")
     def test_accept(self) -> None:
         """406 with what there is for types that nobody writes; without Accept the usual type; what old phones want."""
-        for accept in ("application/nothing", "application/pidf+xml;q=0, text/*", "application/pidf+xml;q=0.0"):
+        for accept in ("application/nothing", "application/pidf+xml;q=0, text/*", "application/pidf+xml;q=0.0",
+                       "application/*;q=0, */*"):
             refused = subscribe(self.a, "1002", "presence", f"Accept: {accept}", status=406)
             self.assertIn("application/pidf+xml", refused.first["accept"])
         for package, kind in (("dialog", "dialog-info+xml"), ("reg", "reginfo+xml"), ("message-summary", "simple-message-summary")):
@@ -122,7 +123,8 @@ class NotifierTests(TestCase):
             self.assertEqual(refused.first["accept"], f"application/{kind}")
         for accept, kind in (("application/xpidf+xml", "application/xpidf+xml"), ("application/*", "application/pidf+xml"),
                              ("text/plain, application/cpim-pidf+xml;q=0.5", "application/cpim-pidf+xml"),
-                             ("*/*", "application/pidf+xml"), ("", "")):
+                             ("*/*", "application/pidf+xml"), ("*/*, application/pidf+xml;q=0", "application/cpim-pidf+xml"),
+                             ("", "")):
             ok = subscribe(self.a, "1002", "presence", *([f"Accept: {accept}"] if accept else []))
             self.assertEqual(notified(self.a).first["content-type"], kind or "application/pidf+xml")
             unsubscribe(self.a, ok)
