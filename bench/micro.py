@@ -14,6 +14,8 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +53,8 @@ _SDP = b"v=0\r\no=- 1 1 IN IP4 192.0.2.10\r\ns=-\r\nc=IN IP4 192.0.2.10\r\nt=0 0
 class Flow:
     """A UDP flow that keeps what was sent."""
 
-    __slots__ = ("id", "listener", "transport", "reliable", "address", "port", "users", "alive", "known", "sent")
+    __slots__ = ("id", "listener", "transport", "reliable", "address", "port", "users", "alive", "known", "sent",
+                 "send")
 
     def __init__(self, listener: Listener, address: str, port: int) -> None:
         self.id = f"udp/{listener.name}/{address}:{port}"
@@ -61,10 +64,8 @@ class Flow:
         self.address, self.port = address, port
         self.users: set[Any] = set()
         self.sent: list[bytes] = []
-
-    def send(self, data: bytes) -> None:
-        """Keeps it."""
-        self.sent.append(data)
+        #: Keeps it.
+        self.send = self.sent.append
 
 
 class Transports:
@@ -150,6 +151,10 @@ class Server:
 
     def __init__(self) -> None:
         self.clock = Clock()
+        # as time.time, none of these is a function of the interpreter's
+        self.clock.rightNow = _EPOCH
+        seconds: Callable[[], float] = partial(attrgetter("rightNow"), self.clock)
+        self.clock.seconds = seconds  # type: ignore[method-assign]
         config = Config.model_validate({
             "auth": {"required": False}, "server": {"domains": (DOMAIN,)},
             "users": {str(1001 + number): "secret" for number in range(9)}})
@@ -159,13 +164,15 @@ class Server:
         resolver: Any = Numeric()
         self.core = Core(
             config, DOMAIN, DOMAIN, b"s" * 32, users,
-            Outside(transports, resolver, MemoryStore(), self.clock, lambda: _EPOCH + self.clock.seconds(), os.urandom),
+            Outside(transports, resolver, MemoryStore(), self.clock, seconds, os.urandom),
             Journal(), Inventory())
         self.core.location.start()
         self.core.listening()
         self.caller: Any = transports.flow_to(Hop("udp", "192.0.2.10", 5060))
         self.callee: Any = transports.flow_to(Hop("udp", "192.0.2.20", 5060))
         self.spent: dict[str, float] = {}
+        #: Called before each message.
+        self.before: Callable[[], None] = lambda: None
         self._numbers = itertools.count()
         self.register()
         for _ in range(1000):
@@ -175,6 +182,7 @@ class Server:
     def _receive(self, name: str, data: bytes, flow: Any, to: Any) -> bytes:
         """Gives the core one message; returns the last that went to `to`."""
         receive = self.core.layer.receive
+        self.before()
         started = time.perf_counter()
         receive(data, flow)
         self.spent[name] = self.spent.get(name, 0.0) + time.perf_counter() - started
