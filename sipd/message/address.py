@@ -67,6 +67,10 @@ class Address(NamedTuple):
 
 _cached: Final = lru_cache(maxsize=8192)(Address.read)
 
+#: The URIs in values of From and To that ended without a parameter; begun anew when it is full.
+_KNOWN_URIS: Final[dict[str, Uri]] = {}
+_MOST_KNOWN: Final = 8192
+
 
 def uri_of(value: str, known: bool) -> Uri:
     """The URI in a value of From or To. For strangers, who are not `known`, it is read anew: the time that a cache
@@ -75,7 +79,16 @@ def uri_of(value: str, known: bool) -> Uri:
         return Uri.read(Address.read(value).uri_text)
     # without the tag, which is another each time, it may have been read before
     address, found, tag = value.partition(">;tag=")
-    return Address.parse(f"{address}>" if found and tag.isalnum() else value).uri
+    if found and tag.isalnum():
+        value = f"{address}>"
+    uri = _KNOWN_URIS.get(value)
+    if uri is None:
+        uri = Uri.parse(Address.read(value).uri_text)
+        if value[-1:] == ">" and len(value) <= _CACHED_LENGTH:
+            if len(_KNOWN_URIS) >= _MOST_KNOWN:
+                _KNOWN_URIS.clear()
+            _KNOWN_URIS[value] = uri
+    return uri
 
 
 _TAG: Final = re.compile(r';[ \t\r\n]*tag[ \t\r\n]*(?:=[ \t\r\n]*([^;,"<>= \t\r\n][^;,"<> \t\r\n]*)?)?(?=[; \t\r\n]|$)',

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes
 
@@ -19,6 +18,11 @@ _USER_SAFE: Final = "-_.!~*'()&=+$,;?/"
 
 #: Parameters that must stand in both URIs or in neither for them to be equivalent (s19.1.4).
 _BOTH_OR_NEITHER: Final = ("user", "ttl", "method", "maddr", "transport")
+
+
+#: URIs that were met, by their text: each is read once. Begun anew when it is full.
+_KNOWN: Final[dict[str, Uri]] = {}
+_MOST_KNOWN: Final = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,14 @@ class Uri:
     @staticmethod
     def parse(text: str) -> Uri:
         """Reads a URI. Raises MalformedMessage (400)."""
-        return _cached(text) if len(text) <= _CACHED_LENGTH else _parse(text)
+        uri = _KNOWN.get(text)
+        if uri is None:
+            uri = _parse(text)
+            if len(text) <= _CACHED_LENGTH:
+                if len(_KNOWN) >= _MOST_KNOWN:
+                    _KNOWN.clear()
+                _KNOWN[text] = uri
+        return uri
 
     @staticmethod
     def read(text: str) -> Uri:
@@ -188,6 +199,3 @@ def _parse(text: str) -> Uri:
     if position != len(rest):
         raise MalformedMessage(f"not a URI: {text[:80]!r}")
     return Uri(scheme, user, password, host, port, tuple(params), headers)
-
-
-_cached: Final = lru_cache(maxsize=8192)(_parse)

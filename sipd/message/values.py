@@ -8,17 +8,30 @@ from typing import Final
 #: delta-seconds above this count as this (2**31 - 1, s20.19).
 MAX_DELTA_SECONDS: Final = 2**31 - 1
 
+#: The numbers of up to so many digits that were met: few are asked for, again and again.
+_FEW_DIGITS: Final = 5
+_KNOWN_SECONDS: Final[dict[str, int]] = {}
+_MOST_KNOWN: Final = 1024
+
 _QVALUE: Final = re.compile(r"0(?:\.([0-9]{0,3}))?|1(?:\.0{0,3})?")
 
 
 def delta_seconds(text: str) -> int | None:
     """Seconds, or None when the text is not a number; an overlong number counts as the greatest one."""
+    known = _KNOWN_SECONDS.get(text)
+    if known is not None:
+        return known
     text = text.strip(" \t\r\n")
     if not text.isascii() or not text.isdigit():
         return None
     if len(text) > 10:
         text = text.lstrip("0")[:11] or "0"
-    return min(int(text), MAX_DELTA_SECONDS)
+    seconds = min(int(text), MAX_DELTA_SECONDS)
+    if len(text) <= _FEW_DIGITS:
+        if len(_KNOWN_SECONDS) >= _MOST_KNOWN:
+            _KNOWN_SECONDS.clear()
+        _KNOWN_SECONDS[text] = seconds
+    return seconds
 
 
 def qvalue(text: str) -> int | None:
