@@ -235,7 +235,9 @@ class Route:
                 raise Reject(403)  # step 4: somebody else's
         if request.body:
             content.check(request)
-        self.serving.serve(request, key, partial(self._registrar.register, request, aor), aor)  # 482, 503
+        # the tag is drawn, a tenth of a hash's cost: the transaction repeats the answer for as long as the phone asks
+        self.serving.serve(request, key, lambda answer: self._registrar.register(request, aor, answer), aor,
+                           self._proxy.identifiers.tag())        # 482, 503
 
     def _call(self, request: Request, caller: str, ours: str, wanted: str) -> Call | None:
         """The call that a request begins or belongs to. `wanted` was called, and `ours` is who gets that."""

@@ -27,10 +27,11 @@ class Serving:
         self._layer = layer
         self._refusals = refusals
 
-    def serve(self, request: Request, key: Key, work: Callable[[Answer], None], about: str = "") -> None:
+    def serve(self, request: Request, key: Key, work: Callable[[Answer], None], about: str = "", tag: str = "") -> None:
         """Calls `work` with the answer, which is given once, now or later. What `work` refuses by an exception needs no
         transaction: it comes out of here. `about` is what it is about, for requests that may come by several paths; by
-        itself the Request-URI outside of dialogs. Raises Reject (482, 503) too."""
+        itself the Request-URI outside of dialogs; `tag` the To tag of the answer, by itself one that follows from the
+        request. Raises Reject (482, 503) too."""
         if not about and not request.to_tag:
             about = request.uri_text
         origin = hash((about, request.from_tag, request.call_id, request.cseq_number))
@@ -45,8 +46,8 @@ class Serving:
         request.flow.known = True
 
         def answer(status: int, reason: str, headers: tuple[tuple[str, str], ...]) -> None:
-            # a repeat may come when the transaction is over: the tag follows from the request
-            server.answer(status, compose.response(request, status, reason, self._refusals.tag(request), headers))
+            server.answer(status, compose.response(
+                request, status, reason, tag or self._refusals.tag(request), headers))
 
         try:
             work(answer)

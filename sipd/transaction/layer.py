@@ -401,15 +401,16 @@ class TransactionLayer:
         if flow is None:
             return None
         transaction = ServerTransaction()
+        reliable: bool = flow.reliable
         if request.method == "INVITE":
-            transaction.machine = InviteServer(self.values, flow.reliable)
+            transaction.machine = InviteServer(self.values, reliable)
         else:
-            transaction.machine = NonInviteServer(self.values, flow.reliable)
+            transaction.machine = NonInviteServer(self.values, reliable)
         transaction._layer = self
         transaction.flow = flow
         transaction.key = key
         transaction.request = request
-        transaction.via = request.via if flow.reliable else None
+        transaction.via = request.via if reliable else None
         transaction.user = transaction._origin = None
         transaction._repeat = transaction._deadline = transaction._trying = None
         transaction._repeats = transaction._ends = 0
