@@ -45,11 +45,6 @@ class RoutingTestCase(TestCase):
         phone.answer(got, status)
         phone.take("ACK")
 
-    def gives_up(self, phone: Phone, got: Request) -> None:
-        """The phone is told to stop ringing."""
-        phone.answer(phone.take("CANCEL"), 200)
-        self.refuses(phone, got, 487)
-
     def hears(self, invite: Request, status: int) -> Any:
         """What the caller is told in the end."""
         response = self.caller.take(status)
@@ -71,7 +66,7 @@ class GroupTests(RoutingTestCase):
         self.call("500")
         a, b = self.rings(self.a), self.rings(self.b)
         _, ok = self.a.pick_up(a, self.caller)
-        self.gives_up(self.b, b)
+        self.b.cancelled(b)
         self.caller.hang_up(ok, self.a)
         rig.finish()
 
@@ -83,8 +78,8 @@ class GroupTests(RoutingTestCase):
         rig.advance(11.5)
         self.a.silent()
         rig.advance(1.0)
-        self.gives_up(self.a, a)
-        self.gives_up(self.b, b)
+        self.a.cancelled(a)
+        self.b.cancelled(b)
         self.hears(invite, 408)
         rig.finish()
 
@@ -92,11 +87,11 @@ class GroupTests(RoutingTestCase):
         """One after the other, each for its time; who is busy is passed over at once."""
         rig = self.office(groups={"sales": {"members": ["1002", "1003", "1004"], "strategy": "serial", "timeout": 10.0}})
         self.call("sales")
-        self.refuses(self.a, self.a.take("INVITE"), 486)
+        self.a.refuse(486)
         b = self.rings(self.b)
         self.c.silent()
         rig.advance(10.5)
-        self.gives_up(self.b, b)
+        self.b.cancelled(b)
         self.answers(self.c, self.rings(self.c))
         rig.finish()
 
@@ -106,8 +101,8 @@ class GroupTests(RoutingTestCase):
         invite = self.call("sales")
         first, second = (self.a, self.b) if self.a.unread else (self.b, self.a)
         second.silent()
-        self.refuses(first, first.take("INVITE"), 486)
-        self.refuses(second, second.take("INVITE"), 486)
+        first.refuse(486)
+        second.refuse(486)
         self.hears(invite, 486)
         rig.finish()
 
@@ -121,8 +116,8 @@ class GroupTests(RoutingTestCase):
         b = self.rings(self.b)
         self.a.silent()
         rig.advance(5.5)
-        self.gives_up(self.b, b)
-        self.refuses(self.a, self.a.take("INVITE"), 486)
+        self.b.cancelled(b)
+        self.a.refuse(486)
         self.answers(self.c, self.rings(self.c))
         rig.finish()
 
@@ -159,11 +154,11 @@ class GroupTests(RoutingTestCase):
         """s16.10: the caller gives up in the middle; nobody else is called."""
         rig = self.office(groups={"sales": {"members": ["1002", "1003"], "strategy": "serial", "timeout": 10.0}})
         invite = self.call("sales")
-        self.refuses(self.a, self.a.take("INVITE"), 486)
+        self.a.refuse(486)
         b = self.rings(self.b)
         self.caller.cancel(invite)
         self.caller.take(200)
-        self.gives_up(self.b, b)
+        self.b.cancelled(b)
         self.hears(invite, 487)
         rig.finish()
 
@@ -171,7 +166,7 @@ class GroupTests(RoutingTestCase):
         """s16.7 step 5: a 6xx ends the search."""
         rig = self.office(groups={"sales": {"members": ["1002", "1003"], "strategy": "serial"}})
         invite = self.call("sales")
-        self.refuses(self.a, self.a.take("INVITE"), 603)
+        self.a.refuse(603)
         self.hears(invite, 603)
         rig.finish()
 
@@ -212,7 +207,7 @@ class ForwardTests(RoutingTestCase):
         rig.advance(7.5)
         self.b.silent()
         rig.advance(1.0)
-        self.gives_up(self.a, a)
+        self.a.cancelled(a)
         got = self.rings(self.b)
         self.assertEqual(diversions(got), ["<sip:1002@example.com>;reason=no-answer;counter=1"])
         self.answers(self.b, got)
@@ -226,7 +221,7 @@ class ForwardTests(RoutingTestCase):
         self.assertEqual(diversions(got), ["<sip:1009@example.com>;reason=unavailable;counter=1"])
         self.answers(self.b, got)
         self.call("1002")
-        self.refuses(self.a, self.a.take("INVITE"), 503)
+        self.a.refuse(503)
         self.answers(self.b, self.rings(self.b))
         rig.finish()
 
@@ -263,10 +258,10 @@ class ForwardTests(RoutingTestCase):
                                                                                                  "no_answer_after": 5.0}})
         self.caller.invite("1009", "Diversion: <sip:x@elsewhere.example>;reason=unknown")
         self.caller.take(100)
-        self.refuses(self.a, self.a.take("INVITE"), 486)
+        self.a.refuse(486)
         b = self.rings(self.b)
         rig.advance(5.5)
-        self.gives_up(self.b, b)
+        self.b.cancelled(b)
         got = self.rings(self.c)
         self.assertEqual(diversions(got), [
             "<sip:1003@example.com>;reason=no-answer;counter=1", "<sip:1002@example.com>;reason=user-busy;counter=1",
@@ -278,8 +273,8 @@ class ForwardTests(RoutingTestCase):
         """1002 to 1003 and back: both had their turn, and the caller hears that they are busy."""
         rig = self.office(forward={"1002": {"busy": "1003"}, "1003": {"busy": "1002"}})
         invite = self.call("1002")
-        self.refuses(self.a, self.a.take("INVITE"), 486)
-        self.refuses(self.b, self.b.take("INVITE"), 486)
+        self.a.refuse(486)
+        self.b.refuse(486)
         self.hears(invite, 486)
         rig.finish()
 
@@ -295,7 +290,7 @@ class ForwardTests(RoutingTestCase):
         rig = self.office(forward={"1002": {"busy": "1003"}})
         invite = self.caller.invite("1002", "Diversion: <sip:x@elsewhere.example>;counter=3, <sip:y@elsewhere.example>;counter=2")
         self.caller.take(100)
-        self.refuses(self.a, self.a.take("INVITE"), 486)
+        self.a.refuse(486)
         self.hears(invite, 486)
         rig.finish()
 
@@ -318,7 +313,7 @@ class ForwardTests(RoutingTestCase):
         self.call("sales")
         a = self.rings(self.a)
         rig.advance(6.5)
-        self.gives_up(self.a, a)
+        self.a.cancelled(a)
         self.answers(self.c, self.rings(self.c))
         rig.finish()
 
@@ -326,7 +321,7 @@ class ForwardTests(RoutingTestCase):
         """When the last one does not take it either, the caller hears the best answer there was."""
         rig = self.office(forward={"1002": {"busy": "1009"}})
         invite = self.call("1002")
-        self.refuses(self.a, self.a.take("INVITE"), 486)
+        self.a.refuse(486)
         self.hears(invite, 486)
         rig.finish()
 
@@ -334,7 +329,7 @@ class ForwardTests(RoutingTestCase):
         """What says neither busy, nor no answer, nor offline is the caller's."""
         rig = self.office(forward={"1002": {"busy": "1003", "no_answer": "1003", "offline": "1003"}})
         invite = self.call("1002")
-        self.refuses(self.a, self.a.take("INVITE"), 488)
+        self.a.refuse(488)
         self.hears(invite, 488)
         rig.finish()
 
@@ -342,11 +337,11 @@ class ForwardTests(RoutingTestCase):
         """The caller gives up while the second one rings."""
         rig = self.office(forward={"1002": {"busy": "1003"}, "1003": {"no_answer": "1004"}})
         invite = self.call("1002")
-        self.refuses(self.a, self.a.take("INVITE"), 486)
+        self.a.refuse(486)
         b = self.rings(self.b)
         self.caller.cancel(invite)
         self.caller.take(200)
-        self.gives_up(self.b, b)
+        self.b.cancelled(b)
         self.hears(invite, 487)
         rig.finish()
 
@@ -379,14 +374,14 @@ class DisturbTests(RoutingTestCase):
         forwards = rig.core.routing.forwards
         forwards.set("1002@example.com", "busy", "1004")
         self.call("1002")
-        self.refuses(self.a, self.a.take("INVITE"), 486)
+        self.a.refuse(486)
         self.answers(self.c, self.rings(self.c))
         forwards.set("1002@example.com", "busy", "")
         invite = self.call("1002")
-        self.refuses(self.a, self.a.take("INVITE"), 486)
+        self.a.refuse(486)
         self.hears(invite, 486)
         forwards.set("1002@example.com", "busy", None)
         self.call("1002")
-        self.refuses(self.a, self.a.take("INVITE"), 486)
+        self.a.refuse(486)
         self.answers(self.b, self.rings(self.b))
         rig.finish()

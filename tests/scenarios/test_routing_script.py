@@ -52,7 +52,7 @@ class SaysTests(ScriptTestCase):
                       "def route(request, peer, helpers):\n    return ANSWERS.get(request.called)\n",
                       groups={"sales": {"members": ["1003"]}}, forward={"1002": {"busy": "1004"}})
         self.call("1")
-        self.refuses(self.a, self.a.take("INVITE"), 486)
+        self.a.refuse(486)
         self.answers(self.c, self.rings(self.c))
         self.call("2")
         self.answers(self.b, self.rings(self.b))
@@ -72,9 +72,9 @@ class SaysTests(ScriptTestCase):
         self.refuses(self.a, a, 486)
         self.answers(self.b, b)
         self.call("2")
-        self.refuses(self.a, self.a.take("INVITE"), 486)
+        self.a.refuse(486)
         self.c.silent()
-        self.refuses(self.b, self.b.take("INVITE"), 486)
+        self.b.refuse(486)
         self.answers(self.c, self.rings(self.c))
         self.over()
 

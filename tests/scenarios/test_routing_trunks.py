@@ -94,7 +94,7 @@ class FailoverTests(TrunkTestCase):
         got = self.called(self.two)
         self.one.answer(late, 180)
         self.caller.silent()
-        self.gives_up(self.one, late)
+        self.one.cancelled(late)
         self.answers(self.two, got)
         self.over()
 
@@ -143,7 +143,7 @@ class FailoverTests(TrunkTestCase):
         self.call("0123")
         got = self.rings(self.one)
         rig.advance(15.5)
-        self.gives_up(self.one, got)
+        self.one.cancelled(got)
         self.answers(self.two, self.called(self.two))
         self.over()
 
@@ -194,8 +194,8 @@ class FailoverTests(TrunkTestCase):
         self.call("100")
         a, b = self.rings(self.a), self.rings(self.b)
         rig.advance(5.5)
-        self.gives_up(self.a, a)
-        self.gives_up(self.b, b)
+        self.a.cancelled(a)
+        self.b.cancelled(b)
         got = self.called(self.one)
         self.assertEqual(got.uri_text, f"sip:100@{ONE}")
         self.answers(self.one, got)
@@ -205,7 +205,7 @@ class FailoverTests(TrunkTestCase):
         """A forward to a number takes the route that the number takes; the carrier hears who was called."""
         self.office(forward={"1002": {"busy": "0555"}})
         self.call("1002")
-        self.refuses(self.a, self.a.take("INVITE"), 486)
+        self.a.refuse(486)
         got = self.called(self.one)
         self.assertEqual((got.uri_text, diversions(got)),
                          (f"sip:555@{ONE}", ["<sip:1002@example.com>;reason=user-busy;counter=1"]))
@@ -220,7 +220,7 @@ class FailoverTests(TrunkTestCase):
         got = self.rings(self.two)
         self.caller.cancel(invite)
         self.caller.take(200)
-        self.gives_up(self.two, got)
+        self.two.cancelled(got)
         self.hears(invite, 487)
         self.over()
 
