@@ -118,7 +118,7 @@ class Events(Section):
     max_expires: int = Field(default=3600, ge=1, le=86400)
     #: Subscriptions in all, and of one watcher; publications in all.
     subscriptions: int = Field(default=20000, ge=1, le=1000000)
-    per_watcher: int = Field(default=200, ge=1, le=100000)
+    per_watcher: int = Field(default=500, ge=1, le=100000)
     publications: int = Field(default=20000, ge=1, le=1000000)
     #: NOTIFYs a second at most when many are to be told of changes.
     rate: int = Field(default=500, ge=1, le=100000)

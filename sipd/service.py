@@ -162,7 +162,7 @@ class Core:
             self.qualify.unreachable, journal, inventory)
         self.events.peer_target, self.events.voicemail.account = self.trunks.target_to, self.trunks.mailbox
         self.events.pickup.invite_of = self.proxy.invite_of
-        self.qualify.told = lambda aor: self.events.changed("presence", aor)
+        self.qualify.told = self._reach_changed
         self.events.alias = self.messages.alias = lambda aor: settings.stands_for(self, aor)
         self.route.events = self.events if config.events.packages else None
 
@@ -210,6 +210,11 @@ class Core:
             self.unbind(aor, "the user was removed")
             self.messages.boxes.forget_user(aor, "the user was removed")
             self.events.notifier.forget(aor)
+
+    def _reach_changed(self, aor: str, reached: bool) -> None:
+        self.events.changed("presence", aor)
+        if reached:
+            self.messages.delivery.reached(aor)
 
     def unbind(self, aor: str, reason: str) -> None:
         """Takes every binding of an address-of-record away."""

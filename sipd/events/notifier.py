@@ -60,7 +60,7 @@ class Notifier:
                  location: Locations, records: IRecords, access: Access, tag: Callable[[Request], str],
                  serve: Callable[[Request, Any, Callable[[Answer], None]], None],
                  follow: Callable[[bool], None], journal: Journal, inventory: Inventory, times: Times,
-                 limit: int = 20_000, per_watcher: int = 200, rate: int = 500) -> None:
+                 limit: int = 20_000, per_watcher: int = 500, rate: int = 500) -> None:
         self._packages = packages
         self._wheel = wheel
         self._wall = wall
@@ -110,13 +110,16 @@ class Notifier:
             return
         others = self.watches.of(watcher)
         if len(others) >= self._per_watcher:
-            oldest = others[0]
-            if oldest.machine.state == machine.TERMINATED:
-                # it has not even heard of the last one that it lost: somebody asks without end
+            # most often it is one that its phone forgot in a restart; who really has so many keeps them, and gets no more:
+            # otherwise each would push out another that is asked for again, without end
+            forgotten = next((one for one in others if (one.package, one.asked.entity) == (name, entity)
+                              and one.machine.state != machine.TERMINATED), None)
+            dying = sum(one.machine.state == machine.TERMINATED for one in others)
+            if forgotten is None or dying > self._per_watcher // 4:
                 known.refused += 1
-                raise Reject(503, headers=(("Retry-After", "60"),))
-            # s4.1.3: there is no room for it now; the oldest is most often one that its phone forgot in a restart
-            self._perform(oldest, oldest.machine.ended("probation", NO_ROOM))
+                raise Reject(503, "Too Many Subscriptions", (("Retry-After", "60"),))
+            # s4.1.3: there is no room for it now
+            self._perform(forgotten, forgotten.machine.ended("probation", NO_ROOM))
         watch.expires_at = self._wall() + seconds
         self.watches.keep((watch,), partial(self._subscribed, watch, request, seconds, answer))
 

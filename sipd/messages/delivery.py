@@ -156,6 +156,12 @@ class Delivery:
         elif bindings and box.timer is None:
             self._again(box, 0)
 
+    def reached(self, aor: str) -> None:
+        """A phone of somebody answers again: what waits need not wait for its pause."""
+        box = self._boxes.boxes.get(aor)
+        if box is not None and box.round is None:
+            self._begin(box)
+
     def tried(self, aor: str, bindings: Sequence[Binding]) -> None:
         """The message that waits for `aor` since a moment ago was relayed to these without success."""
         box = self._boxes.boxes.get(aor)

@@ -90,8 +90,8 @@ class Qualify:
         self.peers: Table[Key, Peer] = inventory.table("peers asked by OPTIONS", limit)
         #: Those bindings among them that routing passes over.
         self.unreachable: Table[Key, None] = inventory.table("bindings found unreachable", limit)
-        #: Told of each user one of whose phones is out of reach, or in reach again.
-        self.told: Callable[[str], None] = _nobody
+        #: Told of each user one of whose phones is out of reach, or (True) in reach again.
+        self.told: Callable[[str, bool], None] = _nobody
         #: The contacts of an address-of-record that are asked.
         self._contacts: Table[str, set[str]] = inventory.table("users asked by OPTIONS", limit)
         #: When the next question may be asked (seconds of the clock).
@@ -289,7 +289,7 @@ class Qualify:
         aor, contact = peer.key
         if aor and state == UNREACHABLE:
             self.unreachable[peer.key] = None
-            self.told(aor)
+            self.told(aor, False)
         elif peer.key in self.unreachable:
             self._reached(peer.key)
         if not aor and was == UNREACHABLE:
@@ -306,7 +306,7 @@ class Qualify:
 
     def _reached(self, key: Key) -> None:
         del self.unreachable[key]
-        self.told(key[0])
+        self.told(key[0], True)
 
     def _target(self, key: Key) -> Target | None:
         aor, name = key
@@ -325,7 +325,7 @@ class Qualify:
                 if not (aor or trunk) or (owner == aor if owner else name == trunk)]
 
 
-def _nobody(aor: str) -> None:
+def _nobody(aor: str, reached: bool) -> None:
     """Until somebody wants to know."""
 
 

@@ -166,21 +166,26 @@ class ManyTests(TestCase):
 
     @shows("R6665-4.2.2-08")
     def test_bounds(self) -> None:
-        """A full table refuses with 503; a watcher with too many loses the oldest, and is told so."""
+        """A full table refuses with 503. So does a watcher's, with one exception: whoever asks again for the same, as a
+        phone does that was restarted, loses the older one and is told so, but not without end."""
         rig = Rig(events={"subscriptions": 3, "per_watcher": 2})
         a, c, d = rig.phone("1001"), rig.phone("1003"), rig.phone("1004")
         subscribe(a, "1002", expires=60)
         notified(a)
         subscribe(a, "1003", expires=60)
         notified(a)
-        a.request("SUBSCRIBE", "sip:1004@example.com", "Event: presence", "Expires: 60")
+        for entity, package in (("1004", "presence"), ("1003", "dialog")):
+            self.assertEqual(subscribe(a, entity, package, expires=60, status=503).first["retry-after"], "60")
+        a.request("SUBSCRIBE", "sip:1003@example.com", "Event: presence", "Expires: 60")
         lost = a.take("NOTIFY")
         self.assertEqual(lost.first["subscription-state"], "terminated;reason=probation;retry-after=600")
         a.take(200)
         first = a.take("NOTIFY")
-        subscribe(a, "1005", expires=60, status=503)
+        subscribe(a, "1002", expires=60, status=503)
         for notify in (lost, first):
             a.answer(notify, 200)
+        self.assertEqual(sorted(row["entity"] for row in rig.core.events.notifier.rows()),
+                         ["1002@example.com", "1003@example.com"])
         subscribe(c, "1002", expires=60)
         notified(c)
         self.assertEqual(subscribe(d, "1002", expires=60, status=503).first["retry-after"], "60")

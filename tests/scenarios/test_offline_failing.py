@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.scenarios.test_offline import OfflineTestCase, text
+from tests.scenarios.test_qualify import asking_rig, end
 from tests.support.cases import shows
 from tests.support.rig import Rig
 
@@ -221,6 +222,26 @@ class Relayed(OfflineTestCase):
         again.register(call_id="again")
         self.assertEqual(self.got(phone=again).body, b"gone")
         self.rig.finish()
+
+    @shows("NIT-02", "3428 7")
+    def test_in_reach_again(self) -> None:
+        """A phone that was out of reach for long, and answers questions again, gets what waits at once, not after the
+        pause that has grown meanwhile."""
+        self.rig, (self.b,) = asking_rig("1002", messages={"store_offline": True, **self.settings})
+        self.a = self.rig.phone("1001")
+        text(self.a, "1002", b"waits")
+        self.rig.advance(9.0)
+        self.a.take(100)
+        self.a.take(202)
+        self.rig.advance(900.0)
+        while self.rig.core.messages.rows()[0]["state"] != "waiting":
+            self.rig.advance(1.0)
+        self.b.drain()
+        while not self.b.unread:
+            self.rig.advance(0.1)
+        self.b.answer(self.b.take("OPTIONS"), 200)
+        self.assertEqual(self.got().body, b"waits")
+        end(self.rig)
 
     @shows("NIT-02", "3428 7")
     def test_comes_back(self) -> None:
