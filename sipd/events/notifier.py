@@ -110,8 +110,8 @@ class Notifier:
             return
         others = self.watches.of(watcher)
         if len(others) >= self._per_watcher:
-            # most often it is one that its phone forgot in a restart; who really has so many keeps them, and gets no more:
-            # otherwise each would push out another that is asked for again, without end
+            # most often it is one that its phone forgot in a restart; who really has so many keeps them, and gets no
+            # more: otherwise each would push out another that is asked for again, without end
             forgotten = next((one for one in others if (one.package, one.asked.entity) == (name, entity)
                               and one.machine.state != machine.TERMINATED), None)
             dying = sum(one.machine.state == machine.TERMINATED for one in others)
