@@ -101,6 +101,9 @@ def _params(text: str) -> dict[str, str | None]:
         return parse_params(";" + text)
     if "," in text:
         raise MalformedMessage(f"Via parameters cannot be read: {text[:80]!r}")
+    if text[:7] == "branch=" and text[-6:] == ";rport" and text.find(";", 7) == len(text) - 6:
+        # as nearly everybody asks for the port
+        return {"branch": text[7:-6], "rport": None}
     for part in text.split(";"):
         if part == "rport":
             params.setdefault(part, None)

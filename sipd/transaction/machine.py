@@ -24,7 +24,7 @@ FAIL: Final = 5
 END: Final = 6
 
 Output = tuple[int, Any]
-Outputs = list[Output] | tuple[Output, ...]
+Outputs = tuple[Output, ...]
 
 NOTHING: Final[Outputs] = ()
 FINISH: Final[Outputs] = ((STOP_REPEAT, None), (STOP_DEADLINE, None), (END, None))

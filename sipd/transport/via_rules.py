@@ -31,9 +31,10 @@ def mark(request: Message, flow: IFlow) -> None:
     old = via.text
     new = _rewritten(via, received, rport)
     via.text = new
-    params.pop("received", None)
     if received is not None:
         params["received"] = received
+    elif "received" in params:
+        del params["received"]
     if rport is not None:
         params["rport"] = rport
     line = request.first["via"]
