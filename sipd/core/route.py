@@ -235,9 +235,11 @@ class Route:
                 raise Reject(403)  # step 4: somebody else's
         if request.body:
             content.check(request)
-        # the tag is drawn, a tenth of a hash's cost: the transaction repeats the answer for as long as the phone asks
-        self.serving.serve(request, key, lambda answer: self._registrar.register(request, aor, answer), aor,
-                           self._proxy.identifiers.tag())        # 482, 503
+        # drawn where the transaction repeats the answer for as long as the phone asks, which costs a tenth of the hash
+        # that follows from the request; over a stream there is no transaction any more once it is answered
+        tag = "" if request.flow.reliable else self._proxy.identifiers.tag()
+        # 482, 503
+        self.serving.serve(request, key, lambda answer: self._registrar.register(request, aor, answer), aor, tag)
 
     def _call(self, request: Request, caller: str, ours: str, wanted: str) -> Call | None:
         """The call that a request begins or belongs to. `wanted` was called, and `ours` is who gets that."""
