@@ -30,7 +30,7 @@ AT_ONCE = 2
 #: A mutant that keeps its tests running for so long (seconds) would be noticed too.
 PATIENCE = 300.0
 #: What of the tree the tests need.
-_COPIED = ("sipd", "tests", "tools", "twisted", "etc", "docs", "setup.cfg", "README.md", "Makefile")
+_COPIED = ("sipd", "tests", "bench", "tools", "twisted", "etc", "docs", "setup.cfg", "README.md", "Makefile")
 
 
 def faults(mutants: tuple[Mutant, ...]) -> list[str]:
