@@ -131,6 +131,9 @@ class Server:
     patience = 30.0
 
     def __init__(self, directory: Path, port: int, command: Sequence[str], environment: dict[str, str]) -> None:
+        if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+            # SIGTERM ends a benchmark as ^C does, so that it still ends its servers
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
         self.port = port
         self.log = directory / "server.log"
         with open(self.log, "wb") as log:
