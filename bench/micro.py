@@ -30,6 +30,7 @@ from sipd.auth.digest import answer, parse_challenge
 from sipd.auth.nonce import Nonces
 from sipd.binding import Binding
 from sipd.config import Config
+from sipd.flow import Flow
 from sipd.inventory import Inventory
 from sipd.journal import Journal
 from sipd.location.store import MemoryStore
@@ -50,22 +51,18 @@ _CALL_TIME = 0.05
 _SDP = b"v=0\r\no=- 1 1 IN IP4 192.0.2.10\r\ns=-\r\nc=IN IP4 192.0.2.10\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n"
 
 
-class Flow:
+class KeptFlow(Flow):
     """A UDP flow that keeps what was sent."""
 
-    __slots__ = ("id", "listener", "transport", "reliable", "address", "port", "users", "alive", "known", "sent",
-                 "send")
+    __slots__ = ("sent",)
 
     def __init__(self, listener: Listener, address: str, port: int) -> None:
-        self.id = f"udp/{listener.name}/{address}:{port}"
-        self.listener = listener
-        self.transport, self.reliable, self.alive = "udp", False, True
-        self.known = False
-        self.address, self.port = address, port
-        self.users: set[Any] = set()
+        super().__init__(f"udp/{listener.name}/{address}:{port}", listener, "udp", address, port)
         self.sent: list[bytes] = []
-        #: Keeps it.
-        self.send = self.sent.append
+
+    def send(self, data: bytes) -> None:
+        """Keeps it."""
+        self.sent.append(data)
 
 
 class Transports:
@@ -73,17 +70,17 @@ class Transports:
 
     def __init__(self) -> None:
         self.listeners = [Listener("udp", "192.0.2.1", 5060)]
-        self.flows: dict[tuple[str, int], Flow] = {}
+        self.flows: dict[tuple[str, int], KeptFlow] = {}
         self.changed: Callable[[], None] = lambda: None
 
-    def flow_to(self, hop: Hop, listener: str = "") -> Flow:
+    def flow_to(self, hop: Hop, listener: str = "") -> KeptFlow:
         """The flow to a hop."""
         flow = self.flows.get((hop.address, hop.port))
         if flow is None:
-            flow = self.flows[hop.address, hop.port] = Flow(self.listeners[0], hop.address, hop.port)
+            flow = self.flows[hop.address, hop.port] = KeptFlow(self.listeners[0], hop.address, hop.port)
         return flow
 
-    def flow_by_id(self, flow_id: str) -> Flow | None:
+    def flow_by_id(self, flow_id: str) -> KeptFlow | None:
         """The flow of that id."""
         return next((flow for flow in self.flows.values() if flow.id == flow_id), None)
 

@@ -8,6 +8,7 @@ from typing import Any
 from zope.interface import Attribute, Interface
 
 from sipd.binding import Binding
+from sipd.flow import Flow
 from sipd.message.hop import Hop
 from sipd.message.uri import Uri
 
@@ -25,24 +26,6 @@ class IListener(Interface):
     route_suffix = Attribute("str: 'host:port[;transport=tcp];lr>', what follows the user part of our Record-Route URI")
 
 
-class IFlow(Interface):
-    """A way to one peer: a connection, or a UDP socket with a remote address (RFC 5626 s1)."""
-
-    id = Attribute("str: names this flow; never used again for another connection, not by a later process either")
-    listener = Attribute("IListener: the local side")
-    transport = Attribute('str: "udp", "tcp" or "tls"')
-    reliable = Attribute("bool: no timer need repeat what is sent here (RFC 3261 s17)")
-    address = Attribute("str: numeric remote address, IPv6 without brackets")
-    port = Attribute("int: remote port")
-    names = Attribute("tuple of str: the names that the certificate of a TLS client proves (RFC 5922), lower case")
-    users = Attribute("set of IFlowUser: told once, then forgotten, when the flow fails; they come and go")
-    alive = Attribute("bool: False once the connection is gone; a UDP flow is always alive")
-    known = Attribute("bool: something that came over it has passed the checks; settable, False at first")
-
-    def send(data: bytes) -> None:
-        """Sends one message. Never raises: a failure reaches `users` later, from a fresh call stack."""
-
-
 class IFlowUser(Interface):
     """Who waits for an answer on a flow (RFC 3261 s18.4)."""
 
@@ -56,14 +39,14 @@ class ITransports(Interface):
     listeners = Attribute("list of IListener, concrete addresses only")
     changed = Attribute("called without arguments whenever `listeners` has changed; settable")
 
-    def flow_to(hop: Hop, listener: str = "") -> IFlow | None:
+    def flow_to(hop: Hop, listener: str = "") -> Flow | None:
         """The flow to `hop` when it exists already: always for UDP with a listener of that family, for a stream only
         over a connection this server opened. `listener` (its `address:port`) is preferred when it can be used."""
 
-    def flow_by_id(flow_id: str) -> IFlow | None:
+    def flow_by_id(flow_id: str) -> Flow | None:
         """The live flow of that `id`; a UDP flow's id always finds it again while its listener stands."""
 
-    def connect(hop: Hop, done: Callable[[IFlow | None, str], None]) -> None:
+    def connect(hop: Hop, done: Callable[[Flow | None, str], None]) -> None:
         """Opens a connection to a stream hop; `done(flow, "")` or `done(None, reason)` is called once, within the
         connect deadline. Simultaneous calls for one hop share the attempt."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sipd.admin.api import Api, Live, Refused, text_argument
 from sipd.binding import Binding
-from sipd.interfaces import IFlow
+from sipd.flow import Flow
 from sipd.inventory import Inventory, Table
 from sipd.message.address import Address
 from sipd.message.errors import MalformedMessage
@@ -88,15 +88,15 @@ class Debug:
 
     # --- what the transports call
 
-    def received(self, data: bytes, flow: IFlow) -> None:
+    def received(self, data: bytes, flow: Flow) -> None:
         """See Watch."""
         self._see("in", data, flow)
 
-    def sent(self, data: bytes, flow: IFlow) -> None:
+    def sent(self, data: bytes, flow: Flow) -> None:
         """See Watch."""
         self._see("out", data, flow)
 
-    def _see(self, direction: str, data: bytes, flow: IFlow) -> None:
+    def _see(self, direction: str, data: bytes, flow: Flow) -> None:
         if not data.strip(b"\r\n\0 "):
             return  # keeps a connection alive
         shown = None
@@ -109,7 +109,7 @@ class Debug:
                          "text": data.decode("utf-8", "backslashreplace")}
             view.write(shown)
 
-    def _concerns(self, view: _View, data: bytes, flow: IFlow) -> bool:
+    def _concerns(self, view: _View, data: bytes, flow: Flow) -> bool:
         if view.address:
             return flow.address == view.address and view.port in (0, flow.port)
         if not view.aor:

@@ -17,7 +17,7 @@ from sipd.message.message import Request, Response
 
 if TYPE_CHECKING:
     from sipd.calls.table import Calls
-    from sipd.interfaces import IFlow
+    from sipd.flow import Flow
     from sipd.proxy.targets import Target
     from sipd.wheel import Timer
 
@@ -172,7 +172,7 @@ class Call:
         if self.calls.watchers:
             self.calls.tell(self)
 
-    def sent(self, target: Target, flow: IFlow) -> None:
+    def sent(self, target: Target, flow: Flow) -> None:
         """The INVITE left for `target` over a flow."""
         self.note("sent", target.uri, flow.transport, flow.address, flow.port)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from sipd.dialog import Dialog
-from sipd.interfaces import IFlow
+from sipd.flow import Flow
 from sipd.message import compose
 from sipd.message.errors import MalformedMessage
 from sipd.message.hop import Hop
@@ -99,7 +99,7 @@ class Invite:
         sent = self._sent
         return compose.request("INVITE", sent.target.uri, [("Route", value) for value in sent.target.route])
 
-    def _found(self, flow: IFlow | None, hop: Hop | None) -> None:
+    def _found(self, flow: Flow | None, hop: Hop | None) -> None:
         if self._over:
             return
         if flow is None or self._cancelled:
@@ -112,7 +112,7 @@ class Invite:
         self._timer = None
         self._refused(0, "given up" if self._cancelled else "no way there", None)
 
-    def _send(self, flow: IFlow, any_size: bool = False) -> None:
+    def _send(self, flow: Flow, any_size: bool = False) -> None:
         if self._over:
             return
         sent, proxy = self._sent, self._proxy
@@ -259,7 +259,7 @@ class Ack:
         target = Target(dialog.target, dialog.routes)
         draft = compose.request("ACK", target.uri, [("Route", value) for value in target.route])
 
-        def found(flow: IFlow | None, hop: Hop | None) -> None:
+        def found(flow: Flow | None, hop: Hop | None) -> None:
             if flow is None:
                 return
             data = self._made(target, flow)
@@ -270,7 +270,7 @@ class Ack:
 
         find_flow(self._proxy, target, draft, found)
 
-    def _made(self, target: Target, flow: IFlow) -> bytes:
+    def _made(self, target: Target, flow: Flow) -> bytes:
         dialog = self._dialog
         return own_request("ACK", target, flow, self._branch, dialog.local, dialog.remote, dialog.call_id, self._cseq,
                            self._headers, self._body).encode()
@@ -288,7 +288,7 @@ class _Unheard:
         """See ClientUser."""
 
 
-def find_flow(proxy: Proxy, target: Target, draft: Request, done: Callable[[IFlow | None, Hop | None], None]) -> None:
+def find_flow(proxy: Proxy, target: Target, draft: Request, done: Callable[[Flow | None, Hop | None], None]) -> None:
     """Calls `done` once with a flow to the target and its hop, or with None, at once or later (RFC 3263 s4). `draft`
     has the target's Route."""
     try:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sipd.auth.authenticator import owns
 from sipd.core.places import Places
-from sipd.interfaces import IFlow
+from sipd.flow import Flow
 from sipd.message.address import Address, uri_of
 from sipd.message.errors import MalformedMessage, Reject
 from sipd.message.hop import join_host_port
@@ -197,13 +197,13 @@ class Callers:
         for way in policy.identify_by:
             if way == "address" and policy.is_at(flow.address):
                 return True
-            if way == "tls" and flow.transport == "tls" and not policy.tls_names.isdisjoint(flow.names):
+            if way == "tls" and flow.transport == "tls" and not policy.tls_names.isdisjoint(flow.client_names()):
                 return True
         return False
 
-    def _names(self, flow: IFlow) -> tuple[str, ...]:
+    def _names(self, flow: Flow) -> tuple[str, ...]:
         """What the certificate of a TLS client proves, where any peer is known by that."""
-        names: tuple[str, ...] = flow.names if flow.transport == "tls" and self._policies.by_name else ()
+        names: tuple[str, ...] = flow.client_names() if flow.transport == "tls" and self._policies.by_name else ()
         return names
 
     def _known_otherwise(self, policy: Policy) -> None:
@@ -340,7 +340,7 @@ class Callers:
             request.set_values("proxy-authorization", [
                 value for value in request.all("proxy-authorization") if not self._authenticator.concerns(value)])
 
-    def _is_trusted(self, flow: IFlow | None) -> bool:
+    def _is_trusted(self, flow: Flow | None) -> bool:
         """Whether what comes within a dialog comes from a trunk that is believed."""
         if flow is None or not self._policies.by_source:
             return False

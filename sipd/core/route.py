@@ -13,7 +13,7 @@ from sipd.core.callers import NOT_PASSED_ON, Callers
 from sipd.core.places import Places
 from sipd.core.refusals import Refusals
 from sipd.core.serving import Events, Serving
-from sipd.interfaces import IFlow
+from sipd.flow import Flow
 from sipd.journal import Journal
 from sipd.message import compose
 from sipd.message.address import Address, uri_of
@@ -351,7 +351,7 @@ class Route:
         if transaction.user is not None:
             transaction.user.cancelled(request)
 
-    def malformed(self, error: MalformedMessage, flow: IFlow) -> None:
+    def malformed(self, error: MalformedMessage, flow: Flow) -> None:
         """A request that cannot be read is answered where its sender can be told; anything else is dropped."""
         message = error.message
         if self._journal.sinks:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sipd.core.overload import INTERVAL, Overload
 from sipd.core.refusals import Refusals
-from sipd.interfaces import IFlow
+from sipd.flow import Flow
 from sipd.inventory import Inventory, Table
 from sipd.journal import Journal
 from sipd.message.errors import MalformedMessage
@@ -94,7 +94,7 @@ class Shedding:
 
     # --- refusing
 
-    def takes(self, data: bytes, flow: IFlow) -> bool:
+    def takes(self, data: bytes, flow: Flow) -> bool:
         """True when nothing more is to be done for this message: it was refused, or is the ACK of a refusal."""
         if data[:4] in _ALWAYS:
             return False
@@ -131,7 +131,7 @@ class Shedding:
         return int.from_bytes(drawn, "big") < share * 2**32
 
 
-def _read(data: bytes, flow: IFlow) -> Request | None:
+def _read(data: bytes, flow: Flow) -> Request | None:
     """An unusual request; None for a response, and for what cannot be read."""
     try:
         message = parse(data, flow.reliable)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from sipd.auth.keyring import Keyring
-from sipd.interfaces import IFlow
+from sipd.flow import Flow
 from sipd.inventory import Inventory, Table
 from sipd.message import compose
 from sipd.message.address import Address
@@ -83,7 +83,7 @@ class Outcome(NamedTuple):
     reason: str
     response: Response | None = None
     hop: Hop | None = None
-    flow: IFlow | None = None
+    flow: Flow | None = None
     seconds: float = 0.0
     retry_after: int = 0
     #: Every hop that the target led to, the one that answered first.
@@ -109,8 +109,8 @@ class Sending:
         self._hops: list[Hop] = []
         self._all: list[Hop] = []
         self._hop: Hop | None = None
-        self._flow: IFlow | None = None
-        self._datagrams: IFlow | None = None
+        self._flow: Flow | None = None
+        self._datagrams: Flow | None = None
         self._transaction: ClientTransaction | None = None
         self._timer: Timer | None = None
         self._sent = self._redirects = 0
@@ -169,7 +169,7 @@ class Sending:
             self._blame("no listener of its family")
         self._finish_soon()
 
-    def _connected(self, flow: IFlow | None, reason: str) -> None:
+    def _connected(self, flow: Flow | None, reason: str) -> None:
         if self._done is None:
             return
         if flow is not None:
@@ -186,7 +186,7 @@ class Sending:
         fields += [("CSeq", f"{ask.cseq} {ask.method}")]
         return compose.request(ask.method, self._target.uri, fields)
 
-    def _compose(self, flow: IFlow, told: IFlow, branch: str) -> Request:
+    def _compose(self, flow: Flow, told: Flow, branch: str) -> Request:
         """s8.1.1 for one flow. `told`: whose listener our Contact names."""
         ask = self._ask
         fields: list[tuple[str, str]] = []
@@ -200,7 +200,7 @@ class Sending:
         return own_request(ask.method, self._target, flow, branch, ask.from_, ask.to, ask.call_id, ask.cseq, fields,
                            ask.body)
 
-    def _send(self, flow: IFlow, any_size: bool = False) -> None:
+    def _send(self, flow: Flow, any_size: bool = False) -> None:
         """One request to one hop, in a transaction of its own."""
         uac, ask = self._uac, self._ask
         if self._done is None:
@@ -228,7 +228,7 @@ class Sending:
         if self._transaction is None:
             self._fail("too many transactions")
 
-    def _sized(self, flow: IFlow) -> None:
+    def _sized(self, flow: Flow) -> None:
         """s18.1.1: a request too large for a datagram takes this flow."""
         self._send(flow, True)
 

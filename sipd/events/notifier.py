@@ -21,7 +21,7 @@ from sipd.events.notifications import Notifications
 from sipd.events.package import Asked, Package, acceptable, allow_events, event_of
 from sipd.events.subscription import Subscription
 from sipd.events.watch import Watch, Watches, restored
-from sipd.interfaces import IFlow
+from sipd.flow import Flow
 from sipd.inventory import Inventory
 from sipd.journal import Journal
 from sipd.message.errors import Reject
@@ -204,7 +204,7 @@ class Notifier:
             raise Reject(481)
         return True
 
-    def _find_phone(self, watch: Watch, flow: IFlow) -> None:
+    def _find_phone(self, watch: Watch, flow: Flow) -> None:
         """Which binding of the watcher is the phone that watches: when that moves, the NOTIFYs follow it."""
         for binding in self._location.bindings(watch.asked.watcher) if watch.asked.watcher else ():
             if binding.flow == flow.id or binding.contact == watch.dialog.target:
@@ -314,7 +314,7 @@ class Notifier:
         } for watch in self.watches.by_dialog.values() if aor in ("", watch.asked.watcher, watch.asked.entity)]
 
 
-def _contact(watch: Watch, flow: IFlow) -> str:
+def _contact(watch: Watch, flow: Flow) -> str:
     """s12.1.1: our Contact as the watcher reaches us."""
     at = f"{watch.contact}@{flow.listener.sent_by}"
     if watch.dialog.secure:

@@ -11,7 +11,7 @@ from sipd.message.uri import Uri
 from sipd.message.via import Via
 
 if TYPE_CHECKING:
-    from sipd.interfaces import IFlow
+    from sipd.flow import Flow
 
 #: (canonical name, value without surrounding white space, the line as received without its last CRLF). Of any length to
 #: the type checker: mypyc would take a tuple of three apart and make it anew wherever it is kept.
@@ -36,7 +36,7 @@ class Message:
     repeated: set[str] | None
     body: bytes
     #: The flow it came over; None for a message of our own.
-    flow: IFlow | None
+    flow: Flow | None
     #: The topmost Via; None only in a malformed message or one of our own not yet sent.
     via: Via | None
     call_id: str

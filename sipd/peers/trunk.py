@@ -11,7 +11,8 @@ from zope.interface import classImplements
 from sipd import config_trunks
 from sipd.auth.keyring import Keyring
 from sipd.core.uac import Ask, Outcome
-from sipd.interfaces import IFlow, IFlowUser
+from sipd.flow import Flow
+from sipd.interfaces import IFlowUser
 from sipd.message.address import Address
 from sipd.message.errors import MalformedMessage
 from sipd.message.hop import Hop
@@ -70,7 +71,7 @@ class Trunk:
         self._sending: Sending | None = None
         self._timer: Timer | None = None
         self._due_at = 0.0
-        self._flow: IFlow | None = None
+        self._flow: Flow | None = None
         self._over: Callable[[], None] | None = None
         #: When it was told to stop there was something to take away.
         self._stood = False
@@ -178,7 +179,7 @@ class Trunk:
             self._note(outcome)
         self._perform(outputs)
 
-    def _join_flow(self, flow: IFlow | None) -> None:
+    def _join_flow(self, flow: Flow | None) -> None:
         """A connection that ends takes the carrier's way to us with it: it is made anew then."""
         self._leave_flow()
         if flow is not None and flow.reliable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sipd.interfaces import IFlow
+from sipd.flow import Flow
 from sipd.message.hop import Hop
 from sipd.message.message import Request, Response
 from sipd.message.uri import Uri
@@ -38,7 +38,7 @@ class Branch(BranchState):
         self.hops: list[Hop] = []
         self.hop: Hop | None = None
         #: The UDP flow to the hop, where a request went by TCP for its size alone (s18.1.1).
-        self.datagrams: IFlow | None = None
+        self.datagrams: Flow | None = None
         self.transaction: ClientTransaction | None = None
         #: The request as sent, while a CANCEL may still be made from it.
         self.request: Request | None = None
@@ -87,7 +87,7 @@ class Branch(BranchState):
         else:
             proxy.transports.connect(hop, self._connected)
 
-    def _connected(self, flow: IFlow | None, reason: str) -> None:
+    def _connected(self, flow: Flow | None, reason: str) -> None:
         if self._over():
             return
         if flow is None:
@@ -95,7 +95,7 @@ class Branch(BranchState):
         else:
             self.forwarding.send(self, flow)
 
-    def sized(self, chosen: IFlow, datagrams: IFlow) -> None:
+    def sized(self, chosen: Flow, datagrams: Flow) -> None:
         """s18.1.1: a request too large for a datagram takes this flow; `datagrams` is where it would have gone."""
         self.datagrams = datagrams if chosen.reliable else None
         if not self._over():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sipd.interfaces import IFlow
+from sipd.flow import Flow
 from sipd.message.address import Address
 from sipd.message.errors import MalformedMessage
 from sipd.message.hop import hidden_from
@@ -10,7 +10,7 @@ from sipd.message.message import Request
 from sipd.proxy.targets import Target
 
 
-def caller_flow(request: Request, flow: IFlow) -> str:
+def caller_flow(request: Request, flow: Flow) -> str:
     """The caller's flow for the token, when requests of the dialog need it to find their way back."""
     via = request.via
     assert via is not None
@@ -23,14 +23,14 @@ def caller_flow(request: Request, flow: IFlow) -> str:
     return f"~{flow.id}" if nat else flow.id
 
 
-def _differs(host: str, port: int | None, params: dict[str, str | None], flow: IFlow) -> bool:
+def _differs(host: str, port: int | None, params: dict[str, str | None], flow: Flow) -> bool:
     """Behind NAT: sent-by is another address than the source, or another port where rport was asked."""
     if host.strip("[]") != flow.address:
         return True
     return "rport" in params and (port or 5060) != flow.port and not flow.reliable
 
 
-def _is_private(request: Request, flow: IFlow) -> bool:
+def _is_private(request: Request, flow: Flow) -> bool:
     """Behind NAT all the same: the Contact has a private address which is not the source."""
     contact = request.first.get("contact")
     if contact is None or f"@{flow.address}:" in contact:

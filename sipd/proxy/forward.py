@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 from zlib import crc32
 
-from sipd.interfaces import IFlow
+from sipd.flow import Flow
 from sipd.message import compose
 from sipd.message.errors import Reject
 from sipd.message.message import Header, Request, Response
@@ -169,7 +169,7 @@ def strip_via(response: Response) -> bool:
     return False
 
 
-def own_request(method: str, target: Target, flow: IFlow, branch: str, from_: str, to: str, call_id: str, cseq: int,
+def own_request(method: str, target: Target, flow: Flow, branch: str, from_: str, to: str, call_id: str, cseq: int,
                 headers: Sequence[tuple[str, str]], body: bytes) -> Request:
     """s8.1.1, s12.2.1.1: a request of ours for one flow. `headers` follow those that each request has."""
     rport = "" if flow.reliable else ";rport"  # RFC 3581: the answer finds its way back through NAT
@@ -181,7 +181,7 @@ def own_request(method: str, target: Target, flow: IFlow, branch: str, from_: st
     return request
 
 
-def contact_at(user: str, flow: IFlow, target: str) -> str:
+def contact_at(user: str, flow: Flow, target: str) -> str:
     """s8.1.1.8: our Contact as whoever is at the other end of a flow can reach it; sips where sips is asked."""
     at = f"{user}@{flow.listener.sent_by}"
     if flow.transport == "tls" and target[:5].lower() == "sips:":

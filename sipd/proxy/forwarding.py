@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sipd.interfaces import IFlow
+from sipd.flow import Flow
 from sipd.message import compose
 from sipd.message.errors import MalformedMessage, Reject
 from sipd.message.message import Request, Response
@@ -328,7 +328,7 @@ class Forwarding:
                 return
             branch.find(uri)
 
-    def send(self, branch: Branch, flow: IFlow, any_size: bool = False) -> None:
+    def send(self, branch: Branch, flow: Flow, any_size: bool = False) -> None:
         """s16.6 steps 2 to 10 for one hop; `any_size`: also as a datagram that is too large for one."""
         proxy = self.proxy
         prepared = self.prepared

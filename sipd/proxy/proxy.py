@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from sipd.interfaces import IFlow, IResolver, ITransports
+from sipd.flow import Flow
+from sipd.interfaces import IResolver, ITransports
 from sipd.inventory import Inventory, Table
 from sipd.journal import Journal
 from sipd.message import compose
@@ -144,7 +145,7 @@ class Proxy:
         if dress is not None:
             dress.put_on(copy, "", None)
 
-        def send(flow: IFlow | None, hop: Hop | None = None) -> None:
+        def send(flow: Flow | None, hop: Hop | None = None) -> None:
             if flow is None:
                 return
             if dress is not None:
@@ -169,7 +170,7 @@ class Proxy:
             listener = target.listener or (request.flow.listener.name if request.flow is not None else "")
             self.with_hops(uri, lambda hops: self.first_flow(hops, listener, send), branch[-4:].encode())
 
-    def first_flow(self, hops: list[Hop], listener: str, done: Callable[[IFlow | None, Hop | None], None]) -> None:
+    def first_flow(self, hops: list[Hop], listener: str, done: Callable[[Flow | None, Hop | None], None]) -> None:
         """A flow to the best hop that can be had, opened if need be (RFC 3263 s4.3), and the hop."""
         if not hops:
             done(None, None)
@@ -180,7 +181,7 @@ class Proxy:
             done(flow, hop)
             return
 
-        def connected(opened: IFlow | None, reason: str) -> None:
+        def connected(opened: Flow | None, reason: str) -> None:
             if opened is not None:
                 done(opened, hop)
             else:
@@ -192,7 +193,7 @@ class Proxy:
         else:
             self.transports.connect(hop, connected)
 
-    def by_tcp(self, hop: Hop, datagrams: IFlow, use: Callable[[IFlow], None]) -> None:
+    def by_tcp(self, hop: Hop, datagrams: Flow, use: Callable[[Flow], None]) -> None:
         """s18.1.1: what is too large for a datagram goes by TCP to the place of `hop`, and all the same over
         `datagrams`, the flow of that hop, where no TCP is to be had. Calls `use` once with the one or the other."""
         wheel = self.layer.wheel
@@ -203,7 +204,7 @@ class Proxy:
             return
         waiting = True
 
-        def connected(flow: IFlow | None, reason: str) -> None:
+        def connected(flow: Flow | None, reason: str) -> None:
             nonlocal waiting
             if not waiting:
                 return  # it took too long; an open connection serves the next one
@@ -228,7 +229,7 @@ class Proxy:
             target.dress = branch.worn.answerer()
         self.answerers.remember((response.call_id, tag), target)
 
-    def note_flow(self, flow: IFlow, reason: str) -> None:
+    def note_flow(self, flow: Flow, reason: str) -> None:
         """For people: the only way to somebody failed."""
         if self.journal.sinks:
             self.journal.write("flow-failed", flow=hop_text(flow.transport, flow.address, flow.port),
@@ -255,7 +256,7 @@ class Proxy:
         if self.journal.sinks:
             self.journal.write("hop-failed", hop=str(hop), reason=reason, seconds=round(period))
 
-    def flow_of(self, target: Target) -> IFlow | None:
+    def flow_of(self, target: Target) -> Flow | None:
         """The flow a target names, while it stands."""
         if not target.flow_id:
             return None

@@ -11,7 +11,8 @@ from typing import Final, Protocol
 
 from zope.interface import classImplements
 
-from sipd.interfaces import IFlow, IFlowUser, ITransports
+from sipd.flow import Flow
+from sipd.interfaces import IFlowUser, ITransports
 from sipd.inventory import Inventory, Table
 from sipd.journal import Journal
 from sipd.message import compose
@@ -73,7 +74,7 @@ class Core(Protocol):
     def broken(self, request: Request) -> None:
         """A new request that raised what nobody expected; it may be answered outside any transaction."""
 
-    def malformed(self, error: MalformedMessage, flow: IFlow) -> None:
+    def malformed(self, error: MalformedMessage, flow: Flow) -> None:
         """A message that cannot be read."""
 
     def undelivered(self, transaction: ServerTransaction, reason: str) -> None:
@@ -84,7 +85,7 @@ class Core(Protocol):
 class Gate(Protocol):
     """Stands before the layer while the server is overloaded."""
 
-    def takes(self, data: bytes, flow: IFlow) -> bool:
+    def takes(self, data: bytes, flow: Flow) -> bool:
         """True when the message needs no further work."""
 
 
@@ -94,7 +95,7 @@ class _Transaction:
     __slots__ = ("_layer", "machine", "flow", "key", "_repeat", "_deadline", "_repeats", "_ends")
 
     _layer: TransactionLayer
-    flow: IFlow
+    flow: Flow
     key: Key
     _repeat: Timer | None
     _deadline: Timer | None
@@ -313,7 +314,7 @@ class TransactionLayer:
         #: Messages that could not be read, or passed a bound.
         self.malformed = 0
 
-    def receive(self, data: bytes, flow: IFlow, lost: MalformedMessage | None = None) -> None:
+    def receive(self, data: bytes, flow: Flow, lost: MalformedMessage | None = None) -> None:
         """One message from a flow; never raises. `lost` says why `data` is all that could be cut from a stream."""
         message: Request | Response | None = None
         try:
@@ -343,7 +344,7 @@ class TransactionLayer:
     def _bug(self, error: Exception) -> None:
         self.journal.write("bug", reason="".join(traceback.format_exception(error)))
 
-    def _response(self, response: Response, flow: IFlow) -> None:
+    def _response(self, response: Response, flow: Flow) -> None:
         response.flow = flow
         via = response.via
         assert via is not None
@@ -358,7 +359,7 @@ class TransactionLayer:
             return
         transaction.receive(response)
 
-    def _request(self, request: Request, flow: IFlow) -> None:
+    def _request(self, request: Request, flow: Flow) -> None:
         request.flow = flow
         method = request.method
         key = server_key(request, "INVITE" if method == "ACK" else method)
@@ -387,7 +388,7 @@ class TransactionLayer:
         self.values, self.bounds = values, bounds
         self.clients.limit = self.servers.limit = self.origins.limit = self.others.limit = limit
 
-    def flows_in_use(self) -> list[IFlow]:
+    def flows_in_use(self) -> list[Flow]:
         """The flow of every transaction there is."""
         return [*(server.flow for server in self.servers.values()), *(client.flow for client in self.clients.values())]
 
@@ -423,7 +424,7 @@ class TransactionLayer:
         """Sends 100 when a non-INVITE is still unanswered as a client's timer E reaches T2 (RFC 4320 s4.1)."""
         transaction._trying = self.wheel.start(self.values.trying, _send_trying, transaction)
 
-    def reply_flow(self, request: Request) -> IFlow | None:
+    def reply_flow(self, request: Request) -> Flow | None:
         """The flow a response goes over (s18.2.2), None when there is none."""
         flow, via = request.flow, request.via
         assert flow is not None and via is not None
@@ -452,7 +453,7 @@ class TransactionLayer:
             self.transports.connect(hop, lambda opened, reason: opened.send(data) if opened is not None
                                     else self.core.undelivered(transaction, reason))
 
-    def send_request(self, request: Request, data: bytes, branch: str, flow: IFlow,
+    def send_request(self, request: Request, data: bytes, branch: str, flow: Flow,
                      user: ClientUser) -> ClientTransaction | None:
         """Sends a request, `data` as octets, whose topmost Via has `branch`, in a client transaction; None when the
         table is full."""

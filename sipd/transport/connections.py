@@ -11,7 +11,7 @@ from twisted.internet.protocol import ClientFactory
 from twisted.python.failure import Failure
 
 from sipd.config_limits import Limits
-from sipd.interfaces import IFlow
+from sipd.flow import Flow
 from sipd.inventory import Inventory, Table
 from sipd.journal import Journal
 from sipd.message.hop import Hop, hop_text
@@ -21,7 +21,7 @@ from sipd.transport.listener import Listener
 from sipd.transport.stream import StreamConnection, StreamFlow, StreamSettings, reason_text
 from sipd.transport.tls import CertificateError, ClientContexts, InnerFactory, TlsFactory
 
-Done = Callable[[IFlow | None, str], None]
+Done = Callable[[Flow | None, str], None]
 
 #: Attempts to open a connection at one time.
 ATTEMPTS = 1000

@@ -5,7 +5,8 @@ from __future__ import annotations
 import traceback
 from typing import Protocol
 
-from sipd.interfaces import IFlow, IFlowUser
+from sipd.flow import Flow
+from sipd.interfaces import IFlowUser
 from sipd.journal import Journal
 from sipd.message.errors import MalformedMessage
 from sipd.message.hop import join_host_port
@@ -14,21 +15,21 @@ from sipd.message.hop import join_host_port
 class Receive(Protocol):
     """Called once for each message that came in, and once with what was read of a message whose framing was lost."""
 
-    def __call__(self, data: bytes, flow: IFlow, lost: MalformedMessage | None = None) -> None:
+    def __call__(self, data: bytes, flow: Flow, lost: MalformedMessage | None = None) -> None:
         """Takes a message and the flow it came over."""
 
 
 class Watch(Protocol):
     """Sees the octets of every message, as long as somebody asks for it."""
 
-    def received(self, data: bytes, flow: IFlow) -> None:
+    def received(self, data: bytes, flow: Flow) -> None:
         """A message came in, or what was read of one that cannot be cut out of its stream."""
 
-    def sent(self, data: bytes, flow: IFlow) -> None:
+    def sent(self, data: bytes, flow: Flow) -> None:
         """A message goes out. Never raises."""
 
 
-def nobody(data: bytes, flow: IFlow, lost: MalformedMessage | None = None) -> None:
+def nobody(data: bytes, flow: Flow, lost: MalformedMessage | None = None) -> None:
     """Takes messages until somebody else does."""
 
 
@@ -48,7 +49,7 @@ def udp_flow_parts(flow_id: str) -> tuple[str, str, int] | None:
     return parts[1], address.strip("[]"), int(port)
 
 
-def tell_users(flow: IFlow, reason: str, journal: Journal | None = None) -> None:
+def tell_users(flow: Flow, reason: str, journal: Journal | None = None) -> None:
     """Tells each user of the flow once that it failed, and forgets them (RFC 3261 s18.4).
 
     Called from a fresh call stack only. A user that raises does not keep the others from being told.

@@ -14,7 +14,8 @@ from zope.interface import implementer
 
 from sipd.config_limits import Limits
 from sipd.config_server import Listen
-from sipd.interfaces import IFlow, IListener, ITransports
+from sipd.flow import Flow
+from sipd.interfaces import IListener, ITransports
 from sipd.inventory import Inventory, Table
 from sipd.journal import Journal
 from sipd.message.errors import MalformedMessage
@@ -61,7 +62,7 @@ class Transports:
         self.receive: Receive = nobody
         self.changed: Callable[[], None] = _nothing
         #: The flows that transactions are on; set before `replace` is called.
-        self.in_use: Callable[[], Iterable[IFlow]] = tuple
+        self.in_use: Callable[[], Iterable[Flow]] = tuple
         self._listen = listen
         self._reactor = reactor
         self._clock = clock
@@ -88,7 +89,7 @@ class Transports:
 
     # -- ITransports
 
-    def flow_to(self, hop: Hop, listener: str = "") -> IFlow | None:
+    def flow_to(self, hop: Hop, listener: str = "") -> Flow | None:
         """See ITransports."""
         transport, address, number, _ = hop
         if transport != "udp":
@@ -105,7 +106,7 @@ class Transports:
         canonical = addresses.canonical_address(address)
         return port.flow(canonical, number) if canonical and 0 < number < 65536 else None
 
-    def flow_by_id(self, flow_id: str) -> IFlow | None:
+    def flow_by_id(self, flow_id: str) -> Flow | None:
         """See ITransports."""
         parts = udp_flow_parts(flow_id)
         if parts is None:
@@ -171,7 +172,7 @@ class Transports:
         if watch is None:
             return receive
 
-        def watched(data: bytes, flow: IFlow, lost: MalformedMessage | None = None) -> None:
+        def watched(data: bytes, flow: Flow, lost: MalformedMessage | None = None) -> None:
             watch.received(data, flow)
             receive(data, flow, lost)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from sipd.interfaces import IFlow
+from sipd.flow import Flow
 from sipd.inventory import Inventory, Table
 from sipd.message.errors import MalformedMessage
 from sipd.transport.flows import Receive
@@ -32,7 +32,7 @@ class Leaving:
     """The sockets and connections of listeners that are gone. `in_use` gives the flows that transactions are on;
     `clock` is an IReactorTime."""
 
-    def __init__(self, clock: Any, in_use: Callable[[], Iterable[IFlow]], inventory: Inventory, limit: int) -> None:
+    def __init__(self, clock: Any, in_use: Callable[[], Iterable[Flow]], inventory: Inventory, limit: int) -> None:
         self._clock = clock
         self._in_use = in_use
         #: By listener name, each with the time at which it is closed in any case. Both tables hold what was open under
@@ -43,7 +43,7 @@ class Leaving:
 
     def port(self, port: UdpPort, receive: Receive) -> None:
         """Takes over a UDP socket; `receive` gets what is still taken."""
-        def still(data: bytes, flow: IFlow, lost: MalformedMessage | None = None) -> None:
+        def still(data: bytes, flow: Flow, lost: MalformedMessage | None = None) -> None:
             if data[:4] in _STILL_TAKEN:
                 receive(data, flow, lost)
 

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sipd.config_limits import Limits
-from sipd.interfaces import IFlow, IFlowUser
+from sipd.flow import Flow
 from sipd.journal import Journal
 from sipd.message.errors import MalformedMessage
 from sipd.message.framer import Framer
@@ -33,24 +33,13 @@ FULL = 65536
 LINGER = 5.0
 
 
-@implementer(IFlow)
-class StreamFlow:
+class StreamFlow(Flow):
     """One live connection. Its id is random: it never names another connection, in a later process neither."""
 
-    __slots__ = ("id", "listener", "transport", "address", "port", "users", "alive", "known", "_connection",
-                 "_names")
-
-    reliable = True
+    __slots__ = ("_connection", "_names")
 
     def __init__(self, flow_id: str, listener: Listener, address: str, port: int, connection: StreamConnection) -> None:
-        self.id = flow_id
-        self.listener = listener
-        self.transport = listener.transport
-        self.address = address
-        self.port = port
-        self.users: set[IFlowUser] = set()
-        self.alive = True
-        self.known = False
+        super().__init__(flow_id, listener, listener.transport, address, port)
         self._connection = connection
         self._names: tuple[str, ...] | None = None
 
@@ -58,9 +47,8 @@ class StreamFlow:
         """Queues one message. Users hear of it when the connection is gone or does not take it."""
         self._connection.send(data)
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """See IFlow."""
+    def client_names(self) -> tuple[str, ...]:
+        """See Flow."""
         if self._names is None:
             self._names = self._connection.client_names()
         return self._names

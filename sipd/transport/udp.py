@@ -20,7 +20,7 @@ from typing import Any, Final
 from twisted.internet.interfaces import IReadDescriptor
 from zope.interface import classImplements
 
-from sipd.interfaces import IFlow, IFlowUser
+from sipd.flow import Flow
 from sipd.inventory import Table
 from sipd.journal import Journal
 from sipd.transport.addresses import is_loopback
@@ -54,23 +54,13 @@ _EXTENDED_ERROR: Final = struct.Struct("=IBBB")
 _ORIGIN_LOCAL, _ORIGIN_ICMP, _ORIGIN_ICMP6 = 1, 2, 3
 
 
-class UdpFlow:
+class UdpFlow(Flow):
     """One peer as seen from one listener. Its id is the same in every process."""
 
-    __slots__ = ("id", "listener", "address", "port", "users", "known", "_peer", "_sendto", "_port")
-
-    transport = "udp"
-    reliable = False
-    alive = True
-    names: tuple[str, ...] = ()
+    __slots__ = ("_peer", "_sendto", "_port")
 
     def __init__(self, port: UdpPort, peer: Any) -> None:
-        self.listener = port.listener
-        self.address: str = peer[0]
-        self.port: int = peer[1]
-        self.id = udp_flow_id(port.listener.name, self.address, self.port)
-        self.users: set[IFlowUser] = set()
-        self.known = False
+        super().__init__(udp_flow_id(port.listener.name, peer[0], peer[1]), port.listener, "udp", peer[0], peer[1])
         self._peer = peer
         self._sendto = port.socket.sendto
         self._port = port
@@ -88,8 +78,6 @@ class UdpFlow:
         """Once more; raises what the socket raises."""
         self._sendto(data, self._peer)
 
-
-classImplements(UdpFlow, IFlow)
 
 
 class UdpPort:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 
-from sipd.interfaces import IFlow
+from sipd.flow import Flow
 from sipd.message.hop import DEFAULT_PORT, Hop
 from sipd.message.message import Message
 from sipd.message.via import Via, is_group
 
 
-def mark(request: Message, flow: IFlow) -> None:
+def mark(request: Message, flow: Flow) -> None:
     """Writes the packet's source into the topmost Via of a request that came over `flow`, where it has to be.
 
     The request must have a typed Via. Its `via`, `first` and header line change together; nothing changes when sent-by
@@ -74,7 +74,7 @@ def _rewritten(via: Via, received: str | None, rport: str | None) -> str:
     return ";".join(kept)
 
 
-def response_hop(via: Via, flow: IFlow) -> Hop | None:
+def response_hop(via: Via, flow: Flow) -> Hop | None:
     """Where a response goes, by the topmost Via of the request that came over `flow` and was marked; None: over `flow`.
 
     A hop for UDP is to be reached from the listener the request came to, one for a stream by a new connection.

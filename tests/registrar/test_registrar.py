@@ -11,7 +11,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from sipd.binding import Change
-from sipd.interfaces import IFlow, ILocationStore
+from sipd.flow import Flow
+from sipd.interfaces import ILocationStore
 from sipd.inventory import Inventory
 from sipd.journal import Journal
 from sipd.location.service import Location
@@ -42,7 +43,7 @@ class Rig(SynchronousTestCase):
         self.journal.sinks.append(lambda kind, fields: self.records.append((kind, fields)))
         network = MemoryNetwork(self.clock)
         transports = network.transports([("udp", "192.0.2.1", 5060)])
-        self.flows: list[IFlow] = []
+        self.flows: list[Flow] = []
         transports.receive = lambda data, flow: self.flows.append(flow)
         network.endpoint("udp", "192.0.2.7", 5060).send(b"x", ("192.0.2.1", 5060))
         self.cseq = 0

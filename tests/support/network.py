@@ -25,7 +25,8 @@ from dataclasses import dataclass, field
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from sipd.interfaces import IFlow, IFlowUser, ITransports
+from sipd.flow import Flow
+from sipd.interfaces import IFlowUser, ITransports
 from sipd.message.hop import Hop
 from sipd.transport.flows import tell_users, udp_flow_id, udp_flow_parts
 from sipd.transport.listener import Listener
@@ -57,24 +58,20 @@ class _Users(dict[IFlowUser, None]):
         self.pop(user, None)
 
 
-@implementer(IFlow)
-class MemoryFlow:
+class MemoryFlow(Flow):
     """The server's side of a UDP peer or a connection. What is sent goes to the network, `sent` remembers it."""
 
     def __init__(self, transports: MemoryTransports, listener: Listener, address: str, port: int, flow_id: str) -> None:
-        self.id = flow_id
-        self.listener = listener
-        self.transport = listener.transport
-        self.reliable = listener.transport != "udp"
-        self.address = address
-        self.port = port
+        super().__init__(flow_id, listener, listener.transport, address, port)
         self.users = _Users()
-        self.alive = True
-        self.known = False
         self.names: tuple[str, ...] = ()
         self.sent: list[bytes] = []
         self.connection: Connection | None = None
         self._transports = transports
+
+    def client_names(self) -> tuple[str, ...]:
+        """See Flow; settable here."""
+        return self.names
 
     def send(self, data: bytes) -> None:
         """To the network; a dead connection tells its users from a fresh stack."""
@@ -298,7 +295,7 @@ class MemoryTransports:
         self.changed: Callable[[], object] = lambda: None
         self.flows: dict[str, MemoryFlow] = {}
         self._outgoing: dict[Hop, MemoryFlow] = {}
-        self._attempts: dict[Hop, list[Callable[[IFlow | None, str], None]]] = {}
+        self._attempts: dict[Hop, list[Callable[[Flow | None, str], None]]] = {}
         self._connections = 0
 
     def arrived(self, data: bytes, flow: MemoryFlow) -> None:
@@ -308,7 +305,7 @@ class MemoryTransports:
         if flow.alive:
             self.receive(data, flow)
 
-    def flow_to(self, hop: Hop, listener: str = "") -> IFlow | None:
+    def flow_to(self, hop: Hop, listener: str = "") -> Flow | None:
         """See ITransports."""
         if hop.transport != "udp":
             return self._outgoing.get(hop)
@@ -321,7 +318,7 @@ class MemoryTransports:
         family.sort(key=lambda one: ipaddress.ip_address(one.address).is_loopback != loopback)
         return self.udp_flow(family[0], hop.address, hop.port) if family else None
 
-    def flow_by_id(self, flow_id: str) -> IFlow | None:
+    def flow_by_id(self, flow_id: str) -> Flow | None:
         """See ITransports."""
         parts = udp_flow_parts(flow_id)
         if parts is None:
@@ -332,7 +329,7 @@ class MemoryTransports:
                 return self.udp_flow(listener, address, port)
         return None
 
-    def connect(self, hop: Hop, done: Callable[[IFlow | None, str], None]) -> None:
+    def connect(self, hop: Hop, done: Callable[[Flow | None, str], None]) -> None:
         """See ITransports."""
         if hop in self._attempts:
             self._attempts[hop].append(done)

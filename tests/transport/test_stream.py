@@ -11,10 +11,9 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
-from zope.interface.verify import verifyObject
 
 from sipd.config_limits import Limits
-from sipd.interfaces import IFlow
+from sipd.flow import Flow
 from sipd.journal import Journal
 from sipd.message.hop import Hop
 from sipd.transport.listener import Listener
@@ -98,7 +97,7 @@ class StreamTests(TestCase):
     def test_flow(self) -> None:
         """The flow tells who is at the other end."""
         flow = self.connection.flow
-        verifyObject(IFlow, flow)
+        self.assertIsInstance(flow, Flow)
         self.assertEqual((flow.id, flow.address, flow.port, flow.transport, flow.reliable, flow.alive),
                          ("tcp/0011", "192.0.2.10", 40000, "tcp", True, True))
         flow.send(b"hello")

@@ -90,7 +90,7 @@ class ClientTests(TestCase):
         seen: list[tuple[str, ...]] = []
 
         def receive(data: bytes, flow: Any) -> None:
-            seen.append(flow.names)
+            seen.append(flow.client_names())
             flow.send(b"answer")
 
         rig.transports._connections.settings.receive = receive  # type: ignore[assignment]

@@ -11,9 +11,8 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
-from zope.interface.verify import verifyObject
 
-from sipd.interfaces import IFlow
+from sipd.flow import Flow
 from sipd.message.hop import Hop
 from sipd.transport.udp import BATCH, UdpPort, _is_final
 from tests.support.cases import shows
@@ -107,7 +106,7 @@ class UdpTests(TestCase):
             peer.sendto(OPTIONS, place)
             await self.rig.until(lambda: self.rig.received)
             data, flow = self.rig.received.pop()
-            verifyObject(IFlow, flow)
+            self.assertIsInstance(flow, Flow)
             self.assertEqual((data, flow.address, flow.port), (OPTIONS, address, peer.getsockname()[1]))
             self.assertEqual((flow.listener.address, flow.listener.port), place)
             flow.send(b"answer")

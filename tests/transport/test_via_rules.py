@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from sipd.interfaces import IFlow
+from sipd.flow import Flow
 from sipd.message.hop import Hop
 from sipd.message.message import Request
 from sipd.message.parser import parse
@@ -34,9 +34,9 @@ class ViaTests(TestCase):
             ("udp", "192.0.2.1", 5060), ("udp", "2001:db8::1", 5060), ("tcp", "192.0.2.1", 5060)])
         flow = self.transports.flow_to(Hop("udp", "192.0.2.10", 40000))
         assert flow is not None
-        self.flow: IFlow = flow
+        self.flow: Flow = flow
 
-    def marked(self, via: str, flow: IFlow | None = None) -> str:
+    def marked(self, via: str, flow: Flow | None = None) -> str:
         """The first Via line after marking; the typed Via, `first` and the line must agree."""
         message = request(via)
         mark(message, flow or self.flow)
@@ -100,7 +100,7 @@ class ViaTests(TestCase):
         self.assertEqual(self.marked("SIP/2.0/UDP [2001:db8::6];branch=z9hG4bK1", flow),
                          "SIP/2.0/UDP [2001:db8::6];branch=z9hG4bK1;received=2001:db8::5")
 
-    def answered(self, via: str, flow: IFlow | None = None) -> Hop | None:
+    def answered(self, via: str, flow: Flow | None = None) -> Hop | None:
         """Where the response to a request with this Via goes."""
         message = request(via)
         mark(message, flow or self.flow)
