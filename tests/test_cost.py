@@ -6,6 +6,7 @@ go out for it, with two users known by digest or none, UDP, Record-Route on. The
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -35,11 +36,15 @@ def calls(work: Callable[[], Any]) -> Counter[str]:
         if event == "call" and "/tests/" not in frame.f_code.co_filename:
             counted[f"{frame.f_code.co_filename.rpartition('/')[2]}:{frame.f_code.co_qualname}"] += 1
 
+    collecting = gc.isenabled()
+    gc.disable()  # what earlier tests left is not finalized in here
     sys.setprofile(profile)
     try:
         work()
     finally:
         sys.setprofile(None)
+        if collecting:
+            gc.enable()
     return counted
 
 

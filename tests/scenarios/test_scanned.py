@@ -5,10 +5,8 @@ asks the same with the programs that people scan with.
 
 from __future__ import annotations
 
-import gc
 import re
 from collections import Counter
-from collections.abc import Callable
 
 from twisted.trial.unittest import TestCase
 
@@ -23,15 +21,6 @@ METHODS = ("REGISTER", "INVITE", "OPTIONS", "MESSAGE", "SUBSCRIBE", "PUBLISH", "
 
 _NONCE = re.compile(rb'nonce="[0-9a-f]+"')
 _TAG = re.compile(rb";tag=[0-9a-f]{16}")
-
-
-def counted(work: Callable[[], object]) -> Counter[str]:
-    """The calls of the server's own code; what the garbage collector calls in between is nobody's."""
-    gc.disable()
-    try:
-        return calls(work)
-    finally:
-        gc.enable()
 
 
 class Scanned(TestCase):
@@ -64,7 +53,7 @@ class Scanned(TestCase):
 
     def answered(self, phone: Phone, request: Request, name: str) -> tuple[bytes, Counter[str]]:
         """The answer, with what differs in every request and the name put out of sight, and the calls it took."""
-        count = counted(lambda: phone.send(request))
+        count = calls(lambda: phone.send(request))
         answer = phone.take().encode()
         self.rig.advance(0.1)
         answer = _TAG.sub(b";tag=*", _NONCE.sub(b'nonce="*"', answer))
@@ -131,7 +120,7 @@ class Scanned(TestCase):
             seen = {}
             for name in NAMES:
                 request = self.ask(method, name, "x", "sip:{}@example.com")
-                count = counted(lambda request=request: self.stranger.send(request))  # type: ignore[misc]
+                count = calls(lambda request=request: self.stranger.send(request))  # type: ignore[misc]
                 answers = [_TAG.sub(b";tag=*", one.encode()).replace(name.encode(), b"NAME") for one in self.stranger.drain()]
                 seen[name] = (b"".join(answers), count)
             self.alike(method, seen)
