@@ -54,7 +54,7 @@ lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
-# sipd, its compiled build and Kamailio side by side: about 25 minutes, alone on the machine; bench/RESULTS.md.
+# sipd, its compiled build and Kamailio side by side: about 30 minutes, alone on the machine; bench/RESULTS.md.
 bench: $(VENV)/.installed $(COMPILED)/.compiled
 	tools/apt-install bench/apt-packages.txt
 	$(VENV)/bin/python bench/run.py --compiled '$(COMPILED)'
