@@ -16,7 +16,7 @@ from sipd.binding import Binding
 from sipd.calls.call import CONFIRMED, EARLY
 from sipd.message.address import Address
 from sipd.message.errors import MalformedMessage, Reject
-from sipd.message.hop import join_host_port
+from sipd.message.hop import hop_text
 from sipd.message.message import Request
 from sipd.message.params import parse_params, unquote
 from sipd.proxy.targets import Stage, Target, Way, groups_of
@@ -178,7 +178,7 @@ class Pickup:
         flow = request.flow
         assert flow is not None
         phone = self._registered(aor, request.first.get("contact", ""),
-                                 f"{flow.transport}:{join_host_port(flow.address, flow.port)}")
+                                 hop_text(flow.transport, flow.address, flow.port))
         if phone is None:
             raise Reject(480, "Not Registered Here")
         if self._by_itself:
