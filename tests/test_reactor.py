@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -13,7 +14,11 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from sipd.flow import Flow
+from sipd.inventory import Inventory
+from sipd.journal import Journal
 from sipd.reactor import ROUNDS, Reactor
+from sipd.transport.udp import UdpPort
 
 
 @implementer(IReadDescriptor)
@@ -125,6 +130,30 @@ class ReactorTests(SynchronousTestCase):
         pipe = self.run_with(lambda: 1 / 0)
         self.assertEqual(len(pipe.lost), 1)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_datagrams(self) -> None:
+        """Datagrams reach their receiver, and a port that is closed by what it read is asked no more."""
+        read: list[bytes] = []
+
+        def receive(data: bytes, flow: Flow) -> None:
+            read.append(data)
+            if len(read) == 2:
+                port.close()
+                self.reactor.stop()
+
+        inventory = Inventory()
+        port = UdpPort("127.0.0.1", 0, "", self.reactor, receive, Journal(),
+                       lambda listener: inventory.table("flows", 10, cache=True))
+        self.addCleanup(port.close)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            for number in range(3):
+                sender.sendto(b"%d and twenty octets more" % number, ("127.0.0.1", port.listener.port))
+            guarding = self.reactor.callLater(5.0, self.reactor.stop)
+            self.reactor.run(installSignalHandlers=False)
+        self.assertTrue(guarding.active(), "nothing stopped it")
+        guarding.cancel()
+        self.assertEqual([data[:1] for data in read], [b"0", b"1"])
+        self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_install(self) -> None:
         """twistd gets it, unless another was chosen or is there."""
