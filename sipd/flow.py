@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sipd.compiling import mypyc_attr
+from sipd.message.hop import hop_text
 
 if TYPE_CHECKING:
     from collections.abc import MutableSet
@@ -51,6 +52,10 @@ class Flow:
         self.users = set()
         self.alive = True
         self.known = False
+
+    def __str__(self) -> str:
+        """The peer as people read it: `tcp:192.0.2.1:40000`."""
+        return hop_text(self.transport, self.address, self.port)
 
     def send(self, data: bytes) -> None:
         """Sends one message. Never raises: a failure reaches `users` later, from a fresh call stack."""

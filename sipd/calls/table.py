@@ -18,7 +18,6 @@ from sipd.calls import session_timer
 from sipd.calls.call import CONFIRMED, MAX_DURATION, NEVER, TERMINATED, UNSEEN, Call, address_of
 from sipd.inventory import Inventory, Table
 from sipd.journal import Journal
-from sipd.message.hop import hop_text
 from sipd.message.message import Request
 from sipd.wheel import TimerWheel
 
@@ -120,9 +119,7 @@ class Calls:
         call.from_, call.to, call.uri = first["from"], first["to"], request.uri_text
         call.contact, call.user_agent = first.get("contact", ""), first.get("user-agent", "")
         call.cseq = request.cseq_number
-        flow = request.flow
-        if flow is not None:
-            call.source = hop_text(flow.transport, flow.address, flow.port)
+        call.source = str(request.flow or "")
         call.offered = offered
         call.started, call.wall = self.seconds(), self.wall()
         call.steps.append((call.started, "calls", caller, call.uri, call.source))

@@ -16,7 +16,6 @@ from sipd.binding import Binding
 from sipd.calls.call import CONFIRMED, EARLY
 from sipd.message.address import Address
 from sipd.message.errors import MalformedMessage, Reject
-from sipd.message.hop import hop_text
 from sipd.message.message import Request
 from sipd.message.params import parse_params, unquote
 from sipd.proxy.targets import Stage, Target, Way, groups_of
@@ -175,10 +174,7 @@ class Pickup:
 
     def _phone_of(self, request: Request, aor: str) -> Target:
         """The phone of a user that sent a request. Raises Reject (480)."""
-        flow = request.flow
-        assert flow is not None
-        phone = self._registered(aor, request.first.get("contact", ""),
-                                 hop_text(flow.transport, flow.address, flow.port))
+        phone = self._registered(aor, request.first.get("contact", ""), str(request.flow or ""))
         if phone is None:
             raise Reject(480, "Not Registered Here")
         if self._by_itself:

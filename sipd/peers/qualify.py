@@ -14,7 +14,6 @@ from sipd.binding import Binding, Change
 from sipd.core.uac import Ask, Outcome
 from sipd.inventory import Inventory, Table
 from sipd.journal import Journal
-from sipd.message.hop import hop_text
 from sipd.message.identifiers import Entropy, Identifiers, chance
 from sipd.peers.reachability import REACHABLE, UNREACHABLE, Reachability
 from sipd.proxy.targets import Target, groups_of
@@ -266,9 +265,7 @@ class Qualify:
         was = reachability.state
         if outcome.status:
             changed = reachability.answered(outcome.seconds)
-            flow = outcome.flow
-            peer.source = str(outcome.hop or (
-                hop_text(flow.transport, flow.address, flow.port) if flow is not None else ""))
+            peer.source = str(outcome.hop or outcome.flow or "")
         else:
             changed = reachability.silent()
         if changed:

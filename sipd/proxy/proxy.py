@@ -18,7 +18,7 @@ from sipd.inventory import Inventory, Table
 from sipd.journal import Journal
 from sipd.message import compose
 from sipd.message.errors import MalformedMessage, Reject
-from sipd.message.hop import Hop, hop_text
+from sipd.message.hop import Hop
 from sipd.message.identifiers import Identifiers
 from sipd.message.message import Request, Response
 from sipd.message.uri import Uri
@@ -232,8 +232,7 @@ class Proxy:
     def note_flow(self, flow: Flow, reason: str) -> None:
         """For people: the only way to somebody failed."""
         if self.journal.sinks:
-            self.journal.write("flow-failed", flow=hop_text(flow.transport, flow.address, flow.port),
-                               reason=reason)
+            self.journal.write("flow-failed", flow=str(flow), reason=reason)
 
     def note_nowhere(self, uri: Uri) -> None:
         """For people: a URI leads nowhere."""

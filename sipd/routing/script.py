@@ -26,7 +26,6 @@ from sipd.journal import Journal
 from sipd.message.address import Address
 from sipd.message.errors import MalformedMessage
 from sipd.message.headers import canonical
-from sipd.message.hop import hop_text
 from sipd.message.message import Request
 from sipd.message.uri import Uri
 from sipd.routing.plan import Call
@@ -249,14 +248,13 @@ class Script:
     # --- what goes in and out
 
     def _view(self, call: Call, number: str, domain: str) -> RequestView:
-        request, flow = call.request, call.request.flow
+        request = call.request
         try:
             display = Address.read(request.first.get("from", "")).name
         except MalformedMessage:
             display = ""
-        source = hop_text(flow.transport, flow.address, flow.port) if flow is not None else ""
         return RequestView(request.method, request.uri_text, number, domain, call.caller, display, request.call_id,
-                           source, request)
+                           str(request.flow or ""), request)
 
     def _peer(self, call: Call) -> PeerView:
         return PeerView(call.peer, "" if not call.peer else "trunk" if call.peer in self._rules.trunks else "user")

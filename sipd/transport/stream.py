@@ -22,7 +22,7 @@ from sipd.flow import Flow
 from sipd.journal import Journal
 from sipd.message.errors import MalformedMessage
 from sipd.message.framer import Framer
-from sipd.message.hop import Hop, hop_text
+from sipd.message.hop import Hop
 from sipd.transport.flows import Receive, Watch, tell_users, write_bug
 from sipd.transport.listener import Listener
 from sipd.transport.tls import client_names
@@ -349,7 +349,7 @@ class StreamConnection(Protocol):
 
     def __str__(self) -> str:
         """`tcp:192.0.2.1:40000`."""
-        return hop_text(self.flow.transport, self.flow.address, self.flow.port)
+        return str(self.flow)
 
 
 def _nowhere(data: bytes) -> None:
