@@ -302,3 +302,27 @@ class Nat(TestCase):
         b.drain()
         self.assertEqual(len(rig.core.location), 1)
         rig.finish()
+
+    @shows("REG-11", "8.2.6.2")
+    def test_tag_of_a_repeat(self) -> None:
+        """The To tag of an answer over UDP is drawn: a repeat gets it again from the transaction, and another one when that
+        is gone. Over a stream no transaction is left, and the tag follows from the request: the same for the same octets,
+        whenever they come, and another for another request."""
+        rig = Rig()
+        datagrams, stream = rig.phone("1001"), rig.phone("1002", transport="tcp")
+        tags = []
+        for phone in (datagrams, stream):
+            query, other = (phone.request("REGISTER", "sip:example.com", to=f"<{phone.aor}>", send=False) for _ in range(2))
+            tags.append([])
+            for seconds, request in ((0, query), (1, query), (33, query), (0, other)):
+                rig.advance(seconds)
+                phone.send(request)
+                tags[-1].append(phone.take(200).to_tag)
+        for first, repeat, later, another in tags:
+            self.assertEqual(repeat, first)
+            self.assertNotEqual(another, later)
+            self.assertTrue(first and another)
+        (drawn, _, again, _), (follows, _, still, _) = tags
+        self.assertNotEqual(again, drawn)
+        self.assertEqual(still, follows)
+        rig.finish()
