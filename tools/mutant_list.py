@@ -321,6 +321,8 @@ _KNOWN: tuple[Mutant, ...] = (
            "for target in targets:", ("tests.proxy.test_targets", *_in("frk_serial"))),
     Mutant("a nonce is not said to be stale", _AUTH, 'stale = ", stale=true" if why == "stale nonce" else ""',
            'stale = ""', _in("aut", "rules_auth")),
+    Mutant("strangers are spared time by what the known sent", _LAYER, "self.bounds, flow.known)", "self.bounds, True)",
+           _in("scanned")),
     Mutant("an unknown user is told from a wrong password", _AUTH,
            'return "wrong password" if secret else "unknown user"', "raise Reject(403 if secret else 404)",
            _in("aut", "aut_users", "rules_auth")),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import Final, NamedTuple
 
 from sipd.message import grammar
 from sipd.message.errors import MalformedMessage
+from sipd.message.kept import MOST_ADDRESSES, keep
 from sipd.message.params import parse_params, unquote
 from sipd.message.uri import Uri
 
@@ -27,8 +27,13 @@ class Address(NamedTuple):
     @staticmethod
     def parse(value: str) -> Address:
         """Reads one value. The URI is looked at only when `uri` is asked. Raises MalformedMessage."""
-        # without parameters, so without a tag, the same values come again and again: a user's own, our Routes
-        return _cached(value) if value[-1:] == ">" and len(value) <= _CACHED_LENGTH else Address.read(value)
+        address = _KNOWN.get(value)
+        if address is None:
+            address = Address.read(value)
+            # without parameters, so without a tag, the same values come again and again: a user's own, our Routes
+            if value[-1:] == ">" and len(value) <= _CACHED_LENGTH:
+                keep(_KNOWN, value, address, MOST_ADDRESSES)
+        return address
 
     @staticmethod
     def read(value: str) -> Address:
@@ -65,11 +70,10 @@ class Address(NamedTuple):
         return unquote(self.display)
 
 
-_cached: Final = lru_cache(maxsize=8192)(Address.read)
-
-#: The URIs in values of From and To that ended without a parameter; begun anew when it is full.
+#: Addresses that were met, by their text.
+_KNOWN: Final[dict[str, Address]] = {}
+#: The URIs in values of From and To that ended without a parameter.
 _KNOWN_URIS: Final[dict[str, Uri]] = {}
-_MOST_KNOWN: Final = 8192
 
 
 def uri_of(value: str, known: bool) -> Uri:
@@ -85,9 +89,7 @@ def uri_of(value: str, known: bool) -> Uri:
     if uri is None:
         uri = Uri.parse(Address.read(value).uri_text)
         if value[-1:] == ">" and len(value) <= _CACHED_LENGTH:
-            if len(_KNOWN_URIS) >= _MOST_KNOWN:
-                _KNOWN_URIS.clear()
-            _KNOWN_URIS[value] = uri
+            keep(_KNOWN_URIS, value, uri, MOST_ADDRESSES)
     return uri
 
 

@@ -14,6 +14,7 @@ from sipd.message.address import Address, tag_of
 from sipd.message.bounds import WITHOUT, Bounds
 from sipd.message.errors import MalformedMessage
 from sipd.message.headers import CANONICAL, SINGLE, canonical
+from sipd.message.kept import MOST, keep
 from sipd.message.message import Header, Message, Request, Response
 from sipd.message.params import split_list
 from sipd.message.via import Via
@@ -38,18 +39,17 @@ _USUAL_ADDRESS: Final = re.compile(
 #: A Call-ID is one or two words (s25.1); whoever writes other visible characters is understood too.
 _CALL_ID: Final = re.compile(r"[^\x00-\x20\x7f]+").fullmatch
 
-#: Status lines that were met, with status and reason. Bounded like the lines below.
+#: Status lines that were met, with status and reason.
 _KNOWN_STATUS: Final[dict[str, tuple[int, str]]] = {}
 _BARE: Final = "a bare CR or LF stands in the header fields"
 
-#: Fields that many messages have in the same words, and the lines of these that were met: each is read once. Bounded in
-#: number and length (characters), and begun anew when it is full.
+#: Fields that many messages have in the same words, and the lines of these that were met: each is read once.
 _SAME: Final = frozenset({
     "accept", "allow", "allow-events", "content-disposition", "content-length", "content-type", "cseq", "expires",
     "max-forwards", "min-se", "proxy-require", "require", "server", "session-expires", "supported", "user-agent",
 })
 _KNOWN_LINES: Final[dict[str, Header]] = {}
-_MOST_KNOWN: Final = 4096
+#: Longer ones (characters) are read each time.
 _LONGEST_KNOWN: Final = 300
 #: CSeqs that were met, with number and method: those below so many, as those of calls are.
 _LOW_CSEQ: Final = 10
@@ -58,9 +58,8 @@ _KNOWN_CSEQS: Final[dict[str, tuple[int, str]]] = {}
 #: would learn from the time it takes who was called, are never looked up here.
 _SAME_OF_KNOWN: Final = _SAME | {"to", "contact"}
 _LINES_OF_KNOWN: Final[dict[str, Header]] = {}
-#: From and To up to ">;tag=", or whole without a tag, as in _USUAL_ADDRESS: the same in all messages of a user. Bounded
-#: like the lines.
-_KNOWN_ADDRESSES: Final[set[str]] = set()
+#: From and To up to ">;tag=", or whole without a tag, as in _USUAL_ADDRESS: the same in all messages of a user.
+_KNOWN_ADDRESSES: Final[dict[str, None]] = {}
 
 
 def parse(data: bytes, stream: bool = False, bounds: Bounds = WITHOUT, known: bool = False) -> Request | Response:
@@ -171,9 +170,7 @@ def _read_lines(lines: list[str], headers: list[Header], first: dict[str, str], 
             # a To with a tag is that of one dialog
             if key in same and len(line) <= _LONGEST_KNOWN and (
                     value in _KNOWN_CSEQS if key == "cseq" else key != "to" or line[-1] == ">"):
-                if len(read) >= _MOST_KNOWN:
-                    read.clear()
-                read[line] = header
+                keep(read, line, header, MOST)
         key = header[0]
         first.setdefault(key, header[1])
         if len(first) == count:
@@ -196,9 +193,7 @@ def _status_line(start: str) -> tuple[int, str]:
         raise MalformedMessage(f"not a status line: {start[:60]!r}", message=None)
     read = int(found.group(1)), found.group(2) or ""
     if len(start) <= _LONGEST_KNOWN:
-        if len(_KNOWN_STATUS) >= _MOST_KNOWN:
-            _KNOWN_STATUS.clear()
-        _KNOWN_STATUS[start] = read
+        keep(_KNOWN_STATUS, start, read, MOST)
     return read
 
 
@@ -259,9 +254,7 @@ def _checked(name: str, value: str, message: Message, known: bool) -> str:
     usual = _USUAL_ADDRESS(value)
     if usual is not None:
         if known and tag == (usual.group(1) or "") and len(address) <= _LONGEST_KNOWN:
-            if len(_KNOWN_ADDRESSES) >= _MOST_KNOWN:
-                _KNOWN_ADDRESSES.clear()
-            _KNOWN_ADDRESSES.add(address)
+            keep(_KNOWN_ADDRESSES, address, None, MOST)
         return usual.group(1) or ""
     try:
         parsed = Address.parse(value)
@@ -289,7 +282,7 @@ def _cseq(value: str) -> tuple[int, str] | None:
         return None
     typed = int(number), _METHODS.get(method, method)
     if typed[0] < _LOW_CSEQ and method in _METHODS and value == f"{typed[0]} {method}":
-        _KNOWN_CSEQS[value] = typed
+        keep(_KNOWN_CSEQS, value, typed, MOST)
     return typed
 
 

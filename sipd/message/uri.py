@@ -9,6 +9,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from sipd.message import grammar
 from sipd.message.errors import MalformedMessage
+from sipd.message.kept import MOST_ADDRESSES, keep
 
 #: URIs longer than this (characters) are read each time instead of being kept: hostile ones must not fill the cache.
 _CACHED_LENGTH: Final = 200
@@ -20,9 +21,8 @@ _USER_SAFE: Final = "-_.!~*'()&=+$,;?/"
 _BOTH_OR_NEITHER: Final = ("user", "ttl", "method", "maddr", "transport")
 
 
-#: URIs that were met, by their text: each is read once. Begun anew when it is full.
+#: URIs that were met, by their text: each is read once.
 _KNOWN: Final[dict[str, Uri]] = {}
-_MOST_KNOWN: Final = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,7 @@ class Uri:
         if uri is None:
             uri = _parse(text)
             if len(text) <= _CACHED_LENGTH:
-                if len(_KNOWN) >= _MOST_KNOWN:
-                    _KNOWN.clear()
-                _KNOWN[text] = uri
+                keep(_KNOWN, text, uri, MOST_ADDRESSES)
         return uri
 
     @staticmethod

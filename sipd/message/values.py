@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from sipd.message.kept import MOST, keep
+
 #: delta-seconds above this count as this (2**31 - 1, s20.19).
 MAX_DELTA_SECONDS: Final = 2**31 - 1
 
 #: The numbers of up to so many digits that were met: few are asked for, again and again.
 _FEW_DIGITS: Final = 5
 _KNOWN_SECONDS: Final[dict[str, int]] = {}
-_MOST_KNOWN: Final = 1024
 
 _QVALUE: Final = re.compile(r"0(?:\.([0-9]{0,3}))?|1(?:\.0{0,3})?")
 
@@ -28,9 +29,7 @@ def delta_seconds(text: str) -> int | None:
         text = text.lstrip("0")[:11] or "0"
     seconds = min(int(text), MAX_DELTA_SECONDS)
     if len(text) <= _FEW_DIGITS:
-        if len(_KNOWN_SECONDS) >= _MOST_KNOWN:
-            _KNOWN_SECONDS.clear()
-        _KNOWN_SECONDS[text] = seconds
+        keep(_KNOWN_SECONDS, text, seconds, MOST)
     return seconds
 
 

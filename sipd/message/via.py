@@ -7,6 +7,7 @@ from typing import Final
 
 from sipd.message import grammar
 from sipd.message.errors import MalformedMessage
+from sipd.message.kept import MOST, keep
 from sipd.message.params import parse_params
 
 
@@ -55,7 +56,6 @@ class Via:
 Head = tuple[str, str, int | None, str, bool]
 #: Those that were met; longer ones (characters) are read each time.
 _KNOWN_HEADS: Final[dict[str, Head]] = {}
-_MOST_KNOWN: Final = 4096
 _LONGEST_KNOWN: Final = 80
 
 
@@ -88,9 +88,7 @@ def _head(text: str) -> Head:
     """As `_read_head`, and kept."""
     head = _read_head(text)
     if len(text) <= _LONGEST_KNOWN:
-        if len(_KNOWN_HEADS) >= _MOST_KNOWN:
-            _KNOWN_HEADS.clear()
-        _KNOWN_HEADS[text] = head
+        keep(_KNOWN_HEADS, text, head, MOST)
     return head
 
 

@@ -133,7 +133,7 @@ class ParserTests(TestCase):
         """Who writes to whom is kept from messages of the known alone, and spares reading it to these alone; it reads the
         same either way, and what only begins like it is not taken for it."""
         kept = parser._KNOWN_ADDRESSES
-        before = set(kept)
+        before = dict(kept)
         one = message("To: <sip:somebody@biloxi.com>;tag=b1", without="To:")
         self.assertEqual((parse(one).to_tag, kept), ("b1", before))
         self.assertEqual((parse(one, known=True).to_tag, parse(one, known=True).to_tag), ("b1", "b1"))

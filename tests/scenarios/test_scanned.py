@@ -14,6 +14,7 @@ from sipd.message.message import Request
 from tests.support.cases import shows
 from tests.support.rig import Phone, Rig
 from tests.test_cost import calls
+from tests.test_steps import forget
 
 #: Registered and called of late; known by name only; known by one hash only; and two who do not exist.
 NAMES = ("1001", "1002", "1003", "2001", "2002")
@@ -27,9 +28,16 @@ class Scanned(TestCase):
     """A server with users, some of them busy, and a stranger who asks."""
 
     def setUp(self) -> None:
-        """1001 has registered, called and been called: whatever is kept of recent requests is kept of them."""
+        """1001 has registered, called and been called: whatever is kept of recent requests is kept of them. The lines that
+        are the same whoever is named, such as CSeq, were met before that, so that 1001, asked on first, has no more of
+        them to read than the others; nothing else is known of earlier tests."""
+        forget()
         self.rig = Rig(auth={"required": True}, users={
             "1001": "secret1", "1002": {"password": "secret2", "algorithms": ["SHA-256"]}, "1003": {"ha1": {"MD5": "0" * 32}}})
+        self.stranger = self.rig.phone("stranger", "192.0.2.66")
+        for method in (*METHODS, "CANCEL", "ACK"):
+            self.stranger.send(self.ask(method, "nobody", "before", "sip:{}@example.com"))
+        self.stranger.drain()
         self.busy = self.rig.phone("1001", "192.0.2.10")
         for _ in range(2):  # once as a stranger, once as somebody known
             first = self.busy.request("REGISTER", "sip:example.com", to=f"<{self.busy.aor}>",
@@ -39,7 +47,6 @@ class Scanned(TestCase):
             invite = self.busy.invite("1001")
             self.busy.prove(invite)
             self.busy.drain()
-        self.stranger = self.rig.phone("stranger", "192.0.2.66")
         self.stranger.request("OPTIONS", "sip:example.com")  # so that none of the requests that count is its flow's first
         self.stranger.drain()
 
