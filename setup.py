@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent
 
 #: The modules that are compiled; `__init__.py` files are not.
 COMPILED = (
-    "binding.py", "flow.py", "inventory.py", "reactor.py", "wheel.py", "message/*.py", "transaction/*.py",
+    "answer.py", "binding.py", "flow.py", "inventory.py", "reactor.py", "wheel.py", "message/*.py", "transaction/*.py",
     "proxy/*.py", "core/*.py", "calls/*.py", "registrar/*.py", "location/table.py", "location/service.py",
     "auth/authenticator.py", "auth/credentials.py", "auth/digest.py", "auth/keyring.py", "auth/nonce.py",
     "transport/listener.py", "peers/policy.py", "transport/udp.py", "transport/via_rules.py",

@@ -33,7 +33,6 @@ from sipd.config import Config
 from sipd.flow import Flow
 from sipd.inventory import Inventory
 from sipd.journal import Journal
-from sipd.location.store import MemoryStore
 from sipd.location.table import BindingTable
 from sipd.message.errors import Reject
 from sipd.message.hop import Hop
@@ -161,7 +160,7 @@ class Server:
         resolver: Any = Numeric()
         self.core = Core(
             config, DOMAIN, DOMAIN, b"s" * 32, users,
-            Outside(transports, resolver, MemoryStore(), self.clock, seconds, os.urandom),
+            Outside(transports, resolver, None, self.clock, seconds, os.urandom),
             Journal(), Inventory())
         self.core.location.start()
         self.core.listening()

@@ -40,7 +40,7 @@ from sipd.interfaces import ILocationStore, IResolver, ITransports
 from sipd.inventory import Inventory
 from sipd.journal import Journal
 from sipd.location.service import Location
-from sipd.location.store import MemoryStore, SqliteStore
+from sipd.location.store import SqliteStore
 from sipd.message.errors import MalformedMessage
 from sipd.message.identifiers import Entropy, Identifiers
 from sipd.message.uri import Uri
@@ -79,7 +79,7 @@ class Outside:
 
     transports: ITransports
     resolver: IResolver
-    store: ILocationStore
+    store: ILocationStore | None
     clock: IReactorTime
     #: Seconds since the epoch.
     wall: Callable[[], float]
@@ -327,7 +327,7 @@ class Server(MultiService):
         resolver = self._resolver = Resolver(
             reactor, self._dns, self.inventory, os.urandom, transports=("udp", "tcp", "tls"), families=(4, 6),
             dns_timeout=config.proxy.dns_timeout, cache=config.limits.dns_cache, journal=self.journal)
-        bindings: ILocationStore = MemoryStore() if config.location.store == "memory" else SqliteStore(
+        bindings: ILocationStore | None = None if config.location.store == "memory" else SqliteStore(
             config.path(state.BINDINGS), reactor.callFromThread, time.time, self.inventory, sync=config.location.sync)
         records: IRecords = MemoryRecords() if config.location.store == "memory" else SqliteRecords(
             config.path(state.EVENTS), reactor.callFromThread, self.inventory, sync=config.location.sync)

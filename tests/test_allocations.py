@@ -25,7 +25,7 @@ from tests.support.rig import Rig, established
 RINGING_OBJECTS, RINGING_BLOCKS = 31, 102  # 7 and 10 for the call in the call table, with its steps
 FINISHED_OBJECTS, FINISHED_BLOCKS = 20, 59  # 6 and 31 for its history, as long as another 2xx may come or it is shown
 INVITE_BYTES = 11_000  # 1,000 for the same
-REGISTER_BYTES = 6_500
+REGISTER_BYTES = 5_000
 REGISTERED_OBJECTS, REGISTERED_BLOCKS = 4, 12
 
 #: How many of a kind; after this many seconds of virtual time no transaction is left.

@@ -25,7 +25,7 @@ from tests.support.rig import Rig
 INVITE = 170
 RESPONSE = 80
 IN_DIALOG = 132
-REGISTER = 122
+REGISTER = 108
 
 
 def calls(work: Callable[[], Any]) -> Counter[str]:

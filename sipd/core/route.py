@@ -238,8 +238,13 @@ class Route:
         # drawn where the transaction repeats the answer for as long as the phone asks, which costs a tenth of the hash
         # that follows from the request; over a stream there is no transaction any more once it is answered
         tag = "" if request.flow.reliable else self._proxy.identifiers.tag()
-        # 482, 503
-        self.serving.serve(request, key, lambda answer: self._registrar.register(request, aor, answer), aor, tag)
+        answer = self.serving.begin(request, key, aor, tag)      # 482, 503
+        try:
+            self._registrar.register(request, aor, answer)       # 400, 403, 420, 423, 503
+        except (Reject, MalformedMessage):
+            answer.refused()
+            raise
+        answer.waits()
 
     def _call(self, request: Request, caller: str, ours: str, wanted: str) -> Call | None:
         """The call that a request begins or belongs to. `wanted` was called, and `ours` is who gets that."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from sipd.answer import Answer, Headers
 from sipd.message import compose
 from sipd.message.errors import MalformedMessage, Reject
 from sipd.message.message import Request
@@ -14,48 +15,71 @@ if TYPE_CHECKING:
     from sipd.message.uri import Uri
     from sipd.proxy.targets import Way
     from sipd.transaction.key import Key
-    from sipd.transaction.layer import TransactionLayer
+    from sipd.transaction.layer import ServerTransaction, TransactionLayer
 
-#: Called once with status, reason ("" for the usual phrase) and headers.
-Answer = Callable[[int, str, tuple[tuple[str, str], ...]], None]
+
+class Served(Answer):
+    """The answer to a request in its server transaction."""
+
+    __slots__ = ("_serving", "_server", "_request", "_tag")
+
+    def __init__(self, serving: Serving, server: ServerTransaction, request: Request, tag: str) -> None:
+        self._serving = serving
+        self._server = server
+        self._request = request
+        #: The To tag, "" for the one that follows from the request.
+        self._tag = tag
+
+    def give(self, status: int, reason: str = "", headers: Headers = ()) -> None:
+        """See Answer."""
+        request = self._request
+        self._server.answer(status, compose.response(
+            request, status, reason, self._tag or self._serving.refusals.tag(request), headers))
+
+    def refused(self) -> None:
+        """It is refused without state, as every refusal of a check."""
+        self._server.end()
+
+    def waits(self) -> None:
+        """RFC 4320 s4.1: while the store takes its time."""
+        if self._server.request is not None:
+            self._serving.layer.promise_trying(self._server)
 
 
 class Serving:
-    """Makes the server transaction of a request and the function that answers it."""
+    """Makes the server transaction of a request and the object that answers it."""
 
     def __init__(self, layer: TransactionLayer, refusals: Refusals) -> None:
-        self._layer = layer
-        self._refusals = refusals
+        self.layer = layer
+        self.refusals = refusals
 
-    def serve(self, request: Request, key: Key, work: Callable[[Answer], None], about: str = "", tag: str = "") -> None:
+    def serve(self, request: Request, key: Key, work: Callable[[Answer], None]) -> None:
         """Calls `work` with the answer, which is given once, now or later. What `work` refuses by an exception needs no
-        transaction: it comes out of here. `about` is what it is about, for requests that may come by several paths; by
-        itself the Request-URI outside of dialogs; `tag` the To tag of the answer, by itself one that follows from the
-        request. Raises Reject (482, 503) too."""
-        if not about and not request.to_tag:
-            about = request.uri_text
+        transaction: it comes out of here. Raises Reject (482, 503) too."""
+        answer = self.begin(request, key, "" if request.to_tag else request.uri_text)
+        try:
+            work(answer)
+        except (Reject, MalformedMessage):
+            answer.refused()
+            raise
+        answer.waits()
+
+    def begin(self, request: Request, key: Key, about: str, tag: str = "") -> Served:
+        """The answer to a request, in a transaction that begins. `about` is what it is about where it may come by
+        several paths, "" in dialogs; `tag` the To tag of the answer, by itself one that follows from the request. The
+        answer is told when the request is `refused` instead, and when who serves it has returned (`waits`). Raises
+        Reject (482, 503)."""
         origin = hash((about, request.from_tag, request.call_id, request.cseq_number))
-        if about and origin in self._layer.origins:
+        if about and origin in self.layer.origins:
             raise Reject(482)  # s8.2.2.2: the same request over another path
-        server = self._layer.serve(request, key)
+        server = self.layer.serve(request, key)
         if server is None:
             raise Reject(503, "Server Overloaded")
         if about:
             server.know_origin(origin)
         assert request.flow is not None
         request.flow.known = True
-
-        def answer(status: int, reason: str, headers: tuple[tuple[str, str], ...]) -> None:
-            server.answer(status, compose.response(
-                request, status, reason, tag or self._refusals.tag(request), headers))
-
-        try:
-            work(answer)
-        except (Reject, MalformedMessage):
-            server.end()  # refused without state, as every refusal of a check
-            raise
-        if server.request is not None:
-            self._layer.promise_trying(server)  # RFC 4320 s4.1: while the store takes its time
+        return Served(self, server, request, tag)
 
 
 class Events(Protocol):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import NamedTuple
 
+from sipd.answer import Answer
 from sipd.events.package import Package, Publication, event_of, kind_of
 from sipd.inventory import Inventory, Table
 from sipd.message.errors import MalformedMessage, Reject
@@ -26,8 +27,6 @@ KIND = "publication"
 #: Publications of one entity and package, PUBLISHes that wait for one that is being stored, octets of a body.
 MOST, MOST_WAITING, MOST_OCTETS = 10, 16, 32768
 
-#: Called once with status, reason ("" for the usual phrase) and headers.
-Answer = Callable[[int, str, tuple[tuple[str, str], ...]], None]
 #: Package and entity.
 Key = tuple[str, str]
 
@@ -97,7 +96,7 @@ class Compositor:
         self._kept.limit = self._timers.limit = self._busy.limit = limit
 
     def publish(self, request: Request, entity: str, answer: Answer) -> None:
-        """Serves a PUBLISH about `entity` whose sender may send it. `answer` is called once, after the commit.
+        """Serves a PUBLISH about `entity` whose sender may send it. `answer` is given once, after the commit.
 
         Raises Reject and MalformedMessage, and then never answers.
         """
@@ -113,7 +112,7 @@ class Compositor:
             try:
                 self._serve(request, key, answer)
             except (Reject, MalformedMessage) as error:
-                answer(error.status, error.reason, error.headers if isinstance(error, Reject) else ())
+                answer.give(error.status, error.reason, error.headers if isinstance(error, Reject) else ())
 
         waiting.append(turn)
 
@@ -171,13 +170,13 @@ class Compositor:
         """`new` takes the place of `gone`; `same`: it says the same."""
         key = new.package, new.entity
         if reason:
-            answer(500, "Publication Not Stored", ())
+            answer.give(500, "Publication Not Stored")
         else:
             if gone is not None:
                 self._forget(gone)
             if seconds:
                 self._keep(new)
-            answer(200, "", (("SIP-ETag", new.etag), ("Expires", str(seconds))))
+            answer.give(200, "", (("SIP-ETag", new.etag), ("Expires", str(seconds))))
             if not same:
                 self._changed(*key)
         # those that came meanwhile, in their order: each may make the others wait again

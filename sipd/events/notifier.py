@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sipd.answer import Answer
 from sipd.binding import Binding, Change
 from sipd.core.checks import require
 from sipd.dialog import Dialog
 from sipd.events import subscription as machine
 from sipd.events.access import PENDING, REFUSE, WHOLE, Access
-from sipd.events.compositor import Answer, Times
+from sipd.events.compositor import Times
 from sipd.events.notifications import Notifications
 from sipd.events.package import Asked, Package, acceptable, allow_events, event_of
 from sipd.events.subscription import Subscription
@@ -171,10 +172,10 @@ class Notifier:
     def _subscribed(self, watch: Watch, request: Request, seconds: int, answer: Answer, reason: str) -> None:
         """s4.2.1.2: 200 when it is stored, and a NOTIFY at once."""
         if reason:
-            answer(500, "Subscription Not Stored", ())
+            answer.give(500, "Subscription Not Stored")
             return
         if watch.machine.state == machine.TERMINATED:
-            answer(481, "", ())  # its time ran out while the store took its own
+            answer.give(481)  # its time ran out while the store took its own
             return
         flow = request.flow
         assert flow is not None
@@ -183,8 +184,8 @@ class Notifier:
         # s12.1.1: the route set of the other side
         routes = tuple(("Record-Route", value) for value in request.all("record-route"))
         # s4.4.4: what begins a dialog says all that is served
-        answer(200, "", (*routes, ("Contact", _contact(watch, flow)), ("Expires", str(seconds)),
-                         *allow_events(self._packages)))
+        answer.give(200, "", (*routes, ("Contact", _contact(watch, flow)), ("Expires", str(seconds)),
+                              *allow_events(self._packages)))
         self._perform(watch, watch.machine.subscribed(self._wheel.now, seconds))
 
     def _kind(self, request: Request, package: Package, watcher: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from sipd.answer import Answer
 from sipd.binding import Change as BindingChange
 from sipd.calls.call import TERMINATED
 from sipd.config_events import Events as Settings
@@ -15,7 +16,7 @@ from sipd.core.checks import require
 from sipd.events import compositor as publications
 from sipd.events import message_summary, pidf, watch
 from sipd.events.access import WHOLE, Access
-from sipd.events.compositor import Answer, Compositor, Times
+from sipd.events.compositor import Compositor, Times
 from sipd.events.dialog_info import Dialogs
 from sipd.events.message_summary import MessageSummary, Summary
 from sipd.events.notifier import Notifier
@@ -246,8 +247,8 @@ class Events:
         if kind_of(request) != message_summary.KIND:
             raise Reject(415, headers=(("Accept", message_summary.KIND),))
         summary = message_summary.read(request.body)
-        self.tell_mailbox(entity, sender, summary, lambda reason: answer(*(
-            (500, "Not Stored", ()) if reason else (200, "", ()))))
+        self.tell_mailbox(entity, sender, summary, lambda reason: answer.give(*(
+            (500, "Not Stored") if reason else (200, ""))))
 
     def tell_mailbox(self, entity: str, teller: str, summary: Summary | None, done: Callable[[str], None]) -> None:
         """What waits in a mailbox as `teller` says, None for nothing to say any more; `done` is called with "" once it

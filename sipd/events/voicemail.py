@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from sipd.answer import Answer
 from sipd.auth.keyring import Keyring
 from sipd.core.uac import Ask, Outcome
 from sipd.dialog import Dialog
 from sipd.events import message_summary
-from sipd.events.compositor import Answer
 from sipd.events.package import event_of
 from sipd.events.subscription import ENDING
 from sipd.inventory import Inventory, Table
@@ -205,7 +205,7 @@ class Voicemail:
     def _notified(self, box: _Mailbox, request: Request, summary: message_summary.Summary | None,
                   answer: Answer) -> None:
         def stored(reason: str) -> None:
-            answer(500 if reason else 200, "", ())
+            answer.give(500 if reason else 200)
 
         if summary is None:
             stored("")

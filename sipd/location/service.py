@@ -5,6 +5,7 @@ so a failed commit leaves nothing to undo (s10.3 step 7). Changes in flight are 
 registrar decides from, so that two REGISTERs of one address-of-record close together keep their order. When the first
 of two fails and the second does not, the second stands by itself, in memory as on disk ("each REGISTER message MUST be
 processed independently"): both always hold exactly the changes that were acknowledged.
+Where there is no store, a change is in memory at once.
 """
 
 from __future__ import annotations
@@ -32,15 +33,17 @@ _PAUSE: Final = 0.02
 
 
 class Location:
-    """All bindings of this server, at most `limit` of them.
+    """All bindings of this server, at most `limit` of them; with a `store` of None they end with the process.
 
     `wall` tells seconds since the epoch and decides what has expired; `clock` only wakes the sweep that drops it.
     """
 
-    def __init__(self, store: ILocationStore, clock: IReactorTime, wall: Callable[[], float], journal: Journal,
+    def __init__(self, store: ILocationStore | None, clock: IReactorTime, wall: Callable[[], float], journal: Journal,
                  inventory: Inventory, limit: int = 1_000_000) -> None:
         self.limit = limit
         self._store = store
+        #: False where a change is made by `apply` and `tell`, with nothing to wait for.
+        self.durable = store is not None
         self._clock = clock
         self._wall = wall
         self._journal = journal
@@ -59,6 +62,8 @@ class Location:
     def start(self, known: Callable[[str], bool] = lambda aor: True) -> None:
         """Reads the store. What is bound to an address-of-record that is not `known` any more is forgotten, here and
         there. Raises what the store's `load` raises."""
+        if self._store is None:
+            return
         gone: list[Binding] = []
         for binding in self._store.load():
             if known(binding.aor):
@@ -97,15 +102,24 @@ class Location:
         """Ends the timer and closes the store, waiting for its last commit."""
         self._stopped = True
         self._sleep()
-        self._store.close()
+        if self._store is not None:
+            self._store.close()
 
     def bindings(self, aor: str) -> list[Binding]:
         """The bindings of `aor` that are stored and have not expired, first registered first."""
         return self._table.live(aor, self._wall())
 
+    def bindings_at(self, aor: str, now: float) -> list[Binding]:
+        """As `bindings`, for whoever knows what second since the epoch it is."""
+        return self._table.live(aor, now)
+
     def latest(self, aor: str) -> list[Binding]:
         """As `bindings`, with the changes still on their way to the store."""
-        bindings = self._table.live(aor, self._wall())
+        return self.latest_at(aor, self._wall())
+
+    def latest_at(self, aor: str, now: float) -> list[Binding]:
+        """As `latest`, for whoever knows what second since the epoch it is."""
+        bindings = self._table.live(aor, now)
         if self._in_flight and aor in self._in_flight:
             for changes in self._in_flight[aor]:
                 bindings = list(changed(tuple(bindings), changes))
@@ -136,11 +150,24 @@ class Location:
     def change(self, aor: str, changes: list[Change], done: Callable[[str], None], why: str = "") -> None:
         """Stores changes to `aor`, all or none. `done("")` is called after the commit, when `bindings` shows them; or
         `done(reason)`, and nothing has changed. `why` is for the watchers."""
+        if self._store is None:
+            self.apply(aor, changes)
+            done("")
+            self.tell(aor, changes, why)
+            return
         in_flight = self._in_flight.get(aor)
         if in_flight is None:
             in_flight = self._in_flight[aor] = []
         in_flight.append(changes)
         self._store.commit(changes, lambda reason: self._settle(aor, changes, done, why, reason))
+
+    def apply(self, aor: str, changes: list[Change]) -> None:
+        """Changes `aor` in memory alone: where nothing is durable, and then `tell` follows."""
+        due = self._table.change(aor, changes)
+        if not self._table.size:
+            self._sleep()
+        elif due and due < self._awake_at:
+            self._arm()
 
     def _settle(self, aor: str, changes: list[Change], done: Callable[[str], None], why: str, reason: str) -> None:
         in_flight = self._in_flight[aor]
@@ -152,18 +179,15 @@ class Location:
         if not in_flight:
             del self._in_flight[aor]
         if not reason:
-            due = self._table.change(aor, changes)
-            if not self._table.size:
-                self._sleep()
-            elif due and due < self._awake_at:
-                self._arm()
+            self.apply(aor, changes)
         if bool(reason) != self._store_failing:
             self._note_store(reason)
         done(reason)
-        if self.watchers and not reason:
-            self._tell(aor, changes, why)
+        if not reason:
+            self.tell(aor, changes, why)
 
-    def _tell(self, aor: str, changes: Sequence[Change], why: str) -> None:
+    def tell(self, aor: str, changes: Sequence[Change], why: str) -> None:
+        """Tells the watchers what `bindings` shows by now."""
         for watcher in self.watchers:
             watcher(aor, changes, why)
 
@@ -197,7 +221,7 @@ class Location:
             # A change in flight may be the refresh of what has just expired, and reach the disk before this removal
             # would: such a row stays, put again by the refresh or dropped at the next start.
             removals: list[Change] = [("delete", binding) for binding in lost if binding.aor not in self._in_flight]
-            if removals:
+            if removals and self._store is not None:
                 self._store.commit(removals, self._note_removal)
             self.note_lost(lost, "expired")
             if self.watchers:
@@ -205,7 +229,7 @@ class Location:
                 for binding in lost:
                     gone.setdefault(binding.aor, []).append(("delete", binding))
                 for aor, changes in gone.items():
-                    self._tell(aor, changes, "expired")
+                    self.tell(aor, changes, "expired")
         self._arm()
 
     def _note_removal(self, reason: str) -> None:

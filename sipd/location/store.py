@@ -1,4 +1,4 @@
-"""Where bindings survive the process: SQLite by group commit (`sipd/group_commit`), or nothing but memory.
+"""Where bindings survive the process: SQLite by group commit (`sipd/group_commit`).
 
 A group is one multi-row statement wherever it can be: `executemany` over 50 rows took 140 ms under load where one
 statement of 50 rows takes 6.
@@ -14,7 +14,7 @@ from typing import Any
 from zope.interface import implementer
 
 from sipd.binding import Binding, Change
-from sipd.group_commit import Done, GroupCommit, together
+from sipd.group_commit import GroupCommit, together
 from sipd.interfaces import ILocationStore
 from sipd.inventory import Inventory
 from sipd.message.hop import Hop
@@ -41,22 +41,6 @@ _ROW = "(" + ",".join("?" * _COLUMNS) + ")"
 _PUT = {size: "INSERT OR REPLACE INTO binding VALUES " + ",".join([_ROW] * size) for size in _SIZES}
 _DELETE = {size: "DELETE FROM binding WHERE (aor, contact) IN (VALUES " + ",".join(["(?,?)"] * size) + ")"
            for size in _SIZES}
-
-
-@implementer(ILocationStore)
-class MemoryStore:
-    """No store: bindings end with the process."""
-
-    def load(self) -> Iterable[Binding]:
-        """Nothing was kept."""
-        return ()
-
-    def commit(self, changes: list[Change], done: Done) -> None:
-        """Is done at once."""
-        done("")
-
-    def close(self) -> None:
-        """Nothing to close."""
 
 
 @implementer(ILocationStore)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Final
 
+from sipd.answer import Answer
 from sipd.binding import Binding, Change
 from sipd.inventory import Inventory, Table
 from sipd.journal import Journal
@@ -19,9 +20,6 @@ from sipd.registrar.rules import Limits, Registration, decide, news
 
 if TYPE_CHECKING:
     from sipd.location.service import Location
-
-#: Called once with status, reason ("" for the usual phrase) and headers.
-Answer = Callable[[int, str, tuple[tuple[str, str], ...]], None]
 
 #: What a binding keeps at most: characters of Call-ID, of all Path values, their number, characters of User-Agent.
 _MOST_CALL_ID: Final = 512
@@ -60,23 +58,40 @@ class Registrar:
     def register(self, request: Request, aor: str, answer: Answer) -> None:
         """Serves a REGISTER for `aor`, the canonical `user@first-domain`, which the sender may change.
 
-        `answer` is called once: at once when nothing changes, else after the commit. Raises Reject (400, 403, 420, 423,
-        503) or MalformedMessage, and then never answers.
+        `answer` is given once: at once when nothing changes or is to be stored, else after the commit. Raises Reject
+        (400, 403, 420, 423, 503) or MalformedMessage, and then never answers.
         """
         now = self._wall()
         path = self._path(request) if "path" in request.first else ()
         contacts = self._contacts(request)
         changes: list[Change] = []
         if contacts != _NOTHING:
-            current = self._location.latest(aor)
+            current = self._location.latest_at(aor, now)
             changes = decide(self._registration(request, aor, contacts, path, current), current, now, self._limits)
         if not changes:
-            self._list(aor, path, answer)
+            self._list(aor, path, now, answer)
             return
         if not self._location.admits(aor, changes):
             raise Reject(503, headers=(("Retry-After", "60"),))
-        self._location.change(
-            aor, changes, lambda reason: self._committed(aor, current, changes, path, answer, reason))
+        if self._location.durable:
+            self._store(aor, current, changes, path, answer)
+            return
+        self._location.apply(aor, changes)
+        self._report(current, changes)
+        self._list(aor, path, now, answer)
+        self._location.tell(aor, changes, "")
+
+    def _store(self, aor: str, current: list[Binding], changes: list[Change], path: tuple[str, ...],
+               answer: Answer) -> None:
+        def stored(reason: str) -> None:
+            if reason:
+                # s10.3 step 7
+                answer.give(500, "Registration Not Stored")
+                return
+            self._report(current, changes)
+            self._list(aor, path, self._wall(), answer)
+
+        self._location.change(aor, changes, stored)
 
     def _registration(self, request: Request, aor: str, contacts: tuple[Contact, ...] | None,
                       path: tuple[str, ...], current: list[Binding]) -> Registration:
@@ -144,17 +159,9 @@ class Registrar:
             return text
         return known
 
-    def _committed(self, aor: str, current: list[Binding], changes: list[Change], path: tuple[str, ...], answer: Answer,
-                   reason: str) -> None:
-        if reason:
-            # s10.3 step 7
-            answer(500, "Registration Not Stored", ())
-            return
-        if self._journal.sinks and self._journal.registrations:
-            self._report(current, changes)
-        self._list(aor, path, answer)
-
     def _report(self, current: list[Binding], changes: list[Change]) -> None:
+        if not self._journal.sinks or not self._journal.registrations:
+            return
         for kind, binding, old in news(current, changes):
             if kind == "registration-lost":
                 self._journal.write(kind, aor=binding.aor, contact=binding.contact, reason="removed by the phone")
@@ -165,15 +172,14 @@ class Registrar:
                 fields["old"] = old.contact if old.contact != binding.contact else str(old.source)
             self._journal.write(kind, **fields)
 
-    def _list(self, aor: str, path: tuple[str, ...], answer: Answer) -> None:
+    def _list(self, aor: str, path: tuple[str, ...], now: float, answer: Answer) -> None:
         """s10.3 step 8: a 200 with every binding, and the Path it came with (RFC 3327 s5.3)."""
-        now = self._wall()
         second = int(now)
         if second != self._date_of:
             self._date = formatdate(second, usegmt=True)
             self._date_of = second
         headers = []
-        for binding in self._location.bindings(aor):
+        for binding in self._location.bindings_at(aor, now):
             # never 0, which would tell the phone that it is gone
             left = int(binding.expires_at - now + 0.5) or 1
             q = "" if binding.q == 1000 else f";q={binding.q / 1000:g}"
@@ -181,7 +187,7 @@ class Registrar:
         for value in path:
             headers.append(("Path", value))
         headers.append(("Date", self._date))
-        answer(200, "", tuple(headers))
+        answer.give(200, "", tuple(headers))
 
 
 def _is_protected(request: Request) -> bool:

@@ -14,7 +14,7 @@ SIPD = ROOT / "sipd"
 #: Rooms that know nothing of sockets, clocks and each other.
 VALUES = {"compiling", "message", "journal", "inventory", "wheel"}
 #: Values and seams over them.
-SEAMS = {"binding", "dialog", "flow", "interfaces", "config", "config_api", "config_calls", "config_dress", "config_events",
+SEAMS = {"answer", "binding", "dialog", "flow", "interfaces", "config", "config_api", "config_calls", "config_dress", "config_events",
          "config_limits", "config_messages", "config_originate", "config_patterns", "config_peers", "config_routing", "config_text",
          "config_server", "config_trunks", "config_users", "config_source", "config_changes", "state", "certificate", "group_commit", "records"}
 #: The rooms of the middle.

@@ -17,7 +17,6 @@ from sipd.interfaces import ILocationStore
 from sipd.inventory import Inventory
 from sipd.journal import Journal
 from sipd.location.service import Location
-from sipd.location.store import MemoryStore
 from tests.location.bindings import binding
 
 ALICE = "alice@example.com"
@@ -68,11 +67,11 @@ class LocationTest(TestCase):
         self.records: list[tuple[str, dict[str, Any]]] = []
         self.journal.sinks.append(lambda kind, fields: self.records.append((kind, fields)))
         self.said: list[str] = []
-        self.location = self.service()
+        self.location = self.service(self.store)
 
-    def service(self, store: Any = None, limit: int = 1000) -> Location:
+    def service(self, store: ILocationStore | None, limit: int = 1000) -> Location:
         """A started service."""
-        location = Location(store or self.store, self.clock, lambda: self.clock.seconds() + self.step, self.journal,
+        location = Location(store, self.clock, lambda: self.clock.seconds() + self.step, self.journal,
                             self.inventory, limit)
         location.start()
         return location
@@ -159,8 +158,7 @@ class LocationTest(TestCase):
 
     def test_many_expire_together(self) -> None:
         """Thousands that expire together are dropped over several turns, all within a second."""
-        store = MemoryStore()
-        self.location = self.service(store, 10000)
+        self.location = self.service(None, 10000)
         for n in range(3000):
             self.change(("put", binding(f"u{n}", expires_at=30.0)), aor=f"u{n}@example.com")
         self.clock.advance(31.0)
@@ -256,9 +254,24 @@ class LocationTest(TestCase):
         self.store.answer()
         self.assertEqual(len(told), 6)
 
+    def test_without_a_store(self) -> None:
+        """With nothing but memory a change is there when `done` is called, at once, and the watchers are told after that;
+        what expires leaves nothing."""
+        self.location = self.service(None)
+        seen: list[tuple[str, list[Binding]]] = []
+        self.location.watch(lambda aor, changes, why: seen.append(("told", list(self.location.bindings(aor)))))
+        self.location.change(ALICE, [("put", binding(expires_at=30.0))],
+                             lambda reason: seen.append((f"done{reason}", self.location.bindings(ALICE))))
+        self.assertEqual(seen, [("done", [binding(expires_at=30.0)]), ("told", [binding(expires_at=30.0)])])
+        self.assertEqual(self.location.latest(ALICE), [binding(expires_at=30.0)])
+        self.clock.advance(31.0)
+        self.assertEqual(seen[2:], [("told", [])])
+        self.location.stop()
+        self.assertEqual((self.inventory.left(), self.clock.getDelayedCalls()), ({}, []))
+
     def test_bound(self) -> None:
         """At the bound a new binding is not admitted, said in the journal once; refresh, move and removal are."""
-        self.location = self.service(MemoryStore(), limit=2)
+        self.location = self.service(None, limit=2)
         self.change(("put", binding()))
         self.assertTrue(self.location.admits("bob@example.com", [("put", binding("bob"))]))
         self.change(("put", binding("bob")), aor="bob@example.com")

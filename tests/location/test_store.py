@@ -20,22 +20,9 @@ from sipd.binding import Binding, Change
 from sipd.group_commit import StoreError
 from sipd.interfaces import ILocationStore
 from sipd.inventory import Inventory
-from sipd.location.store import MIGRATIONS, MemoryStore, SqliteStore
+from sipd.location.store import MIGRATIONS, SqliteStore
 from sipd.message.hop import Hop
 from tests.location.bindings import binding
-
-
-class MemoryStoreTest(TestCase):
-    """The store that keeps nothing."""
-
-    def test_interface(self) -> None:
-        """It provides ILocationStore and says yes at once."""
-        store = MemoryStore()
-        verifyObject(ILocationStore, store)
-        said: list[str] = []
-        store.commit([("put", binding())], said.append)
-        self.assertEqual((said, list(store.load())), ([""], []))
-        store.close()
 
 
 class SqliteStoreTest(TestCase):

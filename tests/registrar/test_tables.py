@@ -6,14 +6,14 @@ After a change that is meant: `UPDATE_TABLES=1 trial tests.registrar.test_tables
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from sipd.binding import Binding, Change
-from sipd.location.store import MemoryStore
-from tests.registrar.test_registrar import ALICE, Result, Rig
+from sipd.binding import Binding
+from tests.registrar.test_registrar import ALICE, Result, Rig, Said
 from tests.support.cases import shows
+from tests.support.stores import WaitingStore
 
 TABLE = Path(__file__).resolve().parents[1] / "tables" / "registrar.txt"
 INSTANCE = ';reg-id=1;+sip.instance="<urn:uuid:1>"'
@@ -60,29 +60,6 @@ INPUTS: dict[str, tuple[str, ...]] = {
 CSEQS = (4, 5, 6)
 
 
-class HeldStore(MemoryStore):
-    """A store that lets changes wait while `held`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.held = False
-        self._waiting: list[tuple[list[Change], Callable[[str], None]]] = []
-
-    def commit(self, changes: list[Change], done: Callable[[str], None]) -> None:
-        """See ILocationStore."""
-        if self.held:
-            self._waiting.append((changes, done))
-        else:
-            super().commit(changes, done)
-
-    def release(self) -> None:
-        """Stores what waits, in its order."""
-        self.held = False
-        for changes, done in self._waiting:
-            super().commit(changes, done)
-        self._waiting.clear()
-
-
 class Line(NamedTuple):
     """One REGISTER in one state."""
 
@@ -106,14 +83,14 @@ class Tables(Rig):
 
     def line(self, state: str, label: str, cseq: int) -> Line:
         """The state made anew, and the input in it."""
-        store = HeldStore()
+        store = WaitingStore()
+        store.held = False
         self.start(store, min_expires=60, default_expires=3600, max_expires=7200, max_contacts=3)
         store.held = state == "a is being stored"
         self.settle = store.release  # type: ignore[method-assign]
         before: list[Binding] = []
         for call_id, contact in STATES[state]:
-            self.registrar.register(self.request(f"Contact: {contact}", call_id=call_id, cseq=5), ALICE,
-                                    lambda status, reason, headers: None)
+            self.registrar.register(self.request(f"Contact: {contact}", call_id=call_id, cseq=5), ALICE, Said())
             before = self.location.latest(ALICE)
         if state == "a ran out":
             self.clock.advance(3601)

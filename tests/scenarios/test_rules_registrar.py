@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from twisted.trial.unittest import TestCase
 
-from sipd.binding import Change
-from sipd.location.store import MemoryStore
 from tests.support.cases import shows
 from tests.support.rig import DOMAIN, Rig
+from tests.support.stores import WaitingStore
 
 PATH = "<sip:edge.example.net;lr>"
-
-
-class SlowStore(MemoryStore):
-    """A store that answers when told."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.waiting: list[Callable[[str], None]] = []
-
-    def commit(self, changes: list[Change], done: Callable[[str], None]) -> None:
-        """See ILocationStore."""
-        self.waiting.append(done)
 
 
 class Commits(TestCase):
     """s10.3: order, independence, and when bindings are seen."""
 
     def setUp(self) -> None:
-        self.store = SlowStore()
+        self.store = WaitingStore()
         self.rig = Rig(store=self.store)
         self.a, self.b = self.rig.phone("1001"), self.rig.phone("1002")
 

@@ -2,42 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-
 from twisted.trial.unittest import TestCase
-from zope.interface import implementer
 
-from sipd.binding import Binding, Change
-from sipd.interfaces import ILocationStore
 from sipd.message.message import Request
 from tests.support.cases import shows
 from tests.support.rig import Phone, Rig
+from tests.support.stores import WaitingStore
 
 #: Finer than the wheel's ticks.
 FINE = 0.01
-
-
-@implementer(ILocationStore)
-class SlowStore:
-    """A store that commits when the test says so."""
-
-    def __init__(self) -> None:
-        self.waiting: list[Callable[[str], None]] = []
-
-    def load(self) -> Iterable[Binding]:
-        """Nothing was kept."""
-        return ()
-
-    def commit(self, changes: list[Change], done: Callable[[str], None]) -> None:
-        """Is put off."""
-        self.waiting.append(done)
-
-    def close(self) -> None:
-        """Nothing to close."""
-
-    def answer(self, reason: str = "") -> None:
-        """The oldest commit returns."""
-        self.waiting.pop(0)(reason)
 
 
 def pair(transport: str = "udp") -> tuple[Rig, Phone, Phone]:
@@ -113,7 +86,7 @@ class Trying(TestCase):
     def test_slow_store(self) -> None:
         """A store that takes its time: 100 to the REGISTER at 3.5 s, its repeat gets that again, 200 when it is stored."""
         for transport in ("udp", "tcp", "tls"):
-            store = SlowStore()
+            store = WaitingStore()
             rig = Rig(store=store)
             a = rig.phone("1001", transport=transport)
             sent = a.request("REGISTER", "sip:example.com", to=f"<{a.aor}>", contact=f"<{a.contact}>")

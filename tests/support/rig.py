@@ -28,7 +28,6 @@ from sipd.config import Config
 from sipd.interfaces import ILocationStore, IResolver
 from sipd.inventory import Inventory
 from sipd.journal import Journal
-from sipd.location.store import MemoryStore
 from sipd.message.address import Address
 from sipd.message.message import Message, Request, Response
 from sipd.message.parser import parse
@@ -90,7 +89,7 @@ class Rig:
             self.clock, self.dns, self.inventory, entropy, transports=("udp", "tcp", "tls"), families=(4, 6),
             journal=self.journal)
         self.core = Core(self.config, domain, realm, secret, users,
-                         Outside(self.transports, self.resolver, store or MemoryStore(), self.clock, self.wall, entropy,
+                         Outside(self.transports, self.resolver, store, self.clock, self.wall, entropy,
                                  kept or MemoryRecords(), records=records or MemoryRecords()),
                          self.journal, self.inventory)
         self.core.location.start()
