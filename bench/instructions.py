@@ -1,11 +1,11 @@
 """Instructions a message costs in the compiled build, counted by callgrind: the same on a busy machine and an idle one.
 
     cp -r . /tmp/counted && cd /tmp/counted && SIPD_COMPILE=1 python setup.py build_ext --inplace
-    python bench/instructions.py [--cold] [--keep FOLDER] [register] [refresh] [call] [options]
+    python bench/instructions.py [--cold] [--keep FOLDER] [register] [refresh] [call] [options] [digest]
 
 It needs valgrind and what compiling needs. Counted is what `TransactionLayer.receive` costs with all it calls, without
 the sockets and the timers that fire; not before the server has warmed its own caches, when it asks for the counting to
-begin.
+begin. `digest` is a REGISTER, its 401, and the one with credentials.
 
 With `--cold` also the cache lines (of 64 octets) of code and of data that each message has to fetch: before each of
 them 2 MiB are copied, and the last-level cache that callgrind plays is of 1 MiB. They are told for all and each file
@@ -41,7 +41,7 @@ _PAUSE = 0.02
 _CACHE, _COPIED = "1048576,16,64", 2 << 20
 #: Sums of callgrind's events: instructions, lines of code and of data that were not in the last-level cache.
 _SUMS = (("Ir",), ("ILmr",), ("DLmr", "DLmw"))
-KINDS = ("register", "refresh", "call", "options")
+KINDS = ("register", "refresh", "call", "options", "digest")
 
 
 def first_register(number: int) -> bytes:
@@ -72,7 +72,7 @@ def chill() -> Callable[[], None]:
 
 def run(kind: str, cold: bool) -> None:
     """Serves the units that are counted after those that are not."""
-    server = micro.Server()
+    server = micro.Server(kind == "digest")
     if cold:
         server.before = chill()
     for number in range(_WARM + _UNITS):
@@ -83,6 +83,8 @@ def run(kind: str, cold: bool) -> None:
             server.call()
         elif kind == "refresh":
             server.register()
+        elif kind == "digest":
+            server.register_digest()
         else:
             data = options(number) if kind == "options" else first_register(number)
             server.before()

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from hashlib import md5
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -142,17 +143,38 @@ def register(user: int, number: int) -> bytes:
             b"User-Agent: phone/1\r\nContent-Length: 0\r\n\r\n" % (number, user, user, user, number + 1, user))
 
 
-class Server:
-    """The real core between two phones; `spent` adds up the seconds of each kind of message."""
+def register_in_two(server: bytes, user: int, number: int) -> tuple[bytes, Callable[[bytes], bytes]]:
+    """A REGISTER and what makes the one that answers its 401, as SIPp sends them: the digest is for the bare URI of the
+    server, `server`."""
+    head = (b"REGISTER sip:example.com SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.20:5060;branch=z9hG4bK-77-%d-%d;rport\r\n"
+            b"Max-Forwards: 70\r\nFrom: <sip:%d@example.com>;tag=77r%d\r\nTo: <sip:%d@example.com>\r\n"
+            b"Call-ID: %d-77@192.0.2.20\r\nCSeq: %d REGISTER\r\nContact: <sip:%d@192.0.2.20:5060>\r\n")
+    tail = b"Expires: 3600\r\nUser-Agent: load\r\nContent-Length: 0\r\n\r\n"
 
-    def __init__(self) -> None:
+    def again(refusal: bytes) -> bytes:
+        nonce = refusal.partition(b'nonce="')[2].partition(b'"')[0]
+        secret, a2 = (md5(text).hexdigest().encode() for text in (
+            b"%d:example.com:secret" % user, b"REGISTER:%s" % server))
+        proof = md5(b"%s:%s:00000001:%08x:auth:%s" % (secret, nonce, number, a2)).hexdigest().encode()
+        return head % (number, 2, user, number, user, number, 2, user) + (
+            b'Authorization: Digest username="%d",realm="example.com",cnonce="%08x",nc=00000001,qop=auth,uri="%s",'
+            b'nonce="%s",response="%s",algorithm=MD5\r\n' % (user, number, server, nonce, proof)) + tail
+
+    return head % (number, 1, user, number, user, number, 1, user) + tail, again
+
+
+class Server:
+    """The real core between two phones; `spent` adds up the seconds of each kind of message. With `digest` they log in,
+    and nobody has called yet."""
+
+    def __init__(self, digest: bool = False) -> None:
         self.clock = Clock()
         # as time.time, none of these is a function of the interpreter's
         self.clock.rightNow = _EPOCH
         seconds: Callable[[], float] = partial(attrgetter("rightNow"), self.clock)
         self.clock.seconds = seconds  # type: ignore[method-assign]
         config = Config.model_validate({
-            "auth": {"required": False}, "server": {"domains": (DOMAIN,)},
+            "auth": {"required": digest, "realm": DOMAIN, "algorithms": ("MD5",)}, "server": {"domains": (DOMAIN,)},
             "users": {str(1001 + number): "secret" for number in range(9)}})
         users = Users(DOMAIN)
         configured_users(users, config, DOMAIN)
@@ -170,6 +192,8 @@ class Server:
         #: Called before each message.
         self.before: Callable[[], None] = lambda: None
         self._numbers = itertools.count()
+        if digest:
+            return
         self.register()
         for _ in range(1000):
             self.call()
@@ -205,19 +229,29 @@ class Server:
             raise RuntimeError(answered.decode())
         self._pass()
 
+    def register_digest(self) -> None:
+        """A REGISTER, its 401, and again with credentials; then a moment."""
+        number = next(self._numbers)
+        first, again = register_in_two(b"sip:192.0.2.1:5060", 1001 + number % 9, number)
+        refusal = self._receive("REGISTER with digest", first, self.callee, self.callee)
+        answered = self._receive("REGISTER with digest", again(refusal), self.callee, self.callee)
+        if not answered.startswith(b"SIP/2.0 200"):
+            raise RuntimeError(answered.decode())
+        self._pass()
+
     def _pass(self) -> None:
         started = time.perf_counter()
         self.clock.advance(_CALL_TIME)
         self.spent["timers"] = self.spent.get("timers", 0.0) + time.perf_counter() - started
 
 
-def timed(work: Callable[[Server], None], name: str) -> Callable[[int], float]:
+def timed(work: Callable[[Server], None], name: str, digest: bool = False) -> Callable[[int], float]:
     """A pyperf time function: what `name` took of `loops` runs of `work`."""
     server: list[Server] = []
 
     def run(loops: int) -> float:
         if not server:
-            server.append(Server())
+            server.append(Server(digest))
         server[0].spent.clear()
         for _ in range(loops):
             work(server[0])
@@ -327,6 +361,7 @@ _TIMED: dict[str, Callable[[], Callable[[int], float]]] = {
        for name in ("INVITE", "180", "200", "ACK", "BYE", "200 to BYE")},
     "timers of a call": lambda: timed(Server.call, "timers"),
     "core REGISTER": lambda: timed(Server.register, "REGISTER"),
+    "core REGISTER with digest": lambda: timed(Server.register_digest, "REGISTER with digest", True),
     "timer": lambda: wheel_time(10_000),
     "digest MD5": lambda: digest_time("MD5"),
     "digest SHA-256": lambda: digest_time("SHA-256"),

@@ -25,7 +25,10 @@ from tests.support.rig import Rig
 INVITE = 170
 RESPONSE = 80
 IN_DIALOG = 132
-REGISTER = 108
+REGISTER = 103
+#: Of a REGISTER that logs in: the one that gets the 401, and the one with credentials.
+CHALLENGED = 59
+PROVEN = 107
 
 
 def calls(work: Callable[[], Any]) -> Counter[str]:
@@ -116,6 +119,19 @@ class Cost(TestCase):
         self.count("REGISTER", lambda: self.a.send(request))
         self.a.take(200)
         self.below("REGISTER", REGISTER)
+
+    def test_digest(self) -> None:
+        """A phone that registers where users log in: its 401, and its second try, as in all refreshes."""
+        a = Rig(auth={"required": True}).phone("1001")
+        for _ in range(3):
+            first = a.request("REGISTER", "sip:example.com", "Expires: 3600", to=f"<{a.aor}>", contact=f"<{a.contact}>",
+                              send=False)
+            self.count("CHALLENGED", lambda first=first: a.send(first))  # type: ignore[misc]
+            again = a.authorized(first, a.take(401), send=False)
+            self.count("PROVEN", lambda again=again: a.send(again))  # type: ignore[misc]
+            a.take(200)
+        self.below("CHALLENGED", CHALLENGED)
+        self.below("PROVEN", PROVEN)
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from hmac import compare_digest
+from typing import Final
 
 from sipd.auth.credentials import User, Users
 from sipd.auth.digest import Credentials, challenge, ha1, parse_credentials, request_digest
@@ -33,12 +34,12 @@ from sipd.message.message import Request
 from sipd.message.uri import Uri
 
 #: How User-Agent begins in families that register only when MD5 is the one challenge; see above.
-MD5_ALONE = ("baresip", "JsSIP", "SIP.js")
+MD5_ALONE: Final = ("baresip", "JsSIP", "SIP.js")
 
 #: How many credentials for our realm are tried in one request; a phone sends one per challenge at most.
-_TRIED = 4
+_TRIED: Final = 4
 
-_MARK = "\0"
+_MARK: Final = "\0"
 
 
 class Unauthenticated(Reject):
@@ -100,6 +101,14 @@ class Authenticator:
         Credentials for other realms are not looked at. Raises Unauthenticated, and Reject (400) for credentials of
         our realm that cannot be read, where no others are good, or were made for another URI.
         """
+        found = self.verdict(request, proxy=proxy)
+        if isinstance(found, Unauthenticated):
+            raise found
+        return found
+
+    def verdict(self, request: Request, *, proxy: bool) -> User | Unauthenticated | None:
+        """As `check`, with a challenge given back: nearly every registration begins with one, and what is raised
+        through five functions costs more than its answer. Raises Reject (400)."""
         if not self._required:
             return None
         name = "proxy-authorization" if proxy else "authorization"
@@ -120,7 +129,9 @@ class Authenticator:
                     continue
                 if credentials is None or credentials.realm != self._realm:
                     continue
-                user = self._user(request, credentials.username)
+                login = credentials.username
+                users = self._users
+                user = users.get(login, self._domain(request) if users.ambiguous and "@" not in login else "")
                 why = self._fault(request, credentials, user)
                 if not why:
                     return user
@@ -131,7 +142,7 @@ class Authenticator:
                     break
             if broken and not why:
                 raise Reject(400, broken)
-        raise self._challenge(request, proxy, "stale nonce" if stale else why)
+        return self._challenge(request, proxy, "stale nonce" if stale else why)
 
     def concerns(self, value: str) -> bool:
         """True for credentials of our realm, good or bad, in the value of one header line."""
@@ -144,10 +155,6 @@ class Authenticator:
         except MalformedMessage:
             return False
         return credentials is not None and credentials.realm == self._realm
-
-    def _user(self, request: Request, login: str) -> User | None:
-        users = self._users
-        return users.get(login, self._domain(request)) if users.ambiguous and "@" not in login else users.get(login)
 
     def _domain(self, request: Request) -> str:
         """The place a request speaks of: To's in a REGISTER (s10.2), else From's; "" when it cannot be read."""
@@ -197,13 +204,11 @@ class Authenticator:
             theirs, target = Uri.parse(uri_text), request.uri
         except MalformedMessage:
             return False
-        if theirs.equivalent(target):
+        place = self._place(theirs.host, theirs.port) if theirs.host else ""
+        if place and (theirs.user is None or (target.is_sip and place == self._place(target.host, target.port)
+                                              and theirs.unescaped_user() == target.unescaped_user())):
             return True
-        place = self._place(theirs.host, theirs.port) if theirs.is_sip else ""
-        if not place:
-            return False
-        return theirs.user is None or (target.is_sip and place == self._place(target.host, target.port)
-                                       and theirs.unescaped_user() == target.unescaped_user())
+        return theirs.equivalent(target)
 
     def _challenge(self, request: Request, proxy: bool, why: str) -> Unauthenticated:
         agent = request.first.get("user-agent", "")
@@ -211,8 +216,10 @@ class Authenticator:
         name = "Proxy-Authenticate" if proxy else "WWW-Authenticate"
         stale = ", stale=true" if why == "stale nonce" else ""
         parts = self._md5_alone if agent.startswith(MD5_ALONE) else self._all
-        headers = tuple([(name, f"{before}{nonce}{after}{stale}") for before, after in parts])
-        return Unauthenticated(407 if proxy else 401, headers, why)
+        headers = []
+        for before, after in parts:
+            headers.append((name, f"{before}{nonce}{after}{stale}"))
+        return Unauthenticated(407 if proxy else 401, tuple(headers), why)
 
 
 def owns(user: User | None, aor: str) -> bool:

@@ -61,14 +61,14 @@ class Users:
     set by the administrator, not by the network, so it has no bound of its own.
     """
 
-    __slots__ = ("_domain", "_tenants", "_users", "_accounts")
+    __slots__ = ("_domain", "_tenants", "_users", "_accounts", "ambiguous")
 
     def __init__(self, domain: str, tenants: Iterable[str] = ()) -> None:
         self._domain = domain
-        self._tenants = frozenset(tenants)
         self._users: dict[str, User] = {}
         #: Peers that log in and are no users, by login name.
         self._accounts: dict[str, User] = {}
+        self.places(tenants)
 
     def aor(self, name: str) -> str:
         """The address-of-record of a configured name: `1001` is of the first domain, `1001@two.example` of its own."""
@@ -111,6 +111,8 @@ class Users:
     def places(self, tenants: Iterable[str]) -> None:
         """Other further places with users of their own."""
         self._tenants = frozenset(tenants)
+        #: True when a bare login name can mean users of several places.
+        self.ambiguous = bool(self._tenants)
 
     def forget_configured(self) -> None:
         """Forgets the users and accounts of the configuration, so that others can be entered; `load` then brings back
@@ -137,11 +139,6 @@ class Users:
         # a name may hold an "@" of its own
         user = user or self._users.get(f"{login}@{domain if domain in self._tenants else self._domain}")
         return self._accounts.get(login) if user is None else user
-
-    @property
-    def ambiguous(self) -> bool:
-        """True when a bare login name can mean users of several places."""
-        return bool(self._tenants)
 
     def __iter__(self) -> Iterator[User]:
         return iter(self._users.values())

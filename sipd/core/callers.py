@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sipd.auth.authenticator import owns
+from sipd.auth.authenticator import Unauthenticated, owns
 from sipd.core.places import Places
 from sipd.flow import Flow
 from sipd.message.address import Address, uri_of
@@ -109,17 +109,20 @@ class Callers:
             self._admit(request, policy)
         return policy, caller
 
-    def registering(self, request: Request, aor: str, open_to_all: bool) -> User | None:
-        """s10.3 step 3: the user who sends a REGISTER for an address-of-record; None where nobody need log in. Raises
-        Reject (401, 403, 405)."""
+    def registering(self, request: Request, aor: str, open_to_all: bool) -> User | Unauthenticated | None:
+        """s10.3 step 3: the user who sends a REGISTER for an address-of-record; None where nobody need log in, and the
+        401 for who has to. Raises Reject (400, 403, 405)."""
         policies = self._policies
         policy = policies.users.get(aor, USUAL) if policies.users else USUAL
         user = None
         if not policy.plain and self._is_known(request, policy):
             user = self._users.by_aor(policy.aor)
         elif not open_to_all:
-            user = self._authenticator.check(request, proxy=False)
+            found = self._authenticator.verdict(request, proxy=False)
+            if policy.plain or isinstance(found, Unauthenticated):
+                return found
             self._known_otherwise(policy)
+            user = found
         if not policy.plain and owns(user, policy.aor):
             self._admit(request, policy)
             if policy.contact_acl is not None:

@@ -26,13 +26,13 @@ def request_uri(request: Request) -> Uri:
     flow = request.flow
     try:
         # strangers ask at one cost for whoever is called often and for nobody: see message/address.py
-        uri = request.uri if flow is None or flow.known else Uri.read(request.uri_text)
+        uri = Uri.parse(request.uri_text) if flow is None or flow.known else Uri.read(request.uri_text)
     except MalformedMessage:
         scheme, colon, _ = request.uri_text.partition(":")
         if colon and scheme.lower() not in ("sip", "sips", "tel") and scheme.isascii() and scheme[:1].isalpha():
             raise Reject(416) from None
         raise
-    if not uri.is_sip and uri.scheme != "tel":
+    if not uri.host and uri.scheme != "tel":
         raise Reject(416)
     if uri.headers:
         raise MalformedMessage("the Request-URI has headers")

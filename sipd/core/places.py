@@ -110,9 +110,12 @@ class Places:
 
         URI parameters are left out and escapes undone. A tel URI is the user of its number at the first domain.
         """
-        if uri.is_sip:
-            domain = self.place(uri.host, uri.port)
-            return f"{unescape(uri.user or '')}@{domain}" if domain else ""
+        host = uri.host
+        if host:
+            # a name of ours without a port, as nearly everybody writes it, costs one look-up
+            domain = (self._names.get(host) if uri.port is None else None) or self.place(host, uri.port)
+            user = uri.user or ""
+            return f"{unescape(user) if '%' in user else user}@{domain}" if domain else ""
         if uri.scheme == "tel":
             number = (uri.user or "").partition(";")[0].translate(_SEPARATORS)
             return f"{number}@{self.domain}"

@@ -154,7 +154,7 @@ class Route:
         if request.uri_text != written:
             uri = checks.request_uri(request)                    # rewritten
         # s16.5: a Route left over, or a maddr that is not us, says where it goes
-        elsewhere = routing.routes or ("maddr" in request.uri_text.lower() and uri.param("maddr"))
+        elsewhere = routing.routes or (uri.params and uri.param("maddr"))
         ours = "" if elsewhere else self._places.aor(uri)
         if ours and request.method == "OPTIONS" and (not uri.user or self._at_contact(request, uri)):
             # whoever asks; also with no hop left (s16.3 step 3)
@@ -162,7 +162,7 @@ class Route:
             return
         checks.proxy_require(request)                            # 420
         if ours and request.method == "REGISTER":
-            self._register(request, key, uri)                    # it has arrived: also with no hop left
+            self._register(request, key, uri, ours)              # it has arrived: also with no hop left
             return
         checks.hops_left(request)                                # 483
         dialog = self._dialogs.get(uri.user or "") if self._dialogs and ours else None
@@ -215,18 +215,21 @@ class Route:
         """Whether it is for the Contact of a subscription. Raises Reject (481)."""
         return self.events is not None and self.events.at_contact(request, uri)
 
-    def _register(self, request: Request, key: Key, uri: Uri) -> None:
-        """s10.3 steps 1 to 5; the registrar does the rest."""
+    def _register(self, request: Request, key: Key, uri: Uri, ours: str) -> None:
+        """s10.3 steps 1 to 5; the registrar does the rest. `ours` is the address-of-record of the Request-URI `uri`."""
         checks.require(request, uas.SUPPORTED)
         assert request.flow is not None
         to = uri_of(request.first["to"], request.flow.known)
-        if not to.is_sip:
+        if not to.host:
             raise MalformedMessage("To is not a SIP URI")
         checks.contacts(request)
         aor = self._places.aor(to)
-        user = self._callers.registering(request, aor, self._open_registrar)  # 401, 403, 405
+        user = self._callers.registering(request, aor, self._open_registrar)  # 403, 405
+        if isinstance(user, Unauthenticated):
+            self._refuse(request, key, user)                     # 401
+            return
         name, _, domain = aor.rpartition("@")
-        if not name or domain != self._places.place(uri.host, uri.port):
+        if not name or domain != ours.rpartition("@")[2] or not uri.host:
             raise Reject(404)  # step 5: not an address-of-record of the domain in the Request-URI
         if not self._open_registrar:
             if self._users.by_aor(aor) is None and len(self._users):

@@ -59,9 +59,10 @@ class RouteHeaders:
 
     def preprocess(self, request: Request) -> Routing:
         """s16.4: undoes strict routing and our maddr, takes our own values off the Route. Changes the request."""
-        self._undo_strict_routing(request)
-        if "maddr" in request.uri_text.lower():
-            self._strip_maddr(request)
+        if ";" in request.uri_text:
+            self._undo_strict_routing(request)
+            if "maddr" in request.uri_text.lower():
+                self._strip_maddr(request)
         if "route" not in request.first:
             return _NO_ROUTE
         routes = request.values("route")

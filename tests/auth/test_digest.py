@@ -128,6 +128,31 @@ class ReadingCredentials(TestCase):
             parse_credentials(GOOD[:position] + inserted + GOOD[position + removed:])
 
 
+    @settings(deadline=None)
+    @given(st.sampled_from(("", ",", " ,", ", a=b", ", qop=auth")), st.sampled_from(("", " ")), st.integers(0, len(GOOD)),
+           st.text(alphabet='",= \\\t\r\nabé\x00²m', max_size=2), st.integers(0, 3))
+    @example("", "", 16, "", 4)  # a quote that nothing closes
+    @example("", "", len(GOOD), ', opaque="x"', 0)
+    @example("", "", len(GOOD), ', nc="', 0)
+    @example("", "", 17, "a,b", 0)
+    @example("", "", 17, "\\b", 0)
+    def test_one_reading(self, end: str, blank: str, position: int, inserted: str, removed: int) -> None:
+        """A value as nearly everybody writes it is read as by the grammar, which a comma at the end asks for."""
+        value = GOOD.replace(", ", "," + blank)
+        value = value[:position] + inserted + value[position + removed:] + end
+        self.assertEqual(*map(_read, (value, value + ",")))
+
+
+def _read(value: str) -> object:
+    """Everything in credentials, or the reason why they cannot be read."""
+    try:
+        credentials = parse_credentials(value)
+    except MalformedMessage as error:
+        return error.reason
+    return credentials and [getattr(credentials, name) for name in (
+        "username", "realm", "nonce", "uri", "response", "algorithm", "qop", "nc", "cnonce")]
+
+
 class Answering(TestCase):
     """The client side."""
 

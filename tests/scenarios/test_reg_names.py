@@ -59,14 +59,15 @@ class Names(TestCase):
 
     @shows("REG-29", "R3261-10.3-12")
     def test_other_domain(self) -> None:
-        """To in another domain than the Request-URI gets 404, be it foreign, a tenant's, or at another's port."""
+        """To in another domain than the Request-URI gets 404, be it foreign, a tenant's, at another's port, or none."""
         server = {"domains": ["example.com"], "tenants": ["two.example"]}
         users = {"1001": "secret1", "1001@two.example": "other"}
         rig = Rig(server=server, users=users)
         a = rig.phone("1001")
         for to, uri in (("sip:1001@elsewhere.example", "sip:example.com"), ("sip:1001@two.example", "sip:example.com"),
                         ("sip:1001@example.com", "sip:two.example"), ("sip:1001@example.com:6000", "sip:example.com"),
-                        (f"sip:1001@{SERVER}:5099", f"sip:{SERVER}"), ("sip:example.com", "sip:example.com")):
+                        (f"sip:1001@{SERVER}:5099", f"sip:{SERVER}"), ("sip:example.com", "sip:example.com"),
+                        ("sip:1001@example.com", "tel:1001")):
             a.register(to=f"<{to}>", uri=uri, take=404)
         self.assertEqual(len(rig.core.location), 0)
         a.register(to="<sip:1001@two.example>", uri="sip:two.example")
