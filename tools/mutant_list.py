@@ -238,7 +238,7 @@ _FORWARDED: tuple[Mutant, ...] = (
            ("tests.proxy.test_token", *_in("aut_relay"))),
     Mutant("received not written", _VIA, "received = address if rport is not None or not same else None",
            "received = None", _in("trn_udp", "nat")),
-    Mutant("rport not written", _VIA, 'rport = str(flow.port) if "rport" in params else None', "rport = None",
+    Mutant("rport not written", _VIA, "rport = str(flow.port) if via.asks_port else None", "rport = None",
            _in("trn_udp", "nat")),
     Mutant("a multicast maddr is answered", _VIA, "if is_unicast(maddr):", "if maddr:",
            ("tests.transport.test_via_rules",)),

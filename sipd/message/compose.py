@@ -22,9 +22,10 @@ def response(request: Message, status: int, reason: str = "", to_tag: str = "",
     start = "" if reason else _STATUS_LINES.get(status)
     lines = [start or f"SIP/2.0 {status} {reason or phrase(status)}"]
     tagged = bool(to_tag) and status > 100 and not request.to_tag
-    for key, _, line in request.headers:
+    for header in request.headers:
+        key = header[0]
         if key in _COPIED:
-            lines.append(f"{line};tag={to_tag}" if tagged and key == "to" else line)
+            lines.append(f"{header[2]};tag={to_tag}" if tagged and key == "to" else header[2])
     for name, value in headers:
         lines.append(f"{name}: {value}")
     if body:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from sipd.message.address import tag_of
@@ -33,7 +34,7 @@ class Message:
     #: Canonical name to the value of the first line of that name.
     first: dict[str, str]
     #: The names that may stand on more than one line, all others stand on one; None when nobody knows.
-    repeated: set[str] | None
+    repeated: Collection[str] | None
     body: bytes
     #: The flow it came over; None for a message of our own.
     flow: Flow | None

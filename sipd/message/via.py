@@ -14,7 +14,8 @@ from sipd.message.params import parse_params
 class Via:
     """One Via value: where a response goes. `transport` is in upper case, `host` as written, `branch` "" if absent."""
 
-    __slots__ = ("transport", "host", "port", "sent_by", "branch", "params", "text", "group")
+    __slots__ = ("transport", "host", "port", "sent_by", "branch", "asks_port", "maddr", "text", "group",
+                 "usual", "_params")
 
     transport: str
     host: str
@@ -22,12 +23,19 @@ class Via:
     #: `host[:port]` in lower case, as it takes part in transaction matching (s17.2.3).
     sent_by: str
     branch: str
-    #: All parameters as by parse_params: `received`, `rport`, `maddr`, `ttl` among them.
-    params: dict[str, str | None]
-    #: The value as it was read.
+    #: True when the response is wanted at the port the request came from (RFC 3581 s3): there is an rport.
+    asks_port: bool
+    #: The maddr parameter, None when absent or without a value.
+    maddr: str | None
+    #: The value as it was read, or marked.
     text: str
     #: True when sent-by is the address of more than one host: multicast or broadcast.
     group: bool
+    #: True when what was read ends in a branch, or a branch and a bare rport, and has no other parameters: as nearly
+    #: everybody writes it. That costs no dict, and marking it is writing behind its end.
+    usual: bool
+    #: None while nobody asked for them.
+    _params: dict[str, str | None] | None
 
     @staticmethod
     def parse(value: str) -> Via:
@@ -37,19 +45,45 @@ class Via:
         self = Via()
         self.transport, self.host, self.port, self.sent_by, self.group = _KNOWN_HEADS.get(head) or _head(head)
         self.text = value
-        self.params = _params(params) if semicolon else {}
-        self.branch = self.params.get("branch") or ""
+        self.maddr = self._params = None
+        branch, asks, more = params.partition(";")
+        self.usual = branch[:7] == "branch=" and (more == "rport" or not asks) and (
+            '"' not in branch and " " not in branch and "\t" not in branch and "\r" not in branch and "," not in branch)
+        if self.usual:
+            self.branch = branch[7:]
+            self.asks_port = asks == ";"
+            return self
+        read = self._params = _params(params) if semicolon else {}
+        self.branch = read.get("branch") or ""
+        self.maddr = read.get("maddr")
+        self.asks_port = "rport" in read
         return self
+
+    @property
+    def params(self) -> dict[str, str | None]:
+        """All parameters as by parse_params: `received`, `rport`, `maddr`, `ttl` among them."""
+        if self._params is None:
+            self._params = _params(self.text.partition(";")[2])
+        return self._params
 
     @property
     def received(self) -> str | None:
         """The source address somebody noted, None when nobody did."""
         return self.params.get("received")
 
-    @property
-    def maddr(self) -> str | None:
-        """The maddr parameter, None when absent."""
-        return self.params.get("maddr")
+    def mark(self, text: str, received: str | None, rport: str | None) -> None:
+        """Enters the value as it is with what was noted of its sender."""
+        self.text = text
+        if self.usual:
+            self._params = None
+            return
+        params = self.params
+        if received is not None:
+            params["received"] = received
+        else:
+            params.pop("received", None)
+        if rport is not None:
+            params["rport"] = rport
 
 
 #: What stands before the parameters: transport, host, port, sent-by and whether that is a group.
@@ -99,9 +133,6 @@ def _params(text: str) -> dict[str, str | None]:
         return parse_params(";" + text)
     if "," in text:
         raise MalformedMessage(f"Via parameters cannot be read: {text[:80]!r}")
-    if text[:7] == "branch=" and text[-6:] == ";rport" and text.find(";", 7) == len(text) - 6:
-        # as nearly everybody asks for the port
-        return {"branch": text[7:-6], "rport": None}
     for part in text.split(";"):
         if part == "rport":
             params.setdefault(part, None)

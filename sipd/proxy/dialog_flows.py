@@ -7,6 +7,7 @@ from sipd.message.address import Address
 from sipd.message.errors import MalformedMessage
 from sipd.message.hop import hidden_from
 from sipd.message.message import Request
+from sipd.message.via import Via
 from sipd.proxy.targets import Target
 
 
@@ -15,7 +16,7 @@ def caller_flow(request: Request, flow: Flow) -> str:
     via = request.via
     assert via is not None
     first_hop = len(request.all("via")) == 1
-    nat = _differs(via.host, via.port, via.params, flow) or (first_hop and _is_private(request, flow))
+    nat = _differs(via, flow) or (first_hop and _is_private(request, flow))
     if not nat and not flow.reliable:
         return ""
     if not first_hop and "record-route" not in request.first:
@@ -23,11 +24,11 @@ def caller_flow(request: Request, flow: Flow) -> str:
     return f"~{flow.id}" if nat else flow.id
 
 
-def _differs(host: str, port: int | None, params: dict[str, str | None], flow: Flow) -> bool:
+def _differs(via: Via, flow: Flow) -> bool:
     """Behind NAT: sent-by is another address than the source, or another port where rport was asked."""
-    if host.strip("[]") != flow.address:
+    if via.host.strip("[]") != flow.address:
         return True
-    return "rport" in params and (port or 5060) != flow.port and not flow.reliable
+    return via.asks_port and (via.port or 5060) != flow.port and not flow.reliable
 
 
 def _is_private(request: Request, flow: Flow) -> bool:

@@ -167,7 +167,7 @@ def behind_nat(contact: Contact, registration: Registration) -> bool:
     if via is not None:
         if via.host != source.address and not _is_address(via.host, source.address):
             return True
-        if "rport" in via.params and (via.port or DEFAULT_PORT[source.transport]) != source.port:
+        if via.asks_port and (via.port or DEFAULT_PORT[source.transport]) != source.port:
             return True
     host = contact.uri.address
     return host != source.address and hidden_from(source.address, host)

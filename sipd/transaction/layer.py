@@ -28,7 +28,7 @@ from sipd.transaction.key import Key, server_key
 from sipd.transaction.machine import END, FAIL, SEND, START, STOP_DEADLINE, STOP_REPEAT, UP, Outputs
 from sipd.transaction.non_invite_client import NonInviteClient
 from sipd.transaction.non_invite_server import NonInviteServer
-from sipd.transaction.timers import REPEATS, TimerValues
+from sipd.transaction.timers import A, E, G, TimerValues
 from sipd.transport.via_rules import mark, response_hop
 from sipd.wheel import Timer, TimerWheel
 
@@ -105,7 +105,7 @@ class _Transaction:
 
     def _start_timer(self, timer: int, seconds: float) -> None:
         wheel = self._layer.wheel
-        if timer in REPEATS:
+        if timer in (A, E, G):
             self._repeats = timer
             self._repeat = wheel.start(seconds, _repeat_fired, self)
         else:
@@ -165,8 +165,8 @@ class ClientTransaction(_Transaction):
             elif kind == SEND:
                 self.flow.send(payload)
             elif kind == START:
-                timer, seconds = payload
-                self._start_timer(timer, seconds)
+                started: tuple[int, float] = payload
+                self._start_timer(started[0], started[1])
             elif kind == STOP_REPEAT:
                 self._stop_repeat()
             elif kind == STOP_DEADLINE:
@@ -250,8 +250,8 @@ class ServerTransaction(_Transaction):
                 else:
                     self._layer.send_anew(self, payload)
             elif kind == START:
-                timer, seconds = payload
-                self._start_timer(timer, seconds)
+                started: tuple[int, float] = payload
+                self._start_timer(started[0], started[1])
             elif kind == UP:
                 self._layer.core.ack(payload)
             elif kind == STOP_REPEAT:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-# The timers by name. A, E and G repeat a message; the others end a state.
+# The timers by name. A, E and G repeat a message; the others end a state. A transaction runs one of these and one of
+# the others at most.
 A: Final = 0
 B: Final = 1
 D: Final = 3
@@ -18,9 +19,6 @@ J: Final = 9
 K: Final = 10
 L: Final = 11
 M: Final = 12
-
-#: Timers that repeat a message; a transaction runs one of these and one of the others at most.
-REPEATS: Final = frozenset((A, E, G))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,27 +18,23 @@ def mark(request: Message, flow: Flow) -> None:
     """
     via = request.via
     assert via is not None
-    params = via.params
     host = via.host
     address = flow.address
     # RFC 3261 s18.2.1: received is added when the host of sent-by is a name or differs from the source address.
     same = host == address or host == f"[{address}]"
-    if same and "rport" not in params and "received" not in params:
+    if same and not via.asks_port and (via.usual or "received" not in via.params):
         return
     # RFC 3581 s4: rport gets the source port, and then received is there even when it equals sent-by.
-    rport = str(flow.port) if "rport" in params else None
+    rport = str(flow.port) if via.asks_port else None
     received = address if rport is not None or not same else None
     old = via.text
-    new = _rewritten(via, received, rport)
-    via.text = new
-    if received is not None:
-        params["received"] = received
-    elif "received" in params:
-        del params["received"]
-    if rport is not None:
-        params["rport"] = rport
+    if via.usual:
+        new = f"{old};received={received}" if rport is None else f"{old}={rport};received={received}"
+    else:
+        new = _rewritten(via, received, rport)
+    via.mark(new, received, rport)
     line = request.first["via"]
-    value = new + line[len(old):] if line.startswith(old) else new
+    value = new if line == old else new + line[len(old):] if line.startswith(old) else new
     request.first["via"] = value
     headers = request.headers
     for i, header in enumerate(headers):
@@ -84,14 +80,13 @@ def response_hop(via: Via, flow: Flow) -> Hop | None:
         if flow.alive:
             return None
         return Hop(flow.transport, flow.address, via.port or DEFAULT_PORT[flow.transport])
-    params = via.params
-    if "maddr" in params:
+    if via.maddr is not None:
         # RFC 3261 s18.2.2: maddr wins. Where it is no address of one host we answer the source instead: multicast
         # would let one packet make many.
-        maddr = (params["maddr"] or "").strip("[]")
+        maddr = via.maddr.strip("[]")
         if is_unicast(maddr):
             return Hop("udp", maddr, via.port or 5060)
-    if "rport" in params:
+    if via.asks_port:
         return None
     # received and sent-by port; received is the source, or sent-by is.
     port = via.port or 5060

@@ -78,6 +78,10 @@ class ParserTests(TestCase):
         self.assertEqual(parse(message(length=False) + b"\x00rest\r\n\r\n").body, b"\x00rest\r\n\r\n")
         self.assertEqual(parse(message("Content-Length: 0003", length=False) + b"abcd").body, b"abc")
         self.assertEqual(parse(message("l: 0", length=False)).body, b"")
+        # its length is one of octets, whatever they are
+        for body in ("\u00fc\U0001f600".encode(), b"\xff\x00\xc3", b"\xed\xa0\x80" * 3, b"\r\n\r\n\xbc"):
+            self.assertEqual(parse(message(body=body) + b"\xbcmore").body, body)
+            self.assertEqual(parse(message(length=False) + body).body, body)
         self.assertEqual(parse(message("l: " + "0" * 5000 + "3", length=False) + b"abcd").body, b"abc")
 
     @shows("R3261-18.3-02", "R3261-18.3-03")

@@ -6,6 +6,7 @@ from hypothesis import given
 from twisted.trial.unittest import TestCase
 
 from sipd.message.errors import MalformedMessage
+from sipd.message.params import parse_params
 from sipd.message.via import Via
 from tests.support.properties import check, hostile_text
 
@@ -33,6 +34,7 @@ READ = [
 BROKEN = [
     "", "SIP/2.0/UDP", "SIP/2.0 a", "UDP a", "SIP/2.0/UDP a:0", "SIP/2.0/UDP a:65536", "SIP/2.0/UDP a:123456",
     "SIP/2.0/UDP a b", "SIP/2.0/UDP a;;branch=x", "SIP/2.0/UDP a;", "SIP/2.0/UDP a;=x", "SIP/2.0/UDP a,b", "\u017fIP/2.0/UDP a", "SIP/2.0/UDP \u212a",
+    'SIP/2.0/UDP a;branch="x;rport', "SIP/2.0/UDP a;branch=x,y;rport", "SIP/2.0/UDP a;branch=x;", "SIP/2.0/UDP a;branch=x y;rport",
     "SIP/2.0/UDP [::1", "SIP/2.0/UDP \u00fc", "HTTP/1.1/TCP a", "SIP/2.0/UDP a;branch=x,y",
 ]
 
@@ -56,6 +58,20 @@ class ViaTests(TestCase):
         """As transactions compare it: in lower case, the port only when it was written (s17.2.3)."""
         self.assertEqual(Via.parse("SIP/2.0/UDP Host.COM").sent_by, "host.com")
         self.assertEqual(Via.parse("SIP/2.0/UDP Host.COM:5060").sent_by, "host.com:5060")
+
+    def test_usual(self) -> None:
+        """A branch, alone or with a bare rport behind it, is read without all parameters, and means the same."""
+        for params, usual in (
+            ("branch=z9", True), ("branch=z9;rport", True), ("branch=;rport", True), ("branch=a=b;rport", True),
+            ("branch= z9;rport", False), ("branch=z9\t;rport", False), ("branch=z9;rport=1", False), ("branch=z9;RPORT", False),
+            ("rport;branch=z9", False), ("branch=z9;rport;x", False), ('branch="z;9";rport', False), ("Branch=z9", False),
+            ("branch=z9;maddr=192.0.2.1", False), ("branch=z9;maddr", False),
+        ):
+            via = Via.parse(f"SIP/2.0/UDP a;{params}")
+            read = parse_params(f";{params}")
+            self.assertEqual((via.usual, via.branch, via.asks_port, via.maddr),
+                             (usual, read["branch"], "rport" in read, read.get("maddr")), params)
+            self.assertEqual(via.params, read, params)
 
     def test_quick_reads(self) -> None:
         """received and maddr, None where they are not."""
