@@ -101,11 +101,10 @@ def decide(registration: Registration, current: list[Binding], now: float, limit
 
 def _bound(contact: Contact, registration: Registration, expires: int, now: float) -> Binding:
     """The binding of a contact for `expires` seconds."""
-    # as Binding(...) would, with no function of the interpreter's in between
-    return tuple.__new__(Binding, (
+    return Binding(
         registration.aor, contact.text, contact.params, contact.q, now + expires, registration.call_id,
         registration.cseq, registration.path, contact.instance, contact.reg_id, registration.source,
-        behind_nat(contact, registration), registration.flow, registration.listener, registration.user_agent, now))
+        behind_nat(contact, registration), registration.flow, registration.listener, registration.user_agent, now)
 
 
 def _remove_all(registration: Registration, current: list[Binding]) -> list[Change]:

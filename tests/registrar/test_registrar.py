@@ -445,4 +445,5 @@ class CostTest(Rig):
         finally:
             sys.setprofile(before)
         self.assertEqual([status for status, _ in said.results], [200])
-        self.assertLessEqual(calls, 30)
+        # the last of them makes the binding, whose class costs the compiled build 1,300 instructions less than a tuple
+        self.assertLessEqual(calls, 31)
