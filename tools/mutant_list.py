@@ -91,7 +91,7 @@ _TRANSACTIONS: tuple[Mutant, ...] = (
     Mutant("a CANCEL finds INVITEs alone", _LAYER, "        return self.others.get(prefix)", "        return None",
            ("tests.transaction.test_layer",)),
     Mutant("Via not checked in responses", _LAYER,
-           'if f"{via.host}:{via.port}" != sent_by and not _says(via, sent_by):', "if not sent_by:",
+           'if via.head.sent_by != sent_by and not _says(via, sent_by):', "if not sent_by:",
            ("tests.transaction.test_layer", *_in("inv_hops"))),
     Mutant("the bound on transactions not held", _LAYER, "if len(servers) >= servers.limit:", "if len(servers) < 0:",
            ("tests.transaction.test_layer",)),

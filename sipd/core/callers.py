@@ -218,7 +218,7 @@ class Callers:
         """A request that we sent to ourselves, as a binding may ask for: it was let through once already."""
         via, flow = request.via, request.flow
         assert via is not None and flow is not None
-        if via.sent_by not in self._places.sent_bys:
+        if via.head.sent_by not in self._places.sent_bys:
             return False
         return ((via.branch.lower(), request.method) in self._layer.clients
                 and self._places.is_ours(join_host_port(flow.address, None), None))

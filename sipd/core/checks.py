@@ -14,7 +14,7 @@ def via(request: Request) -> None:
     be: one datagram would be answered to many (s18.2.2). Raises MalformedMessage."""
     via = request.via
     assert via is not None
-    if via.group or is_group(via.maddr or ""):
+    if via.head.group or is_group(via.maddr or ""):
         raise MalformedMessage("Via names a group of hosts")
 
 

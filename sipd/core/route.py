@@ -146,7 +146,7 @@ class Route:
     def _serve(self, request: Request, key: Key) -> None:
         via = request.via
         assert via is not None
-        if via.group or via.maddr is not None:
+        if via.head.group or via.maddr is not None:
             checks.via(request)                                  # 400: one answer for many
         written = request.uri_text
         uri = checks.request_uri(request)                        # 400, 416

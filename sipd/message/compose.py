@@ -22,10 +22,15 @@ def response(request: Message, status: int, reason: str = "", to_tag: str = "",
     start = "" if reason else _STATUS_LINES.get(status)
     lines = [start or f"SIP/2.0 {status} {reason or phrase(status)}"]
     tagged = bool(to_tag) and status > 100 and not request.to_tag
+    repeated = request.repeated
+    # the status line and five more, where it is known that Via stands once: the rest need not be looked at
+    most = 6 if repeated is not None and "via" not in repeated else 0
     for header in request.headers:
         key = header[0]
         if key in _COPIED:
             lines.append(f"{header[2]};tag={to_tag}" if tagged and key == "to" else header[2])
+            if len(lines) == most:
+                break
     for name, value in headers:
         lines.append(f"{name}: {value}")
     if body:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from typing import Final
+from typing import Any, Final
 
 from sipd.message import grammar
 from sipd.message.address import Address, tag_of
@@ -27,6 +27,8 @@ _STATUS_LINE: Final = re.compile(
     r"SIP/2\.0 ([1-6][0-9][0-9])(?: (.*))?", re.IGNORECASE | re.DOTALL | re.ASCII).fullmatch
 _VERSION: Final = re.compile(r"SIP/([0-9]+\.[0-9]+)", re.IGNORECASE | re.ASCII).fullmatch
 _CSEQ: Final = re.compile(rf"([0-9]+)[ \t\r\n]+({grammar.TOKEN})").fullmatch
+#: Number and method; of any length to the type checker, as Header is.
+CSeq = tuple[Any, ...]
 #: The methods that have a name here; any token is one. Each is its own value: what lives longer than its message keeps
 #: this text and not another copy.
 _METHODS: Final[dict[str, str]] = {method: method for method in (
@@ -56,7 +58,7 @@ _KNOWN_LINES: Final[dict[str, Header]] = {}
 _LONGEST_KNOWN: Final = 300
 #: CSeqs that were met, with number and method: those below so many, as those of calls are.
 _LOW_CSEQ: Final = 10
-_KNOWN_CSEQS: Final[dict[str, tuple[int, str]]] = {}
+_KNOWN_CSEQS: Final[dict[str, CSeq]] = {}
 #: These of the known, whose To and Contact are the same too in all that registers or begins a dialog; strangers, who
 #: would learn from the time it takes who was called, are never looked up here.
 _SAME_OF_KNOWN: Final = _SAME | {"to", "contact"}
@@ -239,10 +241,13 @@ def _type_core(message: Message, problem: str, known: bool) -> None:
     if not from_ or not to or not call_id or not cseq:
         missing = "from" if not from_ else "to" if not to else "call-id" if not call_id else "cseq"
         raise MalformedMessage(f"no {missing} header field", message=message)
-    typed = _KNOWN_CSEQS.get(cseq) or _cseq(cseq)
+    typed = _KNOWN_CSEQS.get(cseq)
     if typed is None:
-        raise MalformedMessage("CSeq is not a number below 2**32 and a method", message=message)
-    message.cseq_number, method = typed
+        typed = _cseq(cseq)
+        if typed is None:
+            raise MalformedMessage("CSeq is not a number below 2**32 and a method", message=message)
+    message.cseq_number = typed[0]
+    method: str = typed[1]
     message.cseq_method = method
     if not isinstance(message, Request):
         return  # From and To of a response are those we sent, and nobody could be told
@@ -276,7 +281,7 @@ def _checked(name: str, value: str, message: Message, known: bool) -> str:
         raise MalformedMessage(f"{name}: {error.reason}", message=message) from None
 
 
-def _cseq(value: str) -> tuple[int, str] | None:
+def _cseq(value: str) -> CSeq | None:
     """Number and method of a CSeq, None when it is none."""
     number, _, method = value.partition(" ")
     if not method or "\t" in method or method[0] == " " or "\t" in number:
@@ -289,8 +294,9 @@ def _cseq(value: str) -> tuple[int, str] | None:
         number = number.lstrip("0") or "0"
     if len(number) > 10 or not (number.isascii() and number.isdigit()) or int(number) >= 2**32:  # s8.1.1.5
         return None
-    typed = int(number), _METHODS.get(method, method)
-    if typed[0] < _LOW_CSEQ and method in _METHODS and value == f"{typed[0]} {method}":
+    counted = int(number)
+    typed = counted, _METHODS.get(method, method)
+    if counted < _LOW_CSEQ and method in _METHODS and value == f"{counted} {method}":
         keep(_KNOWN_CSEQS, value, typed, MOST)
     return typed
 

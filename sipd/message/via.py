@@ -11,17 +11,36 @@ from sipd.message.kept import MOST, keep
 from sipd.message.params import parse_params
 
 
-class Via:
-    """One Via value: where a response goes. `transport` is in upper case, `host` as written, `branch` "" if absent."""
+class Head:
+    """What stands before the parameters, the same in all a peer sends; nobody changes it."""
 
-    __slots__ = ("transport", "host", "port", "sent_by", "branch", "asks_port", "maddr", "text", "group",
-                 "usual", "_params")
+    __slots__ = ("transport", "host", "port", "sent_by", "group")
 
+    #: In upper case.
     transport: str
+    #: As written.
     host: str
     port: int | None
     #: `host[:port]` in lower case, as it takes part in transaction matching (s17.2.3).
     sent_by: str
+    #: True when sent-by is the address of more than one host: multicast or broadcast.
+    group: bool
+
+    def __init__(self, transport: str, host: str, port: int | None) -> None:
+        self.transport = transport
+        self.host = host
+        self.port = port
+        self.sent_by = host.lower() if port is None else f"{host.lower()}:{port}"
+        self.group = is_group(host)
+
+
+class Via:
+    """One Via value: where a response goes."""
+
+    __slots__ = ("head", "branch", "asks_port", "maddr", "text", "usual", "_params")
+
+    head: Head
+    #: "" if absent.
     branch: str
     #: True when the response is wanted at the port the request came from (RFC 3581 s3): there is an rport.
     asks_port: bool
@@ -29,8 +48,6 @@ class Via:
     maddr: str | None
     #: The value as it was read, or marked.
     text: str
-    #: True when sent-by is the address of more than one host: multicast or broadcast.
-    group: bool
     #: True when what was read ends in a branch, or a branch and a bare rport, and has no other parameters: as nearly
     #: everybody writes it. That costs no dict, and marking it is writing behind its end.
     usual: bool
@@ -40,24 +57,50 @@ class Via:
     @staticmethod
     def parse(value: str) -> Via:
         """Reads one value. Raises MalformedMessage."""
-        # no ";" can stand before the parameters
-        head, semicolon, params = value.partition(";")
         self = Via()
-        self.transport, self.host, self.port, self.sent_by, self.group = _KNOWN_HEADS.get(head) or _head(head)
         self.text = value
         self.maddr = self._params = None
-        branch, asks, more = params.partition(";")
-        self.usual = branch[:7] == "branch=" and (more == "rport" or not asks) and (
-            '"' not in branch and " " not in branch and "\t" not in branch and "\r" not in branch and "," not in branch)
-        if self.usual:
-            self.branch = branch[7:]
-            self.asks_port = asks == ";"
+        # no ";" can stand before the parameters
+        head, found, branch = value.partition(";branch=")
+        asks = self.asks_port = branch[-6:] == ";rport"
+        if asks:
+            branch = branch[:-6]
+        if found and ";" not in head and ";" not in branch and '"' not in branch and " " not in branch and (
+                "\t" not in branch and "\r" not in branch and "," not in branch):
+            self.usual = True
+            self.head = _KNOWN_HEADS.get(head) or _head(head)
+            self.branch = branch
             return self
-        read = self._params = _params(params) if semicolon else {}
+        self.usual = False
+        head, found, params = value.partition(";")
+        self.head = _KNOWN_HEADS.get(head) or _head(head)
+        read = self._params = _params(params) if found else {}
         self.branch = read.get("branch") or ""
         self.maddr = read.get("maddr")
         self.asks_port = "rport" in read
         return self
+
+    # on the way of every message `head` is read itself, which spares a call
+
+    @property
+    def transport(self) -> str:
+        """The transport, in upper case."""
+        return self.head.transport
+
+    @property
+    def host(self) -> str:
+        """The host of sent-by, as written."""
+        return self.head.host
+
+    @property
+    def port(self) -> int | None:
+        """The port of sent-by, None when it was not written."""
+        return self.head.port
+
+    @property
+    def sent_by(self) -> str:
+        """`host[:port]` in lower case."""
+        return self.head.sent_by
 
     @property
     def params(self) -> dict[str, str | None]:
@@ -86,9 +129,7 @@ class Via:
             params["rport"] = rport
 
 
-#: What stands before the parameters: transport, host, port, sent-by and whether that is a group.
-Head = tuple[str, str, int | None, str, bool]
-#: Those that were met; longer ones (characters) are read each time.
+#: Those heads that were met; longer ones (characters) are read each time.
 _KNOWN_HEADS: Final[dict[str, Head]] = {}
 _LONGEST_KNOWN: Final = 80
 
@@ -105,8 +146,7 @@ def is_group(host: str) -> bool:
 
 
 def _read_head(text: str) -> Head:
-    """Transport, host, port and sent-by: what stands before the parameters, the same in all a peer sends.
-    Raises MalformedMessage."""
+    """What stands before the parameters. Raises MalformedMessage."""
     found = grammar.via.fullmatch(text)
     if found is None:
         raise MalformedMessage(f"Via cannot be read: {text[:80]!r}")
@@ -114,8 +154,7 @@ def _read_head(text: str) -> Head:
     port = int(digits) if digits else None
     if port is not None and not 0 < port <= 65535:
         raise MalformedMessage(f"Via has a port that is not 1 to 65535: {text[:80]!r}")
-    sent_by = host.lower() if port is None else f"{host.lower()}:{port}"
-    return transport.upper(), host, port, sent_by, is_group(host)
+    return Head(transport.upper(), host, port)
 
 
 def _head(text: str) -> Head:

@@ -26,9 +26,10 @@ def caller_flow(request: Request, flow: Flow) -> str:
 
 def _differs(via: Via, flow: Flow) -> bool:
     """Behind NAT: sent-by is another address than the source, or another port where rport was asked."""
-    if via.host.strip("[]") != flow.address:
+    head = via.head
+    if head.host.strip("[]") != flow.address:
         return True
-    return via.asks_port and (via.port or 5060) != flow.port and not flow.reliable
+    return via.asks_port and (head.port or 5060) != flow.port and not flow.reliable
 
 
 def _is_private(request: Request, flow: Flow) -> bool:

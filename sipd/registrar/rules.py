@@ -164,9 +164,10 @@ def behind_nat(contact: Contact, registration: Registration) -> bool:
         return False
     via, source = registration.via, registration.source
     if via is not None:
-        if via.host != source.address and not _is_address(via.host, source.address):
+        head = via.head
+        if head.host != source.address and not _is_address(head.host, source.address):
             return True
-        if via.asks_port and (via.port or DEFAULT_PORT[source.transport]) != source.port:
+        if via.asks_port and (head.port or DEFAULT_PORT[source.transport]) != source.port:
             return True
     host = contact.uri.address
     return host != source.address and hidden_from(source.address, host)

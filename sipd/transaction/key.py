@@ -25,7 +25,7 @@ def server_key(request: Request, method: str) -> Key:
     assert via is not None
     branch = via.branch.lower()
     if branch[:7] == _COOKIE and len(branch) > 7:
-        return (branch, via.sent_by, request.call_id, method)
+        return (branch, via.head.sent_by, request.call_id, method)
     # s17.2.3, RFC 2543 clients: Request-URI, From tag, Call-ID, CSeq number and the whole topmost Via. The To tag of an
     # INVITE is the request's own, and an ACK's is ours: it tells no two transactions apart that the rest does not.
     return ("", request.uri_text, request.from_tag, request.call_id, str(request.cseq_number), via.text, method)

@@ -354,7 +354,7 @@ class TransactionLayer:
             self.strays += 1
             return
         sent_by = transaction.flow.listener.sent_by
-        if f"{via.host}:{via.port}" != sent_by and not _says(via, sent_by):
+        if via.head.sent_by != sent_by and not _says(via, sent_by):
             self.strays += 1  # s18.1.2: not what we wrote, so not a response to us
             return
         transaction.receive(response)

@@ -18,7 +18,7 @@ def mark(request: Message, flow: Flow) -> None:
     """
     via = request.via
     assert via is not None
-    host = via.host
+    host = via.head.host
     address = flow.address
     # RFC 3261 s18.2.1: received is added when the host of sent-by is a name or differs from the source address.
     same = host == address or host == f"[{address}]"
