@@ -283,6 +283,9 @@ _KNOWN: tuple[Mutant, ...] = (
            "if ahead <= -_WIDTH:", ("tests.auth.test_nonce", *_in("aut"))),
     Mutant("a forged nonce is accepted", _NONCE, "if not compare_digest(data[_STAMP_BYTES:], self._mac(head)):",
            "if not head:", ("tests.auth.test_nonce", *_in("aut"))),
+    Mutant("quotes in credentials that close nothing", "sipd/auth/digest.py",
+           'if known is None or len(parts) % 2 == 0 or "\\\\" in value:', 'if known is None or "\\\\" in value:',
+           ("tests.auth.test_digest",)),
     Mutant("a wrong password is right", _AUTH,
            'if not compare_digest(wanted.encode(), credentials.response.encode("utf-8", '
            '"surrogateescape")) or not secret:', "if not secret:", _in("aut")),

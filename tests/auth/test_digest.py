@@ -85,6 +85,9 @@ class ReadingCredentials(TestCase):
         credentials = parse_credentials(GOOD.replace("0a4f113b", r'a,b="\"c\\'.replace('="', "=")))
         assert credentials is not None
         self.assertEqual(credentials.cnonce, r'a,b="c' + "\\")
+        credentials = parse_credentials(GOOD.replace("bob", r"b\ob", 1))
+        assert credentials is not None
+        self.assertEqual(credentials.username, "bob")
 
     def test_other_schemes(self) -> None:
         """Credentials of other schemes are none; RFC 3261 s22 forbids Basic."""
@@ -131,16 +134,32 @@ class ReadingCredentials(TestCase):
     @settings(deadline=None)
     @given(st.sampled_from(("", ",", " ,", ", a=b", ", qop=auth")), st.sampled_from(("", " ")), st.integers(0, len(GOOD)),
            st.text(alphabet='",= \\\t\r\nabé\x00²m', max_size=2), st.integers(0, 3))
-    @example("", "", 16, "", 4)  # a quote that nothing closes
-    @example("", "", len(GOOD), ', opaque="x"', 0)
-    @example("", "", len(GOOD), ', nc="', 0)
-    @example("", "", 17, "a,b", 0)
-    @example("", "", 17, "\\b", 0)
+    @example("", " ", 20, "", 1)  # a quote that nothing closes
+    @example("", " ", GOOD.index('"5ccc'), "", 1)  # and one that closes nothing
+    @example("", " ", len(GOOD), ', opaque="x"', 0)
+    @example("", " ", len(GOOD), ", username*=UTF-8''b", 0)
+    @example("", " ", 17, "a,b", 0)
+    @example("", " ", 17, "\\b", 0)
+    @example("", " ", GOOD.index("nc="), "x", 0)
+    @example("", " ", GOOD.index("nc=") + 3, '"', 0)
+    @example("", " ", GOOD.index("qop="), "nc=1,nc=234, ", len("qop=auth, nc=00000001, "))
     def test_one_reading(self, end: str, blank: str, position: int, inserted: str, removed: int) -> None:
-        """A value as nearly everybody writes it is read as by the grammar, which a comma at the end asks for."""
+        """A value that is known by its form is read as by the grammar, which a backslash asks for."""
         value = GOOD.replace(", ", "," + blank)
         value = value[:position] + inserted + value[position + removed:] + end
-        self.assertEqual(*map(_read, (value, value + ",")))
+        wanted = _read(value + r', x="\\"')
+        for _ in range(2):
+            self.assertEqual(_read(value), wanted)
+
+    def test_counts(self) -> None:
+        """Requests with one nonce have one form, whatever their count."""
+        known = digest._KNOWN_FORMS
+        parse_credentials(GOOD)
+        before = dict(known)
+        for count in ("00000002", "12345678"):
+            credentials = parse_credentials(GOOD.replace("00000001", count))
+            assert credentials is not None
+            self.assertEqual((credentials.nc, known), (count, before))
 
 
 def _read(value: str) -> object:

@@ -9,7 +9,9 @@ from typing import Any
 
 from twisted.trial.unittest import TestCase
 
-from sipd import message as room
+from sipd import auth
+from sipd import message as messages
+from sipd.auth.digest import parse_credentials
 from sipd.message.address import Address, uri_of
 from sipd.message.kept import MOST, MOST_ADDRESSES
 from sipd.message.parser import parse
@@ -32,6 +34,8 @@ KEPT: dict[str, tuple[int, Callable[[str], Any]]] = {
     "address._KNOWN": (MOST_ADDRESSES, lambda text: Address.parse(f"<sip:{text}@biloxi.com>")),
     "address._KNOWN_URIS": (MOST_ADDRESSES, lambda text: uri_of(f"<sip:{text}@biloxi.com>;tag=1", True)),
     "values._KNOWN_SECONDS": (MOST, delta_seconds),
+    "digest._KNOWN_FORMS": (MOST, lambda text: parse_credentials(
+        f'Digest username="a", realm="b", nonce="", uri="", response="", x={text}')),
 }
 
 
@@ -39,13 +43,14 @@ class KeptTests(TestCase):
     """keep, and those who call it."""
 
     def setUp(self) -> None:
-        """Finds what is kept, wherever it is in the room."""
+        """Finds what is kept, wherever it is in the rooms."""
         self.kept: dict[str, dict[str, Any]] = {}
-        for module in pkgutil.iter_modules(room.__path__):
-            for name, value in vars(importlib.import_module(f"{room.__name__}.{module.name}")).items():
-                if "KNOWN" in name and hasattr(value, "clear"):
-                    self.kept[f"{module.name}.{name}"] = value
-                    value.clear()
+        for room in (messages, auth):
+            for module in pkgutil.iter_modules(room.__path__):
+                for name, value in vars(importlib.import_module(f"{room.__name__}.{module.name}")).items():
+                    if "KNOWN" in name and hasattr(value, "clear"):
+                        self.kept[f"{module.name}.{name}"] = value
+                        value.clear()
 
     def test_all(self) -> None:
         """Whoever keeps something is tried below."""
