@@ -24,10 +24,10 @@ ROOT = Path(__file__).resolve().parent
 
 #: The modules that are compiled; `__init__.py` files are not.
 COMPILED = (
-    "answer.py", "binding.py", "flow.py", "inventory.py", "reactor.py", "wheel.py", "message/*.py", "transaction/*.py",
-    "proxy/*.py", "core/*.py", "calls/*.py", "registrar/*.py", "location/table.py", "location/service.py",
-    "auth/authenticator.py", "auth/credentials.py", "auth/digest.py", "auth/keyring.py", "auth/nonce.py",
-    "transport/listener.py", "peers/policy.py", "transport/udp.py", "transport/via_rules.py",
+    "answer.py", "binding.py", "flow.py", "inventory.py", "journal.py", "reactor.py", "wheel.py", "message/*.py",
+    "transaction/*.py", "proxy/*.py", "core/*.py", "calls/*.py", "registrar/*.py", "location/table.py",
+    "location/service.py", "auth/authenticator.py", "auth/credentials.py", "auth/digest.py", "auth/keyring.py",
+    "auth/nonce.py", "transport/listener.py", "peers/policy.py", "transport/udp.py", "transport/via_rules.py",
 )
 
 #: Fewer instructions and cache lines than mypyc's own -O3: nobody outside replaces our functions, so that the compiler

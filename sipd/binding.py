@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from sipd.message.hop import Hop
 
 
@@ -82,8 +80,13 @@ class Binding:
 Change = tuple[str, Binding]
 
 
-def changed(bindings: tuple[Binding, ...], changes: Iterable[Change]) -> tuple[Binding, ...]:
+def changed(bindings: tuple[Binding, ...], changes: list[Change]) -> tuple[Binding, ...]:
     """The bindings of one address-of-record after `changes`; what stays keeps its place, what is new comes last."""
+    if len(changes) == 1 and len(bindings) == 1:
+        # what nearly every change is: the one binding is refreshed
+        kind, binding = changes[0]
+        if kind == "put" and binding.contact == bindings[0].contact:
+            return (binding,)
     result = list(bindings)
     for kind, binding in changes:
         contact = binding.contact

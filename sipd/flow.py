@@ -14,7 +14,8 @@ from sipd.message.hop import hop_text
 if TYPE_CHECKING:
     from collections.abc import MutableSet
 
-    from sipd.interfaces import IFlowUser, IListener
+    from sipd.interfaces import IFlowUser
+    from sipd.transport.listener import Listener
 
 
 # flows of streams, and those of tests, are not compiled
@@ -27,7 +28,7 @@ class Flow:
     #: Names this flow; never used again for another connection, not by a later process either.
     id: str
     #: The local side.
-    listener: IListener
+    listener: Listener
     #: "udp", "tcp" or "tls".
     transport: str
     #: No timer need repeat what is sent here (RFC 3261 s17).
@@ -42,7 +43,7 @@ class Flow:
     #: Something that came over it has passed the checks.
     known: bool
 
-    def __init__(self, flow_id: str, listener: IListener, transport: str, address: str, port: int) -> None:
+    def __init__(self, flow_id: str, listener: Listener, transport: str, address: str, port: int) -> None:
         self.id = flow_id
         self.listener = listener
         self.transport = transport

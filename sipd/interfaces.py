@@ -13,19 +13,6 @@ from sipd.message.hop import Hop
 from sipd.message.uri import Uri
 
 
-class IListener(Interface):
-    """One concrete local address this server listens on; never a wildcard."""
-
-    transport = Attribute('str: "udp", "tcp" or "tls"')
-    address = Attribute("str: numeric local address, IPv6 without brackets")
-    port = Attribute("int: local port")
-    name = Attribute("str: address:port, what bindings and flow ids call it")
-    host = Attribute("str: the host peers are told, advertised or numeric, IPv6 in brackets")
-    sent_by = Attribute("str: host[:port] for Via and Record-Route (RFC 3261 s18.1.1)")
-    via_prefix = Attribute("str: 'Via: SIP/2.0/UDP sent-by;branch=', the constant part of our Via header")
-    route_suffix = Attribute("str: 'host:port[;transport=tcp];lr>', what follows the user part of our Record-Route URI")
-
-
 class IFlowUser(Interface):
     """Who waits for an answer on a flow (RFC 3261 s18.4)."""
 
@@ -36,7 +23,7 @@ class IFlowUser(Interface):
 class ITransports(Interface):
     """All listeners and flows of the server (RFC 3261 s18)."""
 
-    listeners = Attribute("list of IListener, concrete addresses only")
+    listeners = Attribute("list of Listener, concrete addresses only")
     changed = Attribute("called without arguments whenever `listeners` has changed; settable")
 
     def flow_to(hop: Hop, listener: str = "") -> Flow | None:

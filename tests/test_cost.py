@@ -22,13 +22,13 @@ from tests.support.rig import Rig
 #: The call table took 14 of an INVITE, 8 of a 180, 15 of a 200, 8 of a BYE and 17 of its 200: calls are shown, counted by
 #: peer, limited, and known again after a kill. 11 of an INVITE tell whose call it is where nobody need log in, 3 ask for
 #: the dress of the hop and for numbers that pick up.
-INVITE = 170
+INVITE = 149
 RESPONSE = 80
 IN_DIALOG = 132
-REGISTER = 103
+REGISTER = 95
 #: Of a REGISTER that logs in: the one that gets the 401, and the one with credentials.
-CHALLENGED = 59
-PROVEN = 107
+CHALLENGED = 58
+PROVEN = 105
 
 
 def calls(work: Callable[[], Any]) -> Counter[str]:

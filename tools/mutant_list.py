@@ -93,7 +93,7 @@ _TRANSACTIONS: tuple[Mutant, ...] = (
     Mutant("Via not checked in responses", _LAYER,
            'if via.head.sent_by != sent_by and not _says(via, sent_by):', "if not sent_by:",
            ("tests.transaction.test_layer", *_in("inv_hops"))),
-    Mutant("the bound on transactions not held", _LAYER, "if len(servers) >= servers.limit:", "if len(servers) < 0:",
+    Mutant("the bound on transactions not held", _LAYER, "if len(servers) >= self._limit:", "if len(servers) < 0:",
            ("tests.transaction.test_layer",)),
     Mutant("timer E without the bound T2", _CLIENT,
            "self._interval = t2 if state == PROCEEDING else min(2 * self._interval, t2)",
@@ -322,7 +322,8 @@ _KNOWN: tuple[Mutant, ...] = (
            "            if reason:\n                # s10.3 step 7",
            "            if reason is None:\n                # s10.3 step 7", ("tests.registrar.test_registrar",)),
     Mutant("watchers are told before the phone", _REGISTRAR,
-           '        self._list(aor, path, now, answer)\n        self._location.tell(aor, changes, "")',
+           '        self._list(aor, path, now, answer)\n        if self._location.watchers:\n'
+           '            self._location.tell(aor, changes, "")',
            '        self._location.tell(aor, changes, "")\n        self._list(aor, path, now, answer)',
            ("tests.registrar.test_registrar",)),
     Mutant("bindings in any order of q", "sipd/proxy/targets.py", "for target in sorted(targets, key=_falling_q):",

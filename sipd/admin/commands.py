@@ -120,7 +120,7 @@ class StatusCommands:
         wall: Callable[[], float], version: str, dropped: Callable[[], dict[str, int]], load: ILoad,
         trunks: Callable[[], list[dict[str, Any]]] = list,
     ) -> None:
-        """`listeners` gives the live ones as providers of IListener; `wall` gives seconds since the epoch; `dropped`
+        """`listeners` gives the live ones; `wall` gives seconds since the epoch; `dropped`
         what was thrown away or refused unread, and how often; `trunks` one row for each."""
         self._location = location
         self._listeners = listeners

@@ -30,7 +30,7 @@ EARLY: Final = 1
 CONFIRMED: Final = 2
 TERMINATED: Final = 3
 #: The states as people and RFC 4235 call them.
-STATES = ("trying", "early", "confirmed", "terminated")
+STATES: Final = ("trying", "early", "confirmed", "terminated")
 
 #: Why a call ended.
 BYE: Final = "bye"
@@ -43,15 +43,15 @@ MAX_DURATION: Final = "max-duration"
 UNSEEN: Final = "unseen"
 
 #: Dialogs of one call that are told apart.
-_MOST_DIALOGS = 64
+_MOST_DIALOGS: Final = 64
 #: Requests in a dialog that are of another usage of it: their 408 or 481 says nothing of the call (RFC 5057 s5).
-_OTHER_USAGES = frozenset({"SUBSCRIBE", "NOTIFY", "REFER", "MESSAGE", "OPTIONS", "PUBLISH"})
+_OTHER_USAGES: Final = frozenset({"SUBSCRIBE", "NOTIFY", "REFER", "MESSAGE", "OPTIONS", "PUBLISH"})
 
 #: Of calls that are over, which nobody adds to.
-_NOBODY: list[Target] = []
-_NO_PEERS: list[str] = []
+_NOBODY: Final[list[Target]] = []
+_NO_PEERS: Final[list[str]] = []
 #: Of a call that nobody has turned down.
-_NOT_ONE: Mapping[str, int] = {}
+_NOT_ONE: Final[Mapping[str, int]] = {}
 
 
 class CallDialog:

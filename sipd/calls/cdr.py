@@ -7,16 +7,16 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from json import JSONEncoder
-from typing import Any
+from typing import Any, Final
 
 from sipd.calls.call import BYE, CANCELLED, FAILED, GONE, MAX_DURATION, PICKED, SESSION_TIMER, UNSEEN, Call, address_of
 from sipd.calls.lines import LineFile
 from sipd.journal import Journal
 
-_encode = JSONEncoder(separators=(",", ":")).encode
+_encode: Final = JSONEncoder(separators=(",", ":")).encode
 
 #: Why an answered call ended, in words.
-REASONS = {BYE: "hung up", GONE: "one side was gone", SESSION_TIMER: "nobody refreshed the session timer",
+REASONS: Final = {BYE: "hung up", GONE: "one side was gone", SESSION_TIMER: "nobody refreshed the session timer",
            MAX_DURATION: "it lasted too long", UNSEEN: "it went on without Record-Route",
            CANCELLED: "the caller gave up", PICKED: "it picked up another call", FAILED: ""}
 

@@ -6,7 +6,7 @@ That is no proxy's business, and done only where a call would otherwise stay for
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sipd.calls.call import CONFIRMED, Call, CallDialog
 from sipd.core.uac import Ask, Outcome
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sipd.proxy.token import RouteToken
 
 #: RFC 3326: why.
-_REASON = 'SIP;cause=487;text="The call reached its longest duration"'
+_REASON: Final = 'SIP;cause=487;text="The call reached its longest duration"'
 
 
 class Ending:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 from sipd.calls.call import Call, address_of
 
 #: Every kind of step, with the sentence that says it; {0}, {1}... are the values noted with it. A test holds that each
 #: kind noted in the code stands here and that each kind here is noted somewhere.
-STEPS: dict[str, str] = {
+STEPS: Final[dict[str, str]] = {
     "calls": "{0} calls {1} (INVITE from {2})",
     "again": "the INVITE came once more, by another path or through ourselves, to {0}",
     "resumed": "the server was started again while the call was up; what went before is forgotten",
@@ -77,5 +77,5 @@ def _end(call: Call, values: tuple[Any, ...]) -> tuple[Any, ...]:
     return (call.ending(),)
 
 
-_DRESS: dict[str, Callable[[Call, tuple[Any, ...]], tuple[Any, ...]]] = {
+_DRESS: Final[dict[str, Callable[[Call, tuple[Any, ...]], tuple[Any, ...]]]] = {
     "calls": _calls, "failed": _failed, "cancelled": _cancelled, "end": _end}

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from json import JSONEncoder
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sipd.calls.call import CONFIRMED, NEVER, TERMINATED, Call, CallDialog
 from sipd.calls.lines import LineFile
@@ -27,9 +27,9 @@ _LARGE, _GROWN = 4 * 1024 * 1024, 4
 #: Calls written at a time, and seconds between two times.
 _AT_A_TIME, _PAUSE = 50, 0.02
 #: Requests that may have passed since a call was written last: a CSeq of ours must be above theirs.
-_UNSEEN = 100
+_UNSEEN: Final = 100
 
-_encode = JSONEncoder(separators=(",", ":")).encode
+_encode: Final = JSONEncoder(separators=(",", ":")).encode
 
 
 class Ledger:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Final
 
 from sipd.journal import Journal
 
 #: Seconds after which it is looked whether somebody has moved the file away.
-_LOOK = 5.0
+_LOOK: Final = 5.0
 
 
 class LineFile:

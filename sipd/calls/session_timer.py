@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from sipd.message.errors import Reject
 from sipd.message.message import Request, Response
 from sipd.message.values import delta_seconds
 
 #: s5: no interval is shorter, and what a request without Min-SE agrees to (seconds).
-LEAST = 90
+LEAST: Final = 90
 #: The methods that start a session timer anew (s3, s8).
-REFRESHES = frozenset({"INVITE", "UPDATE"})
+REFRESHES: Final = frozenset({"INVITE", "UPDATE"})
 
 
 def offer(request: Request, wanted: int, least: int) -> int:

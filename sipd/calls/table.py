@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sipd.calls import session_timer
 from sipd.calls.call import CONFIRMED, MAX_DURATION, NEVER, TERMINATED, UNSEEN, Call, address_of
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sipd.calls.keeper import Keeper
 
 #: Session timers fire this much later than the session ends (seconds): a refresh may be under way.
-_GRACE = 1.0
+_GRACE: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)

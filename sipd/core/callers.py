@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sipd.auth.authenticator import Unauthenticated, owns
 from sipd.core.places import Places
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from sipd.transaction.layer import TransactionLayer
 
 #: Fields by which somebody could speak as somebody else (RFC 3325 s5, s6, and what came before it).
-_IDENTITIES = frozenset({"p-asserted-identity", "p-preferred-identity", "remote-party-id"})
+_IDENTITIES: Final = frozenset({"p-asserted-identity", "p-preferred-identity", "remote-party-id"})
 #: Fields that requests lose here, unless their sender is believed; credentials for our realm among them.
-NOT_PASSED_ON = _IDENTITIES | {"proxy-authorization"}
+NOT_PASSED_ON: Final = _IDENTITIES | {"proxy-authorization"}
 #: What calls somebody, so that `may_call` is asked.
-_CALLS = frozenset({"INVITE", "MESSAGE", "REFER"})
+_CALLS: Final = frozenset({"INVITE", "MESSAGE", "REFER"})
 #: What is about the state of the one who is named.
-_STATES = frozenset({"SUBSCRIBE", "PUBLISH", "NOTIFY"})
+_STATES: Final = frozenset({"SUBSCRIBE", "PUBLISH", "NOTIFY"})
 #: A host that no DNS will ever know (RFC 2606 s2): whoever writes it is reached over its connection alone.
-_NOWHERE = ".invalid"
+_NOWHERE: Final = ".invalid"
 
 
 class Callers:

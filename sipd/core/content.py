@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from sipd.message.errors import MalformedMessage, Reject
 from sipd.message.message import Request
 from sipd.message.params import parse_params, unquote
 
 #: The types of bodies that are understood, in so far as nothing follows from them here.
-TYPES = "application/sdp"
+TYPES: Final = "application/sdp"
 #: And the only encoding of one: none.
-ENCODINGS = "identity"
+ENCODINGS: Final = "identity"
 #: Parts of a body that are looked at, and octets of what each says of itself: strangers may send bodies too.
-_MOST_PARTS = 16
-_MOST_HEAD = 1024
+_MOST_PARTS: Final = 16
+_MOST_HEAD: Final = 1024
 
 
 def check(request: Request) -> None:

@@ -7,19 +7,21 @@ whether it grows or falls, so that a queue is neither left to stand nor emptied 
 
 from __future__ import annotations
 
+from typing import Final
+
 #: Seconds between two samples.
-INTERVAL = 0.1
+INTERVAL: Final = 0.1
 #: How much of a sample the smoothed delay takes over at once.
-_WEIGHT = 0.3
+_WEIGHT: Final = 0.3
 #: A sample counts as this many times the wanted delay at most, and this many in a row must find the smoothed delay too
 #: long before it is called overload: a pause of the process, however long, is none, and neither are two.
-_MOST = 3.0
-_IN_A_ROW = 3
+_MOST: Final = 3.0
+_IN_A_ROW: Final = 3
 #: How the share follows the distance from the wanted delay, and its change from one sample to the next.
-_BY_DISTANCE = 0.03
-_BY_CHANGE = 0.2
+_BY_DISTANCE: Final = 0.03
+_BY_CHANGE: Final = 0.2
 #: Seconds for which nothing had to be refused before it is called over.
-_RELIEF = 3.0
+_RELIEF: Final = 3.0
 
 
 class Overload:

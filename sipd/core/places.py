@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv6Address
 from typing import Final
 
-from sipd.interfaces import IListener
 from sipd.message.hop import Hop, join_host_port
 from sipd.message.uri import Uri, unescape
-from sipd.transport.listener import split_advertise
+from sipd.transport.listener import Listener, split_advertise
 
 #: The ports a domain name may be written with although nobody listens there: what DNS leads elsewhere by (RFC 3263).
 _WELL_KNOWN: Final = (5060, 5061)
@@ -28,7 +27,7 @@ class Places:
     """
 
     def __init__(self, domain: str, domains: Iterable[str], tenants: Iterable[str],
-                 listeners: Callable[[], Sequence[IListener]], advertised: Iterable[str] = ()) -> None:
+                 listeners: Callable[[], Sequence[Listener]], advertised: Iterable[str] = ()) -> None:
         self.domain = domain
         self._listeners = listeners
         self._names: dict[str, str] = {}

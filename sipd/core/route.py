@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from sipd.auth.authenticator import Unauthenticated, owns
 from sipd.core import checks, content, uas
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from sipd.transaction.layer import ServerTransaction, TransactionLayer
 
 #: A SIP URI with a password in it.
-_PASSWORD = re.compile(r"(sips?:[^:@]*):[^@]*@", re.IGNORECASE)
+_PASSWORD: Final = re.compile(r"(sips?:[^:@]*):[^@]*@", re.IGNORECASE)
 #: Refusals that go out in a transaction: what is said of a user once it is known who asks.
-_IN_A_TRANSACTION = frozenset({404, 405, 480, 486})
+_IN_A_TRANSACTION: Final = frozenset({404, 405, 480, 486})
 
 
 class Router(Protocol):
@@ -83,8 +83,8 @@ class Offline(Protocol):
 
 
 #: Methods of events (RFC 6665, RFC 3903).
-_EVENTS = frozenset({"SUBSCRIBE", "PUBLISH", "NOTIFY"})
-_ABOUT = frozenset({"SUBSCRIBE", "PUBLISH"})
+_EVENTS: Final = frozenset({"SUBSCRIBE", "PUBLISH", "NOTIFY"})
+_ABOUT: Final = frozenset({"SUBSCRIBE", "PUBLISH"})
 
 
 class Route:
@@ -162,7 +162,7 @@ class Route:
             return
         checks.proxy_require(request)                            # 420
         if ours and request.method == "REGISTER":
-            self._register(request, key, uri, ours)              # it has arrived: also with no hop left
+            self._register(request, key, uri)              # it has arrived: also with no hop left
             return
         checks.hops_left(request)                                # 483
         dialog = self._dialogs.get(uri.user or "") if self._dialogs and ours else None
@@ -215,8 +215,8 @@ class Route:
         """Whether it is for the Contact of a subscription. Raises Reject (481)."""
         return self.events is not None and self.events.at_contact(request, uri)
 
-    def _register(self, request: Request, key: Key, uri: Uri, ours: str) -> None:
-        """s10.3 steps 1 to 5; the registrar does the rest. `ours` is the address-of-record of the Request-URI `uri`."""
+    def _register(self, request: Request, key: Key, uri: Uri) -> None:
+        """s10.3 steps 1 to 5; the registrar does the rest."""
         checks.require(request, uas.SUPPORTED)
         assert request.flow is not None
         to = uri_of(request.first["to"], request.flow.known)
@@ -228,8 +228,8 @@ class Route:
         if isinstance(user, Unauthenticated):
             self._refuse(request, key, user)                     # 401
             return
-        name, _, domain = aor.rpartition("@")
-        if not name or domain != ours.rpartition("@")[2] or not uri.host:
+        there = to.host == uri.host and to.port == uri.port
+        if not to.user or not there and self._places.place(to.host, to.port) != self._places.place(uri.host, uri.port):
             raise Reject(404)  # step 5: not an address-of-record of the domain in the Request-URI
         if not self._open_registrar:
             if self._users.by_aor(aor) is None and len(self._users):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sipd.core.overload import INTERVAL, Overload
 from sipd.core.refusals import Refusals
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from sipd.transaction.layer import TransactionLayer
 
 #: What the first octets of those begin with that end something or answer something.
-_ALWAYS = (b"SIP/", b"BYE ", b"CANC", b"PRAC")
+_ALWAYS: Final = (b"SIP/", b"BYE ", b"CANC", b"PRAC")
 #: Requests refused that are remembered.
-_REMEMBERED = 8192
+_REMEMBERED: Final = 8192
 #: Seconds after which whoever was refused draws anew: a Call-ID that comes again has to get its turn.
-_DRAW = 16.0
+_DRAW: Final = 16.0
 
 
 class Shedding:

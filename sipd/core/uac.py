@@ -8,7 +8,7 @@ matter of the tags, the CSeq and the route that the ask brings.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sipd.auth.keyring import Keyring
 from sipd.flow import Flow
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from sipd.transaction.layer import ClientTransaction
 
 #: Requests sent for one ask, whatever its answers say: hops, challenges and redirections together.
-_MOST_SENT = 16
+_MOST_SENT: Final = 16
 #: Redirections followed for one ask (s8.1.3.4).
-_MOST_REDIRECTED = 5
+_MOST_REDIRECTED: Final = 5
 #: The longest Min-Expires that is agreed to (seconds).
-_LONGEST = 86400
+_LONGEST: Final = 86400
 #: An ask ends after so many times 64*T1, whatever its hops and names do.
-_PATIENCE = 3.0
+_PATIENCE: Final = 3.0
 
 
 class Ask:

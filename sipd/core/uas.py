@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from sipd.core import content
 from sipd.message.errors import Reject
 from sipd.message.message import Request
 
 #: What this server understands when it is itself the one addressed.
-ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, SUBSCRIBE, NOTIFY, PUBLISH"
+ALLOW: Final = "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, SUBSCRIBE, NOTIFY, PUBLISH"
 #: Extensions of the registrar (RFC 3327); those of calls are the phones' affair.
-SUPPORTED = frozenset({"path"})
+SUPPORTED: Final = frozenset({"path"})
 #: s11.2: what this server can do.
-CAPABILITIES = (
+CAPABILITIES: Final = (
     ("Allow", ALLOW), ("Accept", content.TYPES), ("Accept-Encoding", content.ENCODINGS), ("Accept-Language", "en"),
     ("Supported", ", ".join(sorted(SUPPORTED))))
 #: What a subscription of ours is asked at its Contact, and what it can do.
-AT_A_SUBSCRIPTION = (("Allow", "OPTIONS, SUBSCRIBE"),)
-SUBSCRIPTION_CAPABILITIES = AT_A_SUBSCRIPTION + CAPABILITIES[1:]
+AT_A_SUBSCRIPTION: Final = (("Allow", "OPTIONS, SUBSCRIBE"),)
+SUBSCRIPTION_CAPABILITIES: Final = AT_A_SUBSCRIPTION + CAPABILITIES[1:]
 #: What is asked of users, never of the server.
-_USERS_METHODS = frozenset({
+_USERS_METHODS: Final = frozenset({
     "INVITE", "MESSAGE", "SUBSCRIBE", "REFER", "PUBLISH", "BYE", "UPDATE", "INFO", "NOTIFY", "PRACK"})
 
 

@@ -67,7 +67,7 @@ class Location:
         gone: list[Binding] = []
         for binding in self._store.load():
             if known(binding.aor):
-                self._table.change(binding.aor, (("put", binding),))
+                self._table.change(binding.aor, [("put", binding)])
             else:
                 gone.append(binding)
         for first in range(0, len(gone), _SWEPT_PER_TURN):

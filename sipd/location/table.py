@@ -9,7 +9,7 @@ A binding costs about 600 bytes here beyond its own text: see `tests/location/te
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from heapq import heappop, heappush
 
 from sipd.binding import Binding, Change, changed
@@ -47,7 +47,7 @@ class BindingTable:
         for bindings in self._bindings.values():
             yield from bindings
 
-    def change(self, aor: str, changes: Iterable[Change]) -> int:
+    def change(self, aor: str, changes: list[Change]) -> int:
         """Applies changes to the bindings of `aor`; returns the second `expire` has something to do for it, 0 for none.
         """
         old = self._bindings.get(aor, ())

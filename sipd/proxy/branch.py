@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sipd.flow import Flow
 from sipd.message.hop import Hop
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 #: A hop of an address family that no listener has.
-_NO_LISTENER = "no listener of its family"
+_NO_LISTENER: Final = "no listener of its family"
 
 
 class Branch(BranchState):

@@ -18,7 +18,7 @@ shift grows when a trunk asks for credentials in the middle of a dialog; only th
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sipd.auth.keyring import Keyring
 from sipd.inventory import Inventory, Table
@@ -30,15 +30,15 @@ from sipd.proxy.shifts import Steps
 #: How From looks: as it came, as the account's, as nobody's.
 AS_IT_CAME, ACCOUNTS, NOBODYS = "", "u", "a"
 #: Instead of a URI that does not fit into the token.
-_TOO_LONG = "*"
+_TOO_LONG: Final = "*"
 #: Characters of a URI that fit into the token.
-_ORIGINAL = 96
+_ORIGINAL: Final = 96
 #: Times a second that a trunk may ask for credentials in one dialog, so that numbers still rise after a restart.
-_CHALLENGES = 16
+_CHALLENGES: Final = 16
 #: s8.1.1.5: a CSeq number is less.
-_CSEQ_END = 2 ** 31
+_CSEQ_END: Final = 2 ** 31
 #: Event of the NOTIFYs about a REFER: its id is the CSeq of that (RFC 3515 s2.4.6).
-_REFER_ID = re.compile(r"(refer[ \t]*;(?:[^\"]*;)?[ \t]*id[ \t]*=[ \t]*)([0-9]{1,10})(?![^ \t;])", re.IGNORECASE)
+_REFER_ID: Final = re.compile(r"(refer[ \t]*;(?:[^\"]*;)?[ \t]*id[ \t]*=[ \t]*)([0-9]{1,10})(?![^ \t;])", re.IGNORECASE)
 
 
 class Side(NamedTuple):

@@ -5,7 +5,7 @@ What the response context decides is performed here, and what happens to the bra
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sipd.flow import Flow
 from sipd.message import compose
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from sipd.transaction.layer import ServerTransaction
 
 #: RFC 3326: why the losers of a fork are cancelled.
-_COMPLETED_ELSEWHERE = 'SIP;cause=200;text="Call completed elsewhere"'
+_COMPLETED_ELSEWHERE: Final = 'SIP;cause=200;text="Call completed elsewhere"'
 
 #: How soon a step of serial forking that has taken its time looks again whether it is to end (seconds).
-_A_MOMENT = 0.5
+_A_MOMENT: Final = 0.5
 
 _START, _CANCEL, _RELAY = context_outputs.START, context_outputs.CANCEL, context_outputs.RELAY
 _FINAL, _ABANDON, _RING, _DONE, _ASK = (context_outputs.FINAL, context_outputs.ABANDON, context_outputs.RING,

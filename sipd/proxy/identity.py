@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from sipd.auth.keyring import Keyring
 from sipd.message.address import Address
@@ -11,12 +12,12 @@ from sipd.message.message import Request
 from sipd.message.uri import Uri, escape
 
 #: RFC 3323 s4.1: From of somebody who wants to stay unknown.
-ANONYMOUS = '"Anonymous" <sip:anonymous@anonymous.invalid>'
-ANONYMOUS_HOST = "anonymous.invalid"
+ANONYMOUS: Final = '"Anonymous" <sip:anonymous@anonymous.invalid>'
+ANONYMOUS_HOST: Final = "anonymous.invalid"
 #: Fields that say who calls.
-_IDENTITIES = ("p-asserted-identity", "p-preferred-identity", "remote-party-id")
+_IDENTITIES: Final = ("p-asserted-identity", "p-preferred-identity", "remote-party-id")
 #: Words of Privacy that ask not to be known (RFC 3323 s4.2, RFC 3325 s9.3, and what came before).
-_PRIVATE = frozenset({"id", "user", "header", "full"})
+_PRIVATE: Final = frozenset({"id", "user", "header", "full"})
 
 
 class Account:

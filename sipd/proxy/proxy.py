@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from sipd.transaction.layer import TransactionLayer
 
 #: How long TCP may take to open before a large request goes by UDP (seconds).
-_TCP_PATIENCE = 0.5
+_TCP_PATIENCE: Final = 0.5
 #: How long a place that refused TCP is believed to have none (seconds).
-_WITHOUT_TCP = 600.0
+_WITHOUT_TCP: Final = 600.0
 
 
 @dataclass(frozen=True, slots=True)

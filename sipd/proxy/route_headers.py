@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from sipd.interfaces import IListener
 from sipd.message.address import Address
 from sipd.message.errors import MalformedMessage
 from sipd.message.message import Request
 from sipd.message.uri import Uri
 from sipd.proxy.targets import Target, for_request
 from sipd.proxy.token import Direction, RouteToken
+from sipd.transport.listener import Listener
 
 
 class Routing:
@@ -53,7 +53,7 @@ class RouteHeaders:
         """Another bound on the Route values of a request."""
         self._most = most
 
-    def know(self, listener: IListener) -> None:
+    def know(self, listener: Listener) -> None:
         """Enters a listener whose Record-Route values may come back."""
         self._suffixes[listener.route_suffix] = self._suffixes[_for_sips(listener)] = listener.name
 
@@ -131,7 +131,7 @@ class RouteHeaders:
         port = uri.port if uri.port == (5061 if uri.scheme == "sips" else 5060) else None
         request.retarget(str(Uri(uri.scheme, uri.user, uri.password, uri.host, port, params, uri.headers)))
 
-    def record_route(self, token: str, secure: bool, incoming: IListener, outgoing: IListener) -> list[str]:
+    def record_route(self, token: str, secure: bool, incoming: Listener, outgoing: Listener) -> list[str]:
         """The Record-Route values for a request that came to one listener and leaves by another, topmost first.
 
         One where they are the same; two where sides differ, so that each side finds its own (RFC 5658 s5). `secure`
@@ -141,13 +141,13 @@ class RouteHeaders:
         return [first] if incoming is outgoing else [first, _own_value(token, secure, incoming)]
 
 
-def _own_value(token: str, secure: bool, listener: IListener) -> str:
+def _own_value(token: str, secure: bool, listener: Listener) -> str:
     if secure and listener.transport == "tls":
         return f"<sips:{token}@{_for_sips(listener)}"
     return f"<sip:{token}@{listener.route_suffix}"
 
 
-def _for_sips(listener: IListener) -> str:
+def _for_sips(listener: Listener) -> str:
     """What follows the user in a sips URI, which says TLS without a transport parameter (RFC 5658 s6.2)."""
     suffix: str = listener.route_suffix
     return suffix.replace(";transport=tls", "")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 #: Changes that are remembered of one dialog: an ACK or a RAck may still speak of an earlier one.
-_STEPS = 16
+_STEPS: Final = 16
 
 
 class Steps:

@@ -65,7 +65,7 @@ class Registrar:
         path = self._path(request) if "path" in request.first else ()
         contacts = self._contacts(request)
         changes: list[Change] = []
-        if contacts != _NOTHING:
+        if contacts is None or contacts:
             current = self._location.latest_at(aor, now)
             changes = decide(self._registration(request, aor, contacts, path, current), current, now, self._limits)
         if not changes:
@@ -77,9 +77,11 @@ class Registrar:
             self._store(aor, current, changes, path, answer)
             return
         self._location.apply(aor, changes)
-        self._report(current, changes)
+        if self._journal.sinks and self._journal.registrations:
+            self._report(current, changes)
         self._list(aor, path, now, answer)
-        self._location.tell(aor, changes, "")
+        if self._location.watchers:
+            self._location.tell(aor, changes, "")
 
     def _store(self, aor: str, current: list[Binding], changes: list[Change], path: tuple[str, ...],
                answer: Answer) -> None:
@@ -88,7 +90,8 @@ class Registrar:
                 # s10.3 step 7
                 answer.give(500, "Registration Not Stored")
                 return
-            self._report(current, changes)
+            if self._journal.sinks and self._journal.registrations:
+                self._report(current, changes)
             self._list(aor, path, self._wall(), answer)
 
         self._location.change(aor, changes, stored)
@@ -122,9 +125,10 @@ class Registrar:
         if first is None:
             return _NOTHING
         lines = request.all("contact")
-        if "*" in lines:
-            if len(lines) > 1:
+        if len(lines) > 1:
+            if "*" in lines:
                 raise Reject(400, "Contact * Stands Alone")
+        elif first == "*":
             return None
         contacts = _NOTHING
         for line in lines:
@@ -160,8 +164,6 @@ class Registrar:
         return known
 
     def _report(self, current: list[Binding], changes: list[Change]) -> None:
-        if not self._journal.sinks or not self._journal.registrations:
-            return
         for kind, binding, old in news(current, changes):
             if kind == "registration-lost":
                 self._journal.write(kind, aor=binding.aor, contact=binding.contact, reason="removed by the phone")

@@ -306,6 +306,8 @@ class TransactionLayer:
         self.origins: Table[Origin, None] = inventory.table("requests served once", limit)
         #: Server transactions of methods that are not in _TRIED, by key without method: for a CANCEL (s9.2).
         self.others: Table[Key, ServerTransaction] = inventory.table("transactions of other methods", limit)
+        #: As the tables have it: no look-up by name for each request.
+        self._limit = limit
         self.bounds = bounds
         #: Set while new work is refused.
         self.gate: Gate | None = None
@@ -385,7 +387,7 @@ class TransactionLayer:
 
     def configure(self, values: TimerValues, limit: int, bounds: Bounds) -> None:
         """Other timers and bounds, for transactions and messages that come from now on."""
-        self.values, self.bounds = values, bounds
+        self.values, self.bounds, self._limit = values, bounds, limit
         self.clients.limit = self.servers.limit = self.origins.limit = self.others.limit = limit
 
     def flows_in_use(self) -> list[Flow]:
@@ -395,7 +397,7 @@ class TransactionLayer:
     def serve(self, request: Request, key: Key) -> ServerTransaction | None:
         """A server transaction for a request that came; None when the table is full."""
         servers = self.servers
-        if len(servers) >= servers.limit:
+        if len(servers) >= self._limit:
             servers.refused += 1
             return None
         flow = self.reply_flow(request)
@@ -459,7 +461,7 @@ class TransactionLayer:
         table is full."""
         clients = self.clients
         # a CANCEL has room still: there is one for each INVITE at most, and it makes room
-        if len(clients) >= clients.limit and request.method != "CANCEL":
+        if len(clients) >= self._limit and request.method != "CANCEL":
             clients.refused += 1
             return None
         transaction = ClientTransaction()

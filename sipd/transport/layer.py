@@ -15,7 +15,7 @@ from zope.interface import implementer
 from sipd.config_limits import Limits
 from sipd.config_server import Listen
 from sipd.flow import Flow
-from sipd.interfaces import IListener, ITransports
+from sipd.interfaces import ITransports
 from sipd.inventory import Inventory, Table
 from sipd.journal import Journal
 from sipd.message.errors import MalformedMessage
@@ -58,7 +58,7 @@ class Transports:
         verify_servers: bool = True, trust_root: Any = None,
         local_addresses: Callable[[], list[str]] = addresses.local_addresses,
     ) -> None:
-        self.listeners: list[IListener] = []
+        self.listeners: list[Listener] = []
         self.receive: Receive = nobody
         self.changed: Callable[[], None] = _nothing
         #: The flows that transactions are on; set before `replace` is called.
@@ -320,7 +320,7 @@ class Transports:
         self._listeners_changed()
         return ""
 
-    def _report(self, kind: str, listener: IListener) -> None:
+    def _report(self, kind: str, listener: Listener) -> None:
         if self._journal.sinks:
             self._journal.write(kind, listener=str(listener))
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from zope.interface import classImplements
-
-from sipd.interfaces import IListener
 from sipd.message.hop import hop_text, join_host_port
 
 #: What stands for "every address of this host, of this family" in the configuration.
@@ -37,9 +34,6 @@ class Listener:
     def __str__(self) -> str:
         """The listener as people read it: `tls:[2001:db8::1]:5061`."""
         return hop_text(self.transport, self.address, self.port)
-
-
-classImplements(Listener, IListener)
 
 
 def split_advertise(text: str) -> tuple[str, int | None]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
-from zope.interface.verify import verifyObject
 
-from sipd.interfaces import IListener
 from sipd.journal import Journal
 from sipd.message.hop import Hop
 from sipd.transport.flows import tell_users, udp_flow_id, udp_flow_parts
@@ -31,7 +29,6 @@ class ListenerTests(TestCase):
              "198.51.100.1:6060;lr>"),
         ):
             listener = Listener(*arguments)  # type: ignore[arg-type]
-            verifyObject(IListener, listener)
             self.assertEqual((listener.via_prefix, listener.route_suffix), (via, route))
 
     def test_advertise(self) -> None:

@@ -8,7 +8,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from sipd.flow import Flow
-from sipd.interfaces import IFlowUser, IListener, ITransports
+from sipd.interfaces import IFlowUser, ITransports
 from sipd.message.hop import Hop
 from tests.support.network import MemoryFlow, MemoryNetwork
 
@@ -39,7 +39,6 @@ class MemoryNetworkTests(TestCase):
         """Each fake provides the interface of the real thing."""
         self.network.endpoint("udp", "192.0.2.10", 5060).send(b"x", ("192.0.2.1", 5060))
         verifyObject(ITransports, self.transports)
-        verifyObject(IListener, self.transports.listeners[0])
         self.assertIsInstance(self.arrived[0][1], Flow)
         verifyObject(IFlowUser, User())
 
