@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Flow:
     """What every transport's flows have; each has its own `send`."""
 
-    __slots__ = ("id", "listener", "transport", "reliable", "address", "port", "users", "alive", "known")
+    __slots__ = ("id", "listener", "transport", "reliable", "address", "port", "users", "alive", "known", "noted")
 
     #: Names this flow; never used again for another connection, not by a later process either.
     id: str
@@ -42,6 +42,8 @@ class Flow:
     alive: bool
     #: Something that came over it has passed the checks.
     known: bool
+    #: What is written behind a bare rport in the Vias of all that comes over it: the source, as RFC 3581 s4 notes it.
+    noted: str
 
     def __init__(self, flow_id: str, listener: Listener, transport: str, address: str, port: int) -> None:
         self.id = flow_id
@@ -53,6 +55,7 @@ class Flow:
         self.users = set()
         self.alive = True
         self.known = False
+        self.noted = f"={port};received={address}"
 
     def __str__(self) -> str:
         """The peer as people read it: `tcp:192.0.2.1:40000`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from sys import intern
 from typing import Final
 
 from sipd.message import grammar
@@ -35,12 +36,14 @@ _USUAL: Final = (
     "Unsupported", "User-Agent", "Via", "Warning", "WWW-Authenticate",
 )
 
-#: Spellings met again and again, to their canonical name. Fixed, so that no stranger can make it grow.
+#: Spellings met again and again, to their canonical name. Fixed, so that no stranger can make it grow. The names are
+#: interned, as those written in the sources are: whoever looks one up finds the same object, and need not compare them.
 CANONICAL: Final[dict[str, str]] = {}
 for _name in _USUAL:
-    CANONICAL[_name] = CANONICAL[_name.lower()] = CANONICAL[_name.upper()] = _name.lower()
+    _long = intern(_name.lower())
+    CANONICAL[_name] = CANONICAL[_long] = CANONICAL[_name.upper()] = _long
 for _short, _long in COMPACT.items():
-    CANONICAL[_short] = CANONICAL[_short.upper()] = _long
+    CANONICAL[_short] = CANONICAL[_short.upper()] = intern(_long)
 
 #: Canonical name to the usual spelling, for fields of our own.
 SPELLING: Final = {name.lower(): name for name in _USUAL}

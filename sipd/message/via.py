@@ -114,8 +114,8 @@ class Via:
         """The source address somebody noted, None when nobody did."""
         return self.params.get("received")
 
-    def mark(self, text: str, received: str | None, rport: str | None) -> None:
-        """Enters the value as it is with what was noted of its sender."""
+    def mark(self, text: str, received: str | None = None, rport: str | None = None) -> None:
+        """Enters the value as it is with what was noted of its sender, which is told of one that is not `usual`."""
         self.text = text
         if self.usual:
             self._params = None

@@ -25,14 +25,15 @@ def mark(request: Message, flow: Flow) -> None:
     if same and not via.asks_port and (via.usual or "received" not in via.params):
         return
     # RFC 3581 s4: rport gets the source port, and then received is there even when it equals sent-by.
-    rport = str(flow.port) if via.asks_port else None
-    received = address if rport is not None or not same else None
     old = via.text
     if via.usual:
-        new = f"{old};received={received}" if rport is None else f"{old}={rport};received={received}"
+        new = old + (flow.noted if via.asks_port else f";received={address}")
+        via.mark(new)
     else:
+        rport = str(flow.port) if via.asks_port else None
+        received = address if rport is not None or not same else None
         new = _rewritten(via, received, rport)
-    via.mark(new, received, rport)
+        via.mark(new, received, rport)
     line = request.first["via"]
     value = new if line == old else new + line[len(old):] if line.startswith(old) else new
     request.first["via"] = value

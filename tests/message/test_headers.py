@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sys import intern
+
 from hypothesis import given
 from twisted.trial.unittest import TestCase
 
@@ -24,6 +26,11 @@ class HeadersTests(TestCase):
         self.assertEqual(COMPACT, expected)
         for short, long in expected.items():
             self.assertEqual((canonical(short), canonical(short.upper())), (long, long))
+
+    def test_one_object(self) -> None:
+        """Each canonical name is the object that the sources' own texts are, so that looking one up compares no letters."""
+        for name in CANONICAL.values():
+            self.assertIs(intern("".join(list(name))), name)
 
     def test_spellings(self) -> None:
         """s7.3.1: names are compared without regard to case; blanks may stand before the colon."""
