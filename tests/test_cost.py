@@ -23,8 +23,8 @@ from tests.support.rig import Rig
 #: peer, limited, and known again after a kill. 11 of an INVITE tell whose call it is where nobody need log in, 3 ask for
 #: the dress of the hop and for numbers that pick up.
 INVITE = 149
-RESPONSE = 80
-IN_DIALOG = 132
+RESPONSE = 78
+IN_DIALOG = 124
 REGISTER = 95
 #: Of a REGISTER that logs in: the one that gets the 401, and the one with credentials.
 CHALLENGED = 58

@@ -13,7 +13,7 @@ from tests.test_cost import calls
 
 #: Python-level calls for each message of a plain call, with the table and without. A ceiling is raised only with a line
 #: here saying what was bought.
-ON = {"INVITE": 19, "180": 8, "200": 20, "ACK": 0, "BYE": 10, "200 to BYE": 14}
+ON = {"INVITE": 18, "180": 8, "200": 16, "ACK": 0, "BYE": 8, "200 to BYE": 13}
 #: What of sipd/calls is entered where `track = false`.
 OFF = {"INVITE": [], "180": [], "200": [], "ACK": [], "BYE": ["table.py:Calls.find"], "200 to BYE": []}
 
