@@ -125,7 +125,7 @@ class Cost(TestCase):
         a = Rig(auth={"required": True}).phone("1001")
         for _ in range(3):
             first = a.request("REGISTER", "sip:example.com", "Expires: 3600", to=f"<{a.aor}>", contact=f"<{a.contact}>",
-                              send=False)
+                              cseq=1, send=False)
             self.count("CHALLENGED", lambda first=first: a.send(first))  # type: ignore[misc]
             again = a.authorized(first, a.take(401), send=False)
             self.count("PROVEN", lambda again=again: a.send(again))  # type: ignore[misc]
