@@ -151,6 +151,19 @@ class ParserTests(TestCase):
             for value in ("<sip:somebody@biloxi.com", "<sip:somebody@biloxi.com>;tag="):
                 self.assertRaises(MalformedMessage, parse, message(f"To: {value}", without="To:"), known=known)
 
+    def test_strangers_are_not_looked_up(self) -> None:
+        """What the known sent is not even looked at for strangers: were something wrong kept, they would not be told."""
+        kept, lines = parser._KNOWN_ADDRESSES, parser._LINES_OF_KNOWN
+        for address, value in (("<nonsense>", "<nonsense>"), ("<nonsense", "<nonsense>;tag=1")):
+            kept[address] = None
+            self.addCleanup(kept.pop, address)
+            self.assertEqual(parse(message(f"To: {value}", without="To:"), known=True).get("to"), value)
+            self.refused(message(f"To: {value}", without="To:"))
+        lines["To: nobody"] = ("to", "<sip:b@c>", "To: nobody")
+        self.addCleanup(lines.pop, "To: nobody")
+        self.assertEqual(parse(message("To: nobody", without="To:"), known=True).get("to"), "<sip:b@c>")
+        self.refused(message("To: nobody", without="To:"))
+
     def test_twice(self) -> None:
         """s7.3.1: what stands once stands once (4475 3.3.8); the answer repeats the first."""
         for line in ("To: <sip:x@y>", "f: <sip:x@y>;tag=9", "i: other", "CSeq: 1 INVITE", "Max-Forwards: 1"):
