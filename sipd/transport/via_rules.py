@@ -80,17 +80,17 @@ def response_hop(via: Via, flow: Flow) -> Hop | None:
         # RFC 3261 s18.2.2: the same connection, else a new one to received and the port of sent-by.
         if flow.alive:
             return None
-        return Hop(flow.transport, flow.address, via.port or DEFAULT_PORT[flow.transport])
+        return Hop(flow.transport, flow.address, via.head.port or DEFAULT_PORT[flow.transport])
     if via.maddr is not None:
         # RFC 3261 s18.2.2: maddr wins. Where it is no address of one host we answer the source instead: multicast
         # would let one packet make many.
         maddr = via.maddr.strip("[]")
         if is_unicast(maddr):
-            return Hop("udp", maddr, via.port or 5060)
+            return Hop("udp", maddr, via.head.port or 5060)
     if via.asks_port:
         return None
     # received and sent-by port; received is the source, or sent-by is.
-    port = via.port or 5060
+    port = via.head.port or 5060
     return None if port == flow.port else Hop("udp", flow.address, port)
 
 
