@@ -44,6 +44,8 @@ _CALL_ID: Final = re.compile(r"[^\x00-\x20\x7f]+").fullmatch
 
 #: Status lines that were met, with status and reason.
 _KNOWN_STATUS: Final[dict[str, tuple[int, str]]] = {}
+#: Messages that are longer (octets) may have bodies that are no text, and dear to decode.
+_SHORT: Final = 4096
 #: Most messages have no field on two lines, and share this.
 _NONE: Final[frozenset[str]] = frozenset()
 _BARE: Final = "a bare CR or LF stands in the header fields"
@@ -76,11 +78,15 @@ def parse(data: bytes, stream: bool = False, bounds: Bounds = WITHOUT, known: bo
     """
     if data[:1] in (b"\r", b"\n"):
         data = data.lstrip(b"\r\n")  # s7.5: CRLFs before the start line are ignored
-    # cut as text: the octets' own find is a call by name, which costs more than the few octets of an SDP
-    head, found, rest = data.decode("utf-8", "surrogateescape").partition("\r\n\r\n")
+    if len(data) <= _SHORT:
+        # cut as text: the octets' own partition is a call by name, which costs more than the few octets of an SDP
+        head, found, rest = data.decode("utf-8", "surrogateescape").partition("\r\n\r\n")
+        body = rest.encode("utf-8", "surrogateescape") if rest else b""
+    else:
+        octets, empty, body = data.partition(b"\r\n\r\n")
+        head, found = octets.decode("utf-8", "surrogateescape"), "found" if empty else ""
     if not found:
         raise MalformedMessage("no empty line ends the header fields", message=what_can_be_read(data))
-    body = rest.encode("utf-8", "surrogateescape") if rest else b""
     message = _parse_head(head, body, known)
     end = len(data) - len(body) - 4
     if end > bounds.unsuspicious or len(data) > bounds.message_size:

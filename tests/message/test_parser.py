@@ -68,8 +68,9 @@ class ParserTests(TestCase):
 
     def test_octets_that_are_no_text(self) -> None:
         """s7.3.1, s25.1: octets that are no UTF-8 stay what they are."""
-        data = message().replace(b"Alice", b'"\xff\xfe\x00\\\x07"')
-        self.assertEqual(parse(data).encode(), data)
+        for body in (b"", b"\xff" * 5000):
+            data = message(body=body).replace(b"Alice", b'"\xff\xfe\x00\\\x07"')
+            self.assertEqual(parse(data).encode(), data)
 
     @shows("R3261-18.3-01")
     def test_body(self) -> None:
@@ -79,7 +80,7 @@ class ParserTests(TestCase):
         self.assertEqual(parse(message("Content-Length: 0003", length=False) + b"abcd").body, b"abc")
         self.assertEqual(parse(message("l: 0", length=False)).body, b"")
         # its length is one of octets, whatever they are
-        for body in ("\u00fc\U0001f600".encode(), b"\xff\x00\xc3", b"\xed\xa0\x80" * 3, b"\r\n\r\n\xbc"):
+        for body in ("\u00fc\U0001f600".encode(), b"\xff\x00\xc3", b"\xed\xa0\x80" * 3, b"\r\n\r\n\xbc", b"\xff\r\n\r\n\xc3" * 3000):
             self.assertEqual(parse(message(body=body) + b"\xbcmore").body, body)
             self.assertEqual(parse(message(length=False) + body).body, body)
         self.assertEqual(parse(message("l: " + "0" * 5000 + "3", length=False) + b"abcd").body, b"abc")
@@ -217,7 +218,8 @@ class ParserTests(TestCase):
     @shows("R3261-7-02")
     def test_no_end(self) -> None:
         """Octets without an empty line are answered as far as they tell whom (4475 3.1.2.15)."""
-        self.refused(message()[:-2])
+        for data in (message(), message("Subject: " + "x" * 5000)):
+            self.assertIn("no empty line", self.refused(data[:-2]).reason)
         self.refused(b"", answerable=False)
         self.refused(b"\r\n\r\n", answerable=False)
         self.refused(b"\x00\x01\x00\x00!\x12\xa4B" + b"a" * 12, answerable=False)
