@@ -28,7 +28,7 @@ IN_DIALOG = 124
 REGISTER = 95
 #: Of a REGISTER that logs in: the one that gets the 401, and the one with credentials.
 CHALLENGED = 58
-PROVEN = 105
+PROVEN = 106
 
 
 def calls(work: Callable[[], Any]) -> Counter[str]:

@@ -153,8 +153,6 @@ def _read_lines(lines: list[str], headers: list[Header], first: dict[str, str], 
     read, same = (_LINES_OF_KNOWN, _SAME_OF_KNOWN) if known else (_KNOWN_LINES, _SAME)
     names = CANONICAL
     problem = ""
-    repeated: set[str] | None = None
-    count = 0
     for line in lines[1:]:
         header = read.get(line)
         if header is None:
@@ -186,21 +184,33 @@ def _read_lines(lines: list[str], headers: list[Header], first: dict[str, str], 
             if key in same and len(line) <= _LONGEST_KNOWN and (
                     value in _KNOWN_CSEQS if key == "cseq" else key != "to" or line[-1] == ">"):
                 keep(read, line, header, MOST)
+        headers.append(header)
+    if not joined and ("\r" in lines[0] or "\n" in lines[0]):
+        raise MalformedMessage(_BARE, message=_partial(lines))
+    for header in reversed(headers):
+        first[header[0]] = header[1]  # so that the first of its name stays
+    if len(first) == len(headers):
+        return problem, _NONE
+    return _doubled(headers, problem)
+
+
+def _doubled(headers: list[Header], problem: str) -> tuple[str, set[str]]:
+    """As `_read_lines`, where a name stands on more than one line; of those that may not, the first stays."""
+    lines = headers.copy()
+    headers.clear()
+    seen: set[str] = set()
+    repeated: set[str] = set()
+    for header in lines:
         key = header[0]
-        first.setdefault(key, header[1])
-        if len(first) == count:
+        if key in seen:
             if key in SINGLE:
                 # the refusal repeats the first of them
                 problem = problem or f"more than one {key} header field"
                 continue
-            if repeated is None:
-                repeated = set()
             repeated.add(key)
-        count = len(first)
+        seen.add(key)
         headers.append(header)
-    if not joined and ("\r" in lines[0] or "\n" in lines[0]):
-        raise MalformedMessage(_BARE, message=_partial(lines))
-    return problem, repeated or _NONE
+    return problem, repeated
 
 
 def _status_line(start: str) -> tuple[int, str]:
