@@ -9,11 +9,11 @@ A record is a kind from CATALOGUE and its fields. It costs one attribute test wh
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 #: Every kind of record, with the sentence a person reads in the log. A test holds that each kind written in the
 #: code stands here and that each kind here is written somewhere.
-CATALOGUE: dict[str, str] = {
+CATALOGUE: Final[dict[str, str]] = {
     "registration-new": "{aor} registered {contact} from {source}, expires in {expires} s",
     "registration-moved": "{aor} moved from {old} to {contact}, seen at {source}, expires in {expires} s",
     "registration-lost": "{aor} lost {contact}: {reason}",

@@ -6,19 +6,20 @@ A nonce is used again for the next request, with the next nonce count, so that m
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from typing import Final
 
 from sipd.auth.digest import HASHES, answer, parse_challenge
 from sipd.message.errors import MalformedMessage
 from sipd.message.message import Response
 
 #: Strongest last.
-_STRENGTH = ("MD5", "SHA-256", "SHA-512-256")
+_STRENGTH: Final = ("MD5", "SHA-256", "SHA-512-256")
 #: Realms that are remembered, and challenges of one response that are looked at.
 _REALMS, _CHALLENGES = 8, 16
 #: Times one request is sent again with credentials for the same realm, however often its nonce is called stale.
-_TRIES = 3
+_TRIES: Final = 3
 #: Octets of a cnonce.
-_CNONCE = 8
+_CNONCE: Final = 8
 
 
 class _Known:

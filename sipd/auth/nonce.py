@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from hmac import compare_digest
+from typing import Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
@@ -22,13 +23,13 @@ from sipd.inventory import Inventory, Table
 from sipd.message.identifiers import keyed_hash
 
 #: The count to give for credentials without one (RFC 2069): the nonce is good for this one request.
-ONCE = 1 << 32
+ONCE: Final = 1 << 32
 
-_STAMP_BYTES = 7
-_MAC_BYTES = 9
-_NONCE_DIGITS = 2 * (_STAMP_BYTES + _MAC_BYTES)
-_WIDTH = 64
-_ALL_SEEN = (1 << _WIDTH) - 1
+_STAMP_BYTES: Final = 7
+_MAC_BYTES: Final = 9
+_NONCE_DIGITS: Final = 2 * (_STAMP_BYTES + _MAC_BYTES)
+_WIDTH: Final = 64
+_ALL_SEEN: Final = (1 << _WIDTH) - 1
 
 
 class Nonces:

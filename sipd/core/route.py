@@ -228,7 +228,7 @@ class Route:
         if isinstance(user, Unauthenticated):
             self._refuse(request, key, user)                     # 401
             return
-        there = to.host == uri.host and to.port == uri.port
+        there = to.host == uri.host and to.port is None and uri.port is None
         if not to.user or not there and self._places.place(to.host, to.port) != self._places.place(uri.host, uri.port):
             raise Reject(404)  # step 5: not an address-of-record of the domain in the Request-URI
         if not self._open_registrar:

@@ -81,10 +81,11 @@ def uri_of(value: str, known: bool) -> Uri:
     saves would tell them who has registered, or was called, of late. Raises MalformedMessage."""
     if not known:
         return Uri.read(Address.read(value).uri_text)
-    # without the tag, which is another each time, it may have been read before
-    address, found, tag = value.partition(">;tag=")
-    if found and tag.isalnum():
-        value = f"{address}>"
+    if value[-1:] != ">":
+        # without the tag, which is another each time, it may have been read before
+        address, found, tag = value.partition(">;tag=")
+        if found and tag.isalnum():
+            value = f"{address}>"
     uri = _KNOWN_URIS.get(value)
     if uri is None:
         uri = Uri.parse(Address.read(value).uri_text)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import translate
-from typing import Any
+from typing import Any, Final
 
 from sipd.config_peers import ADDRESS, CREDENTIALS, EVERYBODY, TLS, AclSection, Template, merged
 from sipd.config_trunks import Peer
@@ -16,9 +16,9 @@ from sipd.peers.networks import Acl, Networks
 USER, TRUNK, GUEST = "user", "trunk", "guest"
 
 #: The keys that make a policy more than the usual one where they say anything.
-_NOTABLE = ("source_acl", "contact_acl", "call_limit", "busy_level", "methods", "trust_identity", "caller_name")
+_NOTABLE: Final = ("source_acl", "contact_acl", "call_limit", "busy_level", "methods", "trust_identity", "caller_name")
 #: Characters of what is called that patterns see.
-_SEEN = 256
+_SEEN: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +67,11 @@ class Policy:
 
 
 #: Users without a section of their own.
-USUAL = Policy()
+USUAL: Final = Policy()
 #: Whoever is in a dialog that was let through, and proves it by our token.
-WITHIN = Policy()
+WITHIN: Final = Policy()
 #: Strangers who may call our users, and nobody else.
-STRANGER = Policy(kind=GUEST, plain=False)
+STRANGER: Final = Policy(kind=GUEST, plain=False)
 
 
 class Policies:

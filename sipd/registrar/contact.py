@@ -24,6 +24,8 @@ class Contact:
     #: The URI as written, without brackets.
     text: str
     uri: Uri
+    #: The host of the URI, IPv6 without brackets.
+    host: str
     #: What is given back: raw parameters without expires and q.
     params: str
     #: Thousandths; 1000 where none (or nothing readable) is written.
@@ -61,6 +63,7 @@ def _parse(value: str) -> Contact:
     return Contact(
         text=address.uri_text,
         uri=uri,
+        host=uri.address,
         params="".join(f";{name}" if raw is None else f";{name}={raw}" for name, raw in params.items()),
         q=1000 if q is None else q,
         expires=expires,

@@ -169,8 +169,7 @@ def behind_nat(contact: Contact, registration: Registration) -> bool:
             return True
         if via.asks_port and (head.port or DEFAULT_PORT[source.transport]) != source.port:
             return True
-    host = contact.uri.address
-    return host != source.address and hidden_from(source.address, host)
+    return contact.host != source.address and hidden_from(source.address, contact.host)
 
 
 def _is_address(host: str, address: str) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from sipd.message.hop import hop_text, join_host_port
 
 #: What stands for "every address of this host, of this family" in the configuration.
-WILDCARDS = frozenset({"0.0.0.0", "::"})
+WILDCARDS: Final = frozenset({"0.0.0.0", "::"})
 
 
 class Listener:
