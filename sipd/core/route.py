@@ -162,7 +162,7 @@ class Route:
             return
         checks.proxy_require(request)                            # 420
         if ours and request.method == "REGISTER":
-            self._register(request, key, uri)              # it has arrived: also with no hop left
+            self._register(request, key, uri)                    # it has arrived: also with no hop left
             return
         checks.hops_left(request)                                # 483
         dialog = self._dialogs.get(uri.user or "") if self._dialogs and ours else None

@@ -247,8 +247,8 @@ class Events:
         if kind_of(request) != message_summary.KIND:
             raise Reject(415, headers=(("Accept", message_summary.KIND),))
         summary = message_summary.read(request.body)
-        self.tell_mailbox(entity, sender, summary, lambda reason: answer.give(*(
-            (500, "Not Stored") if reason else (200, ""))))
+        self.tell_mailbox(entity, sender, summary, lambda reason: answer.give(
+            500 if reason else 200, "Not Stored" if reason else ""))
 
     def tell_mailbox(self, entity: str, teller: str, summary: Summary | None, done: Callable[[str], None]) -> None:
         """What waits in a mailbox as `teller` says, None for nothing to say any more; `done` is called with "" once it

@@ -80,12 +80,12 @@ def parse(data: bytes, stream: bool = False, bounds: Bounds = WITHOUT, known: bo
         data = data.lstrip(b"\r\n")  # s7.5: CRLFs before the start line are ignored
     if len(data) <= _SHORT:
         # cut as text: the octets' own partition is a call by name, which costs more than the few octets of an SDP
-        head, found, rest = data.decode("utf-8", "surrogateescape").partition("\r\n\r\n")
+        head, empty, rest = data.decode("utf-8", "surrogateescape").partition("\r\n\r\n")
         body = rest.encode("utf-8", "surrogateescape") if rest else b""
     else:
-        octets, empty, body = data.partition(b"\r\n\r\n")
-        head, found = octets.decode("utf-8", "surrogateescape"), "found" if empty else ""
-    if not found:
+        octets, line, body = data.partition(b"\r\n\r\n")
+        head, empty = octets.decode("utf-8", "surrogateescape"), line.decode()
+    if not empty:
         raise MalformedMessage("no empty line ends the header fields", message=what_can_be_read(data))
     message = _parse_head(head, body, known)
     end = len(data) - len(body) - 4
